@@ -1,0 +1,2 @@
+//! The extension's executable.
+fn main() {}
