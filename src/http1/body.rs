@@ -1,0 +1,264 @@
+//! Reading a message body: by `Content-Length`, by chunks, or until the peer closes (RFC 9112 sections 6 and 7).
+//!
+//! A reader decodes in place: the body's bytes are moved to the front of the slice it is given, so a body
+//! needs no second buffer. It keeps no bytes itself and may be handed any cut of the stream.
+//!
+//! ```text
+//! Chunked:  Size ──ext──▶ Extension ─┐
+//!             ▲ └────CR──▶ SizeLf ◀──┘
+//!             │              │ n > 0         │ n = 0
+//!          DataLf ◀─ DataCr ◀─ Data          ▼
+//!                                        TrailerStart ◀──▶ Trailer   ──▶ Done
+//! ```
+
+/// Most bytes of chunk extensions in one chunk line. Nobody sends any; h11 stops at 16 KiB for the whole head.
+const EXTENSION_BYTES_MAX: u16 = 4096;
+
+/// Most bytes of trailer fields. They are read and thrown away: RFC 9110 section 6.5.1 allows it.
+const TRAILER_BYTES_MAX: u16 = 16 * 1024;
+
+/// Most hexadecimal digits of a chunk size: 16 fill a `u64`.
+const SIZE_DIGITS_MAX: u8 = 16;
+
+/// What is left to read of one body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BodyReader {
+    /// So many bytes are still to come.
+    Length(u64),
+    /// `Transfer-Encoding: chunked`.
+    Chunked(Chunks),
+    /// Everything until the peer closes; only in answers.
+    UntilClose,
+}
+
+/// Where a chunked body stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Chunks {
+    /// In the size at the start of a chunk line: its value and digits so far.
+    Size(u64, u8),
+    /// In the extensions behind the size: its value, and the extensions' bytes so far.
+    Extension(u64, u16),
+    /// The line feed of a chunk line.
+    SizeLf(u64),
+    /// So many bytes of chunk data are still to come.
+    Data(u64),
+    /// The carriage return behind chunk data.
+    DataCr,
+    /// The line feed behind chunk data.
+    DataLf,
+    /// At the start of a trailer line; with the trailers' bytes so far, as in the next three.
+    TrailerStart(u16),
+    /// In a trailer line.
+    Trailer(u16),
+    /// The line feed of a trailer line.
+    TrailerLf(u16),
+    /// The line feed of the empty line that ends the body.
+    EndLf,
+    /// The body is complete.
+    Done,
+}
+
+/// What [`BodyReader::decode`] did with a slice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decoded {
+    /// So many bytes from the front of the slice were used up.
+    pub used: usize,
+    /// So many bytes of body stand at the front of the slice now.
+    pub body: usize,
+}
+
+/// A chunked body that breaks the grammar of RFC 9112 section 7.1. Never guessed at: a lenient reader before
+/// a strict one is what request smuggling is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BadChunk;
+
+impl BodyReader {
+    /// A reader for a chunked body, at its start.
+    #[must_use]
+    pub const fn chunked() -> Self {
+        Self::Chunked(Chunks::Size(0, 0))
+    }
+
+    /// Whether the whole body has been read. A body until close is whole when the peer closes.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        matches!(self, Self::Length(0) | Self::Chunked(Chunks::Done))
+    }
+
+    /// Reads what `bytes` holds of the body and moves it to the front of `bytes`.
+    ///
+    /// Stops at the end of the body: bytes behind it are not used, and belong to the next message.
+    ///
+    /// # Errors
+    /// A chunked body that breaks the grammar or a limit.
+    pub fn decode(&mut self, bytes: &mut [u8]) -> Result<Decoded, BadChunk> {
+        match self {
+            Self::Length(left) => {
+                let n = clamp(*left, bytes.len());
+                *left -= n as u64;
+                Ok(Decoded { used: n, body: n })
+            }
+            Self::UntilClose => Ok(Decoded { used: bytes.len(), body: bytes.len() }),
+            Self::Chunked(chunks) => chunks.decode(bytes),
+        }
+    }
+}
+
+impl Chunks {
+    fn decode(&mut self, bytes: &mut [u8]) -> Result<Decoded, BadChunk> {
+        let mut at = Decoded { used: 0, body: 0 };
+        while at.used < bytes.len() && *self != Self::Done {
+            if let Self::Data(left) = *self {
+                let n = clamp(left, bytes.len() - at.used);
+                bytes.copy_within(at.used..at.used + n, at.body);
+                at.used += n;
+                at.body += n;
+                let left = left - n as u64;
+                *self = if left == 0 { Self::DataCr } else { Self::Data(left) };
+            } else {
+                *self = self.next(bytes[at.used])?;
+                at.used += 1;
+            }
+        }
+        Ok(at)
+    }
+
+    /// The state after one byte of framing.
+    fn next(self, byte: u8) -> Result<Self, BadChunk> {
+        Ok(match (self, byte) {
+            (Self::Size(size, digits), _) if byte.is_ascii_hexdigit() && digits < SIZE_DIGITS_MAX => {
+                let digit = u64::from((byte as char).to_digit(16).unwrap_or(0));
+                Self::Size(size << 4 | digit, digits + 1)
+            }
+            (Self::Size(size, 1..), b'\r') => Self::SizeLf(size),
+            (Self::Size(size, 1..), b';' | b' ' | b'\t') => Self::Extension(size, 0),
+            (Self::Extension(size, _), b'\r') => Self::SizeLf(size),
+            (Self::Extension(size, n), _) if text(byte) && n < EXTENSION_BYTES_MAX => Self::Extension(size, n + 1),
+            (Self::SizeLf(0), b'\n') => Self::TrailerStart(0),
+            (Self::SizeLf(size), b'\n') => Self::Data(size),
+            (Self::DataCr, b'\r') => Self::DataLf,
+            (Self::DataLf, b'\n') => Self::Size(0, 0),
+            (Self::TrailerStart(_), b'\r') => Self::EndLf,
+            (Self::Trailer(n), b'\r') => Self::TrailerLf(n),
+            (Self::TrailerStart(n) | Self::Trailer(n), _) if text(byte) && n < TRAILER_BYTES_MAX => {
+                Self::Trailer(n + 1)
+            }
+            (Self::TrailerLf(n), b'\n') => Self::TrailerStart(n),
+            (Self::EndLf, b'\n') => Self::Done,
+            _ => return Err(BadChunk),
+        })
+    }
+}
+
+/// A byte that may stand in an extension or a trailer: no control characters but tab (RFC 9110 section 5.5).
+fn text(byte: u8) -> bool {
+    byte == b'\t' || (byte >= b' ' && byte != 0x7f)
+}
+
+fn clamp(left: u64, room: usize) -> usize {
+    usize::try_from(left).map_or(room, |left| left.min(room))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Feeds a vector whole, byte by byte and with a tail, and expects the same from each.
+    fn read(start: &BodyReader, wire: &[u8]) -> Result<(Vec<u8>, bool), BadChunk> {
+        let whole = feed(start, wire, wire.len().max(1));
+        assert_eq!(whole, feed(start, wire, 1), "bytewise");
+        assert_eq!(whole, feed(start, wire, 3), "by threes");
+        if let Ok((body, true)) = &whole {
+            let mut tail = wire.to_vec();
+            tail.extend_from_slice(b"GET / HTTP/1.1\r\n");
+            assert_eq!(feed(start, &tail, tail.len()), Ok((body.clone(), true)), "with a tail");
+        }
+        whole
+    }
+
+    fn feed(start: &BodyReader, wire: &[u8], step: usize) -> Result<(Vec<u8>, bool), BadChunk> {
+        let (mut reader, mut body) = (start.clone(), Vec::new());
+        for piece in wire.chunks(step) {
+            let mut piece = piece.to_vec();
+            let decoded = reader.decode(&mut piece)?;
+            body.extend_from_slice(&piece[..decoded.body]);
+            if reader.is_done() {
+                break;
+            }
+            assert_eq!(decoded.used, piece.len(), "an unfinished body uses all it is given");
+        }
+        Ok((body, reader.is_done()))
+    }
+
+    #[test]
+    fn length() {
+        assert_eq!(read(&BodyReader::Length(5), b"hello"), Ok((b"hello".to_vec(), true)));
+        assert_eq!(read(&BodyReader::Length(6), b"hello"), Ok((b"hello".to_vec(), false)));
+        assert_eq!(read(&BodyReader::Length(0), b""), Ok((vec![], true)));
+    }
+
+    #[test]
+    fn until_close_is_never_done() {
+        assert_eq!(read(&BodyReader::UntilClose, b"abc"), Ok((b"abc".to_vec(), false)));
+    }
+
+    #[test]
+    fn chunked() {
+        let cases: [(&[u8], &[u8]); 8] = [
+            (b"0\r\n\r\n", b""),
+            (b"5\r\nhello\r\n0\r\n\r\n", b"hello"),
+            (b"5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n", b"hello world"),
+            (b"A\r\n0123456789\r\na\r\nabcdefghij\r\n000\r\n\r\n", b"0123456789abcdefghij"),
+            (b"1;ext=\"v;,\"\r\nx\r\n0\r\n\r\n", b"x"),
+            (b"1 \r\nx\r\n0\r\n\r\n", b"x"),
+            (b"1\r\nx\r\n0\r\nTrailer: value\r\nOther:\r\n\r\n", b"x"),
+            (b"2\r\n\r\n\r\n0\r\n\r\n", b"\r\n"),
+        ];
+        for (wire, body) in cases {
+            assert_eq!(read(&BodyReader::chunked(), wire), Ok((body.to_vec(), true)), "{:?}", wire.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn chunked_unfinished_at_every_cut() {
+        let wire = b"5\r\nhello\r\n0\r\nT: v\r\n\r\n";
+        for cut in 0..wire.len() {
+            let (_, done) = read(&BodyReader::chunked(), &wire[..cut]).unwrap();
+            assert!(!done, "done after {cut} bytes");
+        }
+    }
+
+    #[test]
+    fn chunked_refused() {
+        let cases: [&[u8]; 13] = [
+            b"\r\n",
+            b"g\r\n",
+            b"-1\r\n",
+            b"0x5\r\n",
+            b" 5\r\n",
+            b"5\nhello\r\n",
+            b"5\r\nhelloX",
+            b"5\r\nhello\n",
+            b"5\r\nhello\rX",
+            b"10000000000000000\r\n",
+            b"0\r\n\n",
+            b"1;a\nb\r\n",
+            b"0\r\nTrailer\n\r\n",
+        ];
+        for wire in cases {
+            assert_eq!(read(&BodyReader::chunked(), wire), Err(BadChunk), "{:?}", wire.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn chunked_limits() {
+        let mut extension = b"1;".to_vec();
+        extension.resize(5000, b'e');
+        assert_eq!(read(&BodyReader::chunked(), &extension), Err(BadChunk));
+        let mut trailers = b"0\r\n".to_vec();
+        for _ in 0..2000 {
+            trailers.extend_from_slice(b"Name: value\r\n");
+        }
+        assert_eq!(read(&BodyReader::chunked(), &trailers), Err(BadChunk));
+    }
+}

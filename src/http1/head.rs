@@ -1,0 +1,378 @@
+//! Heads: where one ends, what it says, and which body follows it.
+//!
+//! `httparse` reads the grammar; this file adds the rules that keep the framing free of doubt (RFC 9112
+//! sections 2, 3, 5 and 6) and refuses what two readers could read in two ways.
+
+use super::body::BodyReader;
+use super::{HEAD_BYTES_MAX, HeaderSlots};
+
+/// Finds the end of the head that starts at `bytes[0]`: the index behind its empty line.
+///
+/// `searched` remembers how far an earlier call looked, so that a head which comes byte by byte costs no more
+/// than one that comes whole. A bare line feed ends the search too; the parser then refuses it.
+pub fn end(bytes: &[u8], searched: &mut usize) -> Option<usize> {
+    let mut at = *searched;
+    while let Some(line) = bytes[at..].iter().position(|&b| b == b'\n') {
+        let behind = at + line + 1;
+        match &bytes[behind..] {
+            [b'\n', ..] => return Some(behind + 1),
+            [b'\r', b'\n', ..] => return Some(behind + 2),
+            [] | [b'\r'] => {
+                *searched = behind - 1;
+                return None;
+            }
+            _ => at = behind,
+        }
+    }
+    *searched = bytes.len();
+    None
+}
+
+/// Number of empty-line bytes before a request line, which a server should skip (RFC 9112 section 2.2).
+#[must_use]
+pub fn leading_blank(bytes: &[u8]) -> usize {
+    bytes.iter().take_while(|&&b| b == b'\r' || b == b'\n').count()
+}
+
+/// Whether `byte` can begin a request: a method is a token.
+#[must_use]
+pub fn begins_request(byte: u8) -> bool {
+    is_token_byte(byte)
+}
+
+/// A request as it came.
+#[derive(Debug)]
+pub struct Request<'b> {
+    /// The method, case kept.
+    pub method: &'b str,
+    /// The target, untouched.
+    pub target: &'b str,
+    /// Whether the peer speaks HTTP/1.0.
+    pub http10: bool,
+    /// The fields in the order they came.
+    pub headers: &'b [httparse::Header<'b>],
+}
+
+/// What a request's head says about its body and its connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Framing {
+    /// How to read the body.
+    pub body: BodyReader,
+    /// Whether the head spoke of a body at all, be it an empty one.
+    pub has_body: bool,
+    /// Whether the connection may carry another request.
+    pub keep_alive: bool,
+    /// Whether the client waits for `100 Continue`.
+    pub expects_continue: bool,
+}
+
+/// Why a request is not taken: the status to answer, and the reason for the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal {
+    /// The status code of the answer.
+    pub status: u16,
+    /// What is wrong, in words.
+    pub reason: &'static str,
+}
+
+const fn refuse<T>(status: u16, reason: &'static str) -> Result<T, Refusal> {
+    Err(Refusal { status, reason })
+}
+
+/// Parses a whole request head.
+///
+/// # Errors
+/// What breaks RFC 9112's grammar, or a limit of ours.
+pub fn request<'b>(head: &'b [u8], slots: &'b mut HeaderSlots<'b>) -> Result<Request<'b>, Refusal> {
+    if has_bare_line_feed(head) {
+        return refuse(400, "bare line feed in the head");
+    }
+    let mut parsed = httparse::Request::new(slots);
+    match parsed.parse(head) {
+        Ok(httparse::Status::Complete(n)) if n == head.len() => {}
+        Err(httparse::Error::Version) => return refuse(505, "not HTTP/1.x"),
+        Err(httparse::Error::TooManyHeaders) => return refuse(431, "too many header fields"),
+        _ => return refuse(400, "malformed head"),
+    }
+    let (Some(method), Some(target), Some(version)) = (parsed.method, parsed.path, parsed.version) else {
+        return refuse(400, "malformed head");
+    };
+    Ok(Request { method, target, http10: version == 0, headers: parsed.headers })
+}
+
+impl Request<'_> {
+    /// Decides which body follows (RFC 9112 section 6.3) and whether the connection goes on (9.3).
+    ///
+    /// # Errors
+    /// Two lengths, a length beside a transfer coding, codings other than `chunked`, no `Host` or two, an
+    /// expectation nobody can meet.
+    pub fn framing(&self) -> Result<Framing, Refusal> {
+        let hosts = self.headers.iter().filter(|h| h.name.eq_ignore_ascii_case("host")).count();
+        if hosts > 1 || (hosts == 0 && !self.http10) {
+            return refuse(400, "needs one Host");
+        }
+        if self.method == "CONNECT" {
+            return refuse(501, "CONNECT is not for a relay");
+        }
+        let length = match content_length(self.headers) {
+            Ok(length) => length,
+            Err(reason) => return refuse(400, reason),
+        };
+        let body = match (chunked(self.headers), length) {
+            (Coding::None, length) => BodyReader::Length(length.unwrap_or(0)),
+            (Coding::Chunked, None) if !self.http10 => BodyReader::chunked(),
+            (Coding::Chunked, None) => return refuse(400, "Transfer-Encoding in HTTP/1.0"),
+            (Coding::Chunked, Some(_)) => return refuse(400, "Content-Length beside Transfer-Encoding"),
+            (Coding::Other, _) => return refuse(501, "unknown transfer coding"),
+        };
+        let has_body = length.is_some() || body != BodyReader::Length(0);
+        let expects_continue = match value(self.headers, "expect") {
+            None => false,
+            Some(v) if v.eq_ignore_ascii_case(b"100-continue") => !self.http10 && !body.is_done(),
+            Some(_) => return refuse(417, "unknown expectation"),
+        };
+        Ok(Framing { body, has_body, keep_alive: keep_alive(self.http10, self.headers), expects_continue })
+    }
+}
+
+/// An answer's head as it came.
+#[derive(Debug)]
+pub struct Response<'b> {
+    /// The status code.
+    pub status: u16,
+    /// Whether the peer speaks HTTP/1.0.
+    pub http10: bool,
+    /// The fields in the order they came.
+    pub headers: &'b [httparse::Header<'b>],
+}
+
+/// Parses a whole response head.
+///
+/// # Errors
+/// What is wrong, in words.
+pub fn response<'b>(head: &'b [u8], slots: &'b mut HeaderSlots<'b>) -> Result<Response<'b>, &'static str> {
+    let mut parsed = httparse::Response::new(slots);
+    match parsed.parse(head) {
+        Ok(httparse::Status::Complete(n)) if n == head.len() => {}
+        Err(httparse::Error::TooManyHeaders) => return Err("too many header fields in the answer"),
+        _ => return Err("malformed answer"),
+    }
+    let (Some(status), Some(version)) = (parsed.code, parsed.version) else { return Err("malformed answer") };
+    Ok(Response { status, http10: version == 0, headers: parsed.headers })
+}
+
+impl Response<'_> {
+    /// Decides which body follows (RFC 9112 section 6.3), and whether the connection may be used again.
+    ///
+    /// # Errors
+    /// Lengths that contradict each other, or a transfer coding that is not `chunked`.
+    pub fn framing(&self, to_head_request: bool) -> Result<(BodyReader, bool), &'static str> {
+        let keep_alive = keep_alive(self.http10, self.headers);
+        if to_head_request || self.status == 204 || self.status == 304 {
+            return Ok((BodyReader::Length(0), keep_alive));
+        }
+        let length = content_length(self.headers)?;
+        match (chunked(self.headers), length) {
+            (Coding::Other, _) => Err("unknown transfer coding in the answer"),
+            (Coding::Chunked, None) => Ok((BodyReader::chunked(), keep_alive)),
+            // Section 6.3 rule 3: the coding wins, and the connection is not trusted any further.
+            (Coding::Chunked, Some(_)) => Ok((BodyReader::chunked(), false)),
+            (Coding::None, Some(length)) => Ok((BodyReader::Length(length), keep_alive)),
+            (Coding::None, None) => Ok((BodyReader::UntilClose, false)),
+        }
+    }
+}
+
+/// The first field of that name.
+#[must_use]
+pub fn value<'b>(headers: &[httparse::Header<'b>], name: &str) -> Option<&'b [u8]> {
+    headers.iter().find(|h| h.name.eq_ignore_ascii_case(name)).map(|h| h.value)
+}
+
+/// Whether a comma-separated field of that name holds `token`, in any of its lines and any letter case.
+#[must_use]
+pub fn names_token(headers: &[httparse::Header], name: &str, token: &str) -> bool {
+    let lines = headers.iter().filter(|h| h.name.eq_ignore_ascii_case(name));
+    lines.flat_map(|h| h.value.split(|&b| b == b',')).any(|t| t.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+}
+
+/// Whether `name` may be a field name: a token (RFC 9110 section 5.6.2).
+#[must_use]
+pub fn is_token(name: &[u8]) -> bool {
+    !name.is_empty() && name.iter().all(|&b| is_token_byte(b))
+}
+
+/// Whether `value` may be a field value: no control characters but tab (RFC 9110 section 5.5).
+#[must_use]
+pub fn is_field_value(value: &[u8]) -> bool {
+    value.iter().all(|&b| b == b'\t' || (b >= b' ' && b != 0x7f))
+}
+
+/// Parses a run of digits; nothing else, not even a sign.
+#[must_use]
+pub fn digits(text: &[u8]) -> Option<u64> {
+    let mut value: u64 = 0;
+    for &b in text {
+        if !b.is_ascii_digit() {
+            return None;
+        }
+        value = value.checked_mul(10)?.checked_add(u64::from(b - b'0'))?;
+    }
+    (!text.is_empty()).then_some(value)
+}
+
+fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+fn has_bare_line_feed(head: &[u8]) -> bool {
+    let mut before = 0;
+    head.iter().any(|&b| {
+        let bare = b == b'\n' && before != b'\r';
+        before = b;
+        bare
+    })
+}
+
+fn keep_alive(http10: bool, headers: &[httparse::Header]) -> bool {
+    if http10 {
+        names_token(headers, "connection", "keep-alive") && !names_token(headers, "connection", "close")
+    } else {
+        !names_token(headers, "connection", "close")
+    }
+}
+
+/// The one length all `Content-Length` lines agree on. A list in one line is refused.
+fn content_length(headers: &[httparse::Header]) -> Result<Option<u64>, &'static str> {
+    let mut found = None;
+    for line in headers.iter().filter(|h| h.name.eq_ignore_ascii_case("content-length")) {
+        let Some(length) = digits(line.value) else { return Err("bad Content-Length") };
+        if found.is_some_and(|before| before != length) {
+            return Err("two different lengths");
+        }
+        found = Some(length);
+    }
+    Ok(found)
+}
+
+enum Coding {
+    None,
+    Chunked,
+    Other,
+}
+
+fn chunked(headers: &[httparse::Header]) -> Coding {
+    let mut lines = headers.iter().filter(|h| h.name.eq_ignore_ascii_case("transfer-encoding"));
+    match (lines.next(), lines.next()) {
+        (None, _) => Coding::None,
+        (Some(line), None) if line.value.trim_ascii().eq_ignore_ascii_case(b"chunked") => Coding::Chunked,
+        _ => Coding::Other,
+    }
+}
+
+/// Whether a head that has not ended yet has grown past what we take.
+#[must_use]
+pub fn too_long(bytes: usize) -> bool {
+    bytes >= HEAD_BYTES_MAX
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::header_slots;
+    use super::*;
+
+    fn framing(head: &str) -> Result<Framing, u16> {
+        let mut slots = header_slots();
+        request(head.as_bytes(), &mut slots).and_then(|r| r.framing()).map_err(|refusal| refusal.status)
+    }
+
+    fn framed(fields: &str) -> Result<Framing, u16> {
+        framing(&format!("POST /ingest HTTP/1.1\r\nHost: localhost:4040\r\n{fields}\r\n"))
+    }
+
+    #[test]
+    fn end_is_found_at_any_cut() {
+        let wire = b"GET / HTTP/1.1\r\nHost: x\r\n\r\nbody";
+        let mut searched = 0;
+        for cut in 0..wire.len() - 4 {
+            assert_eq!(end(&wire[..cut], &mut searched), None, "after {cut} bytes");
+        }
+        assert_eq!(end(wire, &mut searched), Some(wire.len() - 4));
+        assert_eq!(end(b"GET / HTTP/1.1\n\n", &mut 0), Some(16));
+    }
+
+    #[test]
+    fn bodies() {
+        let plain = framed("").unwrap();
+        assert_eq!((plain.body, plain.has_body, plain.keep_alive), (BodyReader::Length(0), false, true));
+        let empty = framed("Content-Length: 0\r\n").unwrap();
+        assert_eq!((empty.body, empty.has_body), (BodyReader::Length(0), true));
+        assert_eq!(framed("Content-Length: 12\r\nContent-Length: 12\r\n").unwrap().body, BodyReader::Length(12));
+        assert_eq!(framed("Transfer-Encoding: Chunked\r\n").unwrap().body, BodyReader::chunked());
+    }
+
+    #[test]
+    fn doubtful_framing_is_refused() {
+        for (fields, status) in [
+            ("Content-Length: 1\r\nContent-Length: 2\r\n", 400),
+            ("Content-Length: 1, 1\r\n", 400),
+            ("Content-Length: +1\r\n", 400),
+            ("Content-Length: \r\n", 400),
+            ("Content-Length: 99999999999999999999\r\n", 400),
+            ("Content-Length: 1\r\nTransfer-Encoding: chunked\r\n", 400),
+            ("Transfer-Encoding: gzip, chunked\r\n", 501),
+            ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", 501),
+            ("Transfer-Encoding: identity\r\n", 501),
+            ("Host: again\r\n", 400),
+            ("Expect: the unexpected\r\n", 417),
+            ("Name : value\r\n", 400),
+            ("Folded: a\r\n b\r\n", 400),
+            ("Nul: a\0b\r\n", 400),
+            ("Bare: a\nb: c\r\n", 400),
+        ] {
+            assert_eq!(framed(fields), Err(status), "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn versions_and_methods() {
+        assert!(!framing("POST / HTTP/1.0\r\n\r\n").unwrap().keep_alive);
+        assert!(framing("POST / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").unwrap().keep_alive);
+        assert!(!framing("POST / HTTP/1.1\r\nHost: x\r\nConnection: x, Close\r\n\r\n").unwrap().keep_alive);
+        assert_eq!(framing("POST / HTTP/1.1\r\n\r\n"), Err(400));
+        assert_eq!(framing("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"), Err(400));
+        assert_eq!(framing("PRI * HTTP/2.0\r\n\r\n"), Err(505));
+        assert_eq!(framing("CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n"), Err(501));
+        assert_eq!(framing("P(ST / HTTP/1.1\r\nHost: x\r\n\r\n"), Err(400));
+        let many = "A: b\r\n".repeat(HEADER_COUNT_OVER);
+        assert_eq!(framed(&many), Err(431));
+    }
+
+    const HEADER_COUNT_OVER: usize = super::super::HEADERS_MAX + 1;
+
+    #[test]
+    fn expectations() {
+        assert!(framed("Expect: 100-Continue\r\nContent-Length: 3\r\n").unwrap().expects_continue);
+        assert!(!framed("Expect: 100-continue\r\n").unwrap().expects_continue);
+    }
+
+    #[test]
+    fn answers() {
+        let framing = |head: &str, to_head| {
+            let mut slots = header_slots();
+            response(head.as_bytes(), &mut slots).and_then(|r| r.framing(to_head))
+        };
+        let ok = "HTTP/1.1 200 OK\r\n";
+        assert_eq!(framing(&format!("{ok}Content-Length: 3\r\n\r\n"), false), Ok((BodyReader::Length(3), true)));
+        assert_eq!(framing(&format!("{ok}Content-Length: 3\r\n\r\n"), true), Ok((BodyReader::Length(0), true)));
+        assert_eq!(framing(&format!("{ok}\r\n"), false), Ok((BodyReader::UntilClose, false)));
+        assert_eq!(
+            framing(&format!("{ok}Transfer-Encoding: chunked\r\n\r\n"), false),
+            Ok((BodyReader::chunked(), true))
+        );
+        assert_eq!(framing("HTTP/1.1 204 No Content\r\n\r\n", false), Ok((BodyReader::Length(0), true)));
+        assert_eq!(framing("HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n", false), Ok((BodyReader::Length(0), false)));
+        assert!(framing(&format!("{ok}Content-Length: x\r\n\r\n"), false).is_err());
+        assert!(framing("ICY 200 OK\r\n\r\n", false).is_err());
+    }
+}

@@ -1,0 +1,266 @@
+//! JSON, as much of it as we meet (RFC 8259): a scanner for one object's fields, and string escaping.
+//!
+//! Used for Lambda's events, for error bodies and for PYROSCOPE_HTTP_HEADERS. Nested values are checked for
+//! balance and skipped. Never recurses, so depth costs nothing.
+
+use std::borrow::Cow;
+
+/// A field's value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value<'t> {
+    /// A string, unescaped.
+    String(Cow<'t, str>),
+    /// A number, as it is written.
+    Number(&'t str),
+    /// `true`, `false`, `null`, an object or an array.
+    Other,
+}
+
+impl Value<'_> {
+    /// The value as a whole number, also from a string of digits: AWS documents `deadlineMs` as one, and sends the other.
+    #[must_use]
+    pub fn as_u64(&self) -> Option<u64> {
+        match self {
+            Self::String(text) => text.parse().ok(),
+            Self::Number(text) => text.parse().ok(),
+            Self::Other => None,
+        }
+    }
+}
+
+/// The text is not one well-formed JSON object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotAnObject;
+
+/// Calls `each` with every field of the object that `text` consists of, in order.
+///
+/// # Errors
+/// Anything but exactly one object. Fields before the fault have been seen by then.
+pub fn object<'t>(text: &'t str, mut each: impl FnMut(Cow<'t, str>, Value<'t>)) -> Result<(), NotAnObject> {
+    let mut scan = Scan { text, at: 0 };
+    scan.expect(b'{')?;
+    if scan.peek() == Some(b'}') {
+        scan.at += 1;
+        return scan.end();
+    }
+    loop {
+        scan.blank();
+        let key = scan.string()?;
+        scan.expect(b':')?;
+        let value = scan.value()?;
+        each(key, value);
+        match scan.peek() {
+            Some(b',') => scan.at += 1,
+            Some(b'}') => {
+                scan.at += 1;
+                return scan.end();
+            }
+            _ => return Err(NotAnObject),
+        }
+    }
+}
+
+struct Scan<'t> {
+    text: &'t str,
+    at: usize,
+}
+
+impl<'t> Scan<'t> {
+    fn byte(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    fn blank(&mut self) {
+        while matches!(self.byte(), Some(b' ' | b'\t' | b'\r' | b'\n')) {
+            self.at += 1;
+        }
+    }
+
+    /// The next byte that is not white space, not taken.
+    fn peek(&mut self) -> Option<u8> {
+        self.blank();
+        self.byte()
+    }
+
+    fn expect(&mut self, byte: u8) -> Result<(), NotAnObject> {
+        if self.peek() != Some(byte) {
+            return Err(NotAnObject);
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), NotAnObject> {
+        if self.peek().is_none() { Ok(()) } else { Err(NotAnObject) }
+    }
+
+    fn value(&mut self) -> Result<Value<'t>, NotAnObject> {
+        match self.peek() {
+            Some(b'"') => Ok(Value::String(self.string()?)),
+            Some(b'-' | b'0'..=b'9') => Ok(Value::Number(self.word())),
+            Some(b'{' | b'[') => self.nested(),
+            Some(b't' | b'f' | b'n') => match self.word() {
+                "true" | "false" | "null" => Ok(Value::Other),
+                _ => Err(NotAnObject),
+            },
+            _ => Err(NotAnObject),
+        }
+    }
+
+    fn word(&mut self) -> &'t str {
+        let start = self.at;
+        while matches!(self.byte(), Some(b'-' | b'+' | b'.' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z')) {
+            self.at += 1;
+        }
+        &self.text[start..self.at]
+    }
+
+    /// Skips a nested object or array.
+    fn nested(&mut self) -> Result<Value<'t>, NotAnObject> {
+        let mut depth = 0_usize;
+        loop {
+            match self.byte() {
+                Some(b'{' | b'[') => depth += 1,
+                Some(b'}' | b']') => depth -= 1,
+                Some(b'"') => {
+                    self.string()?;
+                    continue;
+                }
+                Some(_) => {}
+                None => return Err(NotAnObject),
+            }
+            self.at += 1;
+            if depth == 0 {
+                return Ok(Value::Other);
+            }
+        }
+    }
+
+    fn string(&mut self) -> Result<Cow<'t, str>, NotAnObject> {
+        if self.byte() != Some(b'"') {
+            return Err(NotAnObject);
+        }
+        self.at += 1;
+        let start = self.at;
+        let mut owned: Option<String> = None;
+        let mut copied = start;
+        loop {
+            match self.byte() {
+                None | Some(0..=0x1f) => return Err(NotAnObject),
+                Some(b'"') => break,
+                Some(b'\\') => {
+                    let out = owned.get_or_insert_with(String::new);
+                    out.push_str(&self.text[copied..self.at]);
+                    self.at += 1;
+                    out.push(self.escape()?);
+                    copied = self.at;
+                }
+                Some(_) => self.at += 1,
+            }
+        }
+        let rest = &self.text[copied..self.at];
+        self.at += 1;
+        Ok(match owned {
+            None => Cow::Borrowed(rest),
+            Some(mut out) => {
+                out.push_str(rest);
+                Cow::Owned(out)
+            }
+        })
+    }
+
+    /// What follows a backslash. A lone surrogate becomes U+FFFD, as in Go.
+    fn escape(&mut self) -> Result<char, NotAnObject> {
+        let kind = self.byte().ok_or(NotAnObject)?;
+        self.at += 1;
+        Ok(match kind {
+            b'"' | b'\\' | b'/' => kind as char,
+            b'b' => '\u{8}',
+            b'f' => '\u{c}',
+            b'n' => '\n',
+            b'r' => '\r',
+            b't' => '\t',
+            b'u' => {
+                let first = self.hex4()?;
+                if (0xd800..0xdc00).contains(&first) && self.text.as_bytes()[self.at..].starts_with(b"\\u") {
+                    let before = self.at;
+                    self.at += 2;
+                    let second = self.hex4()?;
+                    if (0xdc00..0xe000).contains(&second) {
+                        let joined = 0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00);
+                        return char::from_u32(joined).ok_or(NotAnObject);
+                    }
+                    self.at = before;
+                }
+                char::from_u32(first).unwrap_or(char::REPLACEMENT_CHARACTER)
+            }
+            _ => return Err(NotAnObject),
+        })
+    }
+
+    fn hex4(&mut self) -> Result<u32, NotAnObject> {
+        let mut value = 0;
+        for _ in 0..4 {
+            let digit = self.byte().and_then(|b| (b as char).to_digit(16)).ok_or(NotAnObject)?;
+            value = value << 4 | digit;
+            self.at += 1;
+        }
+        Ok(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(text: &str) -> Result<Vec<(String, Value<'_>)>, NotAnObject> {
+        let mut all = Vec::new();
+        object(text, |key, value| all.push((key.into_owned(), value))).map(|()| all)
+    }
+
+    fn string(text: &str) -> Value<'_> {
+        Value::String(Cow::Borrowed(text))
+    }
+
+    #[test]
+    fn objects() {
+        assert_eq!(fields(" {} \n"), Ok(vec![]));
+        assert_eq!(
+            fields(r#"{"a":"b", "n" : -1.5e3,"t":true,"o":{"x":["}"]},"z":null}"#),
+            Ok(vec![
+                ("a".into(), string("b")),
+                ("n".into(), Value::Number("-1.5e3")),
+                ("t".into(), Value::Other),
+                ("o".into(), Value::Other),
+                ("z".into(), Value::Other),
+            ])
+        );
+        assert_eq!(fields(r#"{"a\n\"\u00e9\ud83d\ude00\ud800x":"\/"}"#).unwrap()[0].0, "a\n\"é😀\u{fffd}x");
+    }
+
+    #[test]
+    fn refused() {
+        for text in [
+            "", "[]", "null", "{", "{}x", "{\"a\"}", "{\"a\":}", "{\"a\":1,}", "{,}", "{'a':1}", "{\"a\":\"\n\"}",
+            "{\"a\":\"\\x\"}", "{\"a\":[}", "{\"a\":nul}", "{\"a\":\"b", "{\"a\":\"\\u12\"}", "{\"a\":1 \"b\":2}",
+        ] {
+            assert_eq!(fields(text), Err(NotAnObject), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn cut_anywhere() {
+        let text = r#"{"eventType":"INVOKE","deadlineMs":1,"tracing":{"type":"a","value":"\u00e9"}}"#;
+        for cut in 0..text.len() {
+            assert_eq!(fields(&text[..cut]), Err(NotAnObject), "{cut}");
+        }
+    }
+
+    #[test]
+    fn numbers() {
+        assert_eq!(Value::Number("12").as_u64(), Some(12));
+        assert_eq!(string("12").as_u64(), Some(12));
+        assert_eq!(Value::Number("1e3").as_u64(), None);
+        assert_eq!(Value::Other.as_u64(), None);
+    }
+}
