@@ -1,0 +1,348 @@
+//! A sandbox around the real binary: starts it as Lambda does, reads its log, signals it, waits for its end.
+//!
+//! Which binary: EXTENSION_BINARY, else the one cargo built for this test. EXTENSION_RUNNER, such as
+//! `qemu-aarch64`, is put before it. The port is the kernel's choice (PYROSCOPE_LISTEN_ADDRESS with port 0)
+//! and is learned from the line the extension logs when it listens.
+
+use std::env;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::client::{Client, Response, post};
+use super::extensions_api::ExtensionsApi;
+use super::monitor::{GUARD, Monitor};
+use super::pyroscope::Pyroscope;
+
+/// What the sandbox will be: the environment, and the name under which the binary is started.
+#[derive(Clone)]
+pub struct Sandbox {
+    variables: Vec<(String, String)>,
+    name: Option<String>,
+}
+
+impl Default for Sandbox {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Sandbox {
+    /// An environment with nothing in it but a listen address on port 0.
+    pub fn new() -> Self {
+        Self {
+            variables: Vec::new(),
+            name: None,
+        }
+        .set("PYROSCOPE_LISTEN_ADDRESS", "127.0.0.1:0")
+    }
+
+    /// The usual: registered with `lambda`, relaying to `remote`.
+    pub fn with(lambda: &ExtensionsApi, remote: &Pyroscope) -> Self {
+        Self::new().lambda(lambda).remote(remote)
+    }
+
+    /// No Lambda: PYROSCOPE_DEV_MODE, relaying to `remote`.
+    pub fn relay_only(remote: &Pyroscope) -> Self {
+        Self::new().set("PYROSCOPE_DEV_MODE", "true").remote(remote)
+    }
+
+    /// Sets an environment variable, in place of an earlier value.
+    pub fn set(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.variables.retain(|(other, _)| other != name);
+        self.variables.push((name.to_owned(), value.into()));
+        self
+    }
+
+    pub fn lambda(self, lambda: &ExtensionsApi) -> Self {
+        self.set("AWS_LAMBDA_RUNTIME_API", lambda.address())
+    }
+
+    pub fn remote(self, remote: &Pyroscope) -> Self {
+        self.set("PYROSCOPE_REMOTE_ADDRESS", remote.url())
+    }
+
+    /// Starts the binary under this file name, as if the layer had called it so.
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = Some(name.to_owned());
+        self
+    }
+
+    /// Starts it, and returns at once.
+    pub fn start(self) -> Extension {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = match &self.name {
+            None => binary(),
+            Some(name) => {
+                let link = folder.path().join(name);
+                std::os::unix::fs::symlink(binary(), &link).expect("a link to the binary");
+                link
+            }
+        };
+        let mut words = runner();
+        words.push(
+            path.into_os_string()
+                .into_string()
+                .expect("a path in UTF-8"),
+        );
+        let mut command = Command::new(&words[0]);
+        command
+            .args(&words[1..])
+            .env_clear()
+            .envs(self.variables)
+            .stdin(Stdio::null());
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        let started = Instant::now();
+        let mut child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("{words:?}: {error}"));
+        let log = Arc::new(Monitor::new(Log::default()));
+        let stderr = child.stderr.take().expect("a piped stderr");
+        let collecting = Arc::clone(&log);
+        thread::spawn(move || collect(stderr, &collecting));
+        Extension {
+            child,
+            log,
+            started,
+            _folder: folder,
+        }
+    }
+
+    /// Starts it and waits until it listens.
+    #[track_caller]
+    pub fn listening(self) -> Extension {
+        let extension = self.start();
+        extension.addr();
+        extension
+    }
+}
+
+/// The running binary. Killed when dropped; its log is printed when the test fails.
+pub struct Extension {
+    child: Child,
+    log: Arc<Monitor<Log>>,
+    pub started: Instant,
+    _folder: tempfile::TempDir,
+}
+
+#[derive(Default)]
+struct Log {
+    lines: Vec<String>,
+    ended: bool,
+}
+
+impl Extension {
+    /// Where it listens.
+    #[track_caller]
+    pub fn addr(&self) -> SocketAddr {
+        let line = self.wait_log("Starting relay");
+        listened(&line).unwrap_or_else(|| panic!("no address in: {line}"))
+    }
+
+    /// A new connection to it.
+    #[track_caller]
+    pub fn client(&self) -> Client {
+        Client::connect(self.addr())
+    }
+
+    /// Posts `body` to `target` on a connection of its own and returns the answer.
+    #[track_caller]
+    pub fn post(&self, target: &str, body: &[u8]) -> Response {
+        let mut client = self.client();
+        client.send(post(target, body));
+        client.response()
+    }
+
+    /// Waits for a log line that holds `part`, in any letter case, and returns it.
+    #[track_caller]
+    pub fn wait_log(&self, part: &str) -> String {
+        self.wait_log_with(&[part])
+    }
+
+    /// Waits for a log line that holds all of `parts`, in any letter case, and returns it.
+    #[track_caller]
+    pub fn wait_log_with(&self, parts: &[&str]) -> String {
+        let found = self.log.wait_within(GUARD, |log| {
+            let line = log.lines.iter().find(|line| holds(line, parts)).cloned();
+            if line.is_none() && log.ended {
+                Some(None)
+            } else {
+                line.map(Some)
+            }
+        });
+        found
+            .flatten()
+            .unwrap_or_else(|| panic!("no log line with {parts:?}"))
+    }
+
+    /// The log lines so far that hold all of `parts`, in any letter case.
+    pub fn log_with(&self, parts: &[&str]) -> Vec<String> {
+        self.log.look(|log| {
+            log.lines
+                .iter()
+                .filter(|line| holds(line, parts))
+                .cloned()
+                .collect()
+        })
+    }
+
+    pub fn log(&self) -> String {
+        self.log.look(|log| log.lines.join("\n"))
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id()).expect("a process id");
+        kill(Pid::from_raw(pid), signal).expect("a process to signal");
+    }
+
+    /// Stops it as Lambda's freeze does, and returns when the kernel says that it has stopped.
+    pub fn freeze(&self) {
+        self.signal(Signal::SIGSTOP);
+        let since = Instant::now();
+        while !self.status("State:").starts_with('T') {
+            assert!(since.elapsed() < GUARD, "the process does not stop");
+            thread::yield_now();
+        }
+    }
+
+    pub fn thaw(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    /// A field of `/proc/PID/status`, such as `VmRSS:`.
+    pub fn status(&self, field: &str) -> String {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
+        let value = status.lines().find_map(|line| line.strip_prefix(field));
+        value.unwrap_or_default().trim().to_owned()
+    }
+
+    /// Still running, as far as the kernel knows.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("a child to ask for").is_none()
+    }
+
+    /// Waits for its end; all of its log is there afterwards.
+    #[track_caller]
+    pub fn wait_exit(&mut self) -> ExitStatus {
+        let what = "the extension's end";
+        self.log.wait(what, |log| log.ended.then_some(()));
+        // Its stderr is closed: nothing is left to do for it but to be reaped.
+        self.child.wait().expect("a child to wait for")
+    }
+
+    /// Waits for its end, which must be exit code `code`.
+    #[track_caller]
+    pub fn expect_exit(&mut self, code: i32) {
+        let status = self.wait_exit();
+        assert_eq!(
+            status.code(),
+            Some(code),
+            "exit {status} (signal {:?})",
+            status.signal()
+        );
+    }
+
+    /// The line with the totals that it logs last, as `(field, value)`.
+    #[track_caller]
+    pub fn totals(&self) -> Totals {
+        Totals(self.wait_log_with(&["acknowledged=", "relayed=", "lost="]))
+    }
+}
+
+/// The closing line.
+pub struct Totals(pub String);
+
+impl Totals {
+    #[track_caller]
+    pub fn count(&self, field: &str) -> u64 {
+        let prefix = format!("{field}=");
+        let value = self
+            .0
+            .split_whitespace()
+            .find_map(|word| word.strip_prefix(&prefix));
+        let value = value.unwrap_or_else(|| panic!("no {field} in: {}", self.0));
+        value
+            .trim_matches('"')
+            .parse()
+            .unwrap_or_else(|_| panic!("{field} is no number in: {}", self.0))
+    }
+
+    /// `acknowledged`, `relayed` and `lost`, which must add up.
+    #[track_caller]
+    pub fn expect(&self, relayed: u64, lost: u64) {
+        let found = (
+            self.count("acknowledged"),
+            self.count("relayed"),
+            self.count("lost"),
+        );
+        assert_eq!(
+            found,
+            (relayed + lost, relayed, lost),
+            "acknowledged, relayed, lost in: {}",
+            self.0
+        );
+    }
+}
+
+impl Drop for Extension {
+    fn drop(&mut self) {
+        // A frozen process dies of SIGKILL too.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            self.log
+                .wait_within(Duration::from_secs(5), |log| log.ended.then_some(()));
+            eprintln!("--- the extension's log ---\n{}\n---", self.log());
+        }
+    }
+}
+
+/// The binary under test.
+pub fn binary() -> PathBuf {
+    let built = option_env!("CARGO_BIN_EXE_pyroscope-lambda-extension").map(PathBuf::from);
+    let binary = env::var_os("EXTENSION_BINARY")
+        .map(PathBuf::from)
+        .or(built)
+        .expect("EXTENSION_BINARY says which binary");
+    fs::canonicalize(&binary).unwrap_or_else(|error| panic!("{}: {error}", binary.display()))
+}
+
+/// What is put before the binary, word by word; usually nothing.
+pub fn runner() -> Vec<String> {
+    let runner = env::var("EXTENSION_RUNNER").unwrap_or_default();
+    runner.split_whitespace().map(str::to_owned).collect()
+}
+
+fn collect(stderr: ChildStderr, log: &Monitor<Log>) {
+    for line in BufReader::new(stderr).split(b'\n') {
+        let Ok(line) = line else { break };
+        log.change(|log| log.lines.push(String::from_utf8_lossy(&line).into_owned()));
+    }
+    log.change(|log| log.ended = true);
+}
+
+/// The first socket address in a log line's `address` field.
+fn listened(line: &str) -> Option<SocketAddr> {
+    let value = line.split_once("address=")?.1;
+    value
+        .split(|c: char| c == '"' || c == ',' || c.is_whitespace())
+        .find_map(|word| word.parse().ok())
+}
+
+fn holds(line: &str, parts: &[&str]) -> bool {
+    let line = line.to_lowercase();
+    parts.iter().all(|part| line.contains(&part.to_lowercase()))
+}
