@@ -1,33 +1,68 @@
-# One command for each thing one does here; `make` alone lists them. What is longer than a line
-# or two is a script under .ci/.
+# One command for each thing one does here; `make` alone lists them.
+# What is longer than a line or two is a script under .ci/.
 
-PROCESSOR := $(subst aarch64,arm64,$(shell uname -m))
-NAME      := extensions/pyroscope-lambda-extension
-BINARY    := dist/$(PROCESSOR)/$(NAME)
+NAME   := extensions/pyroscope-lambda-extension
+HERE   := $(subst aarch64,arm64,$(shell uname -m))
+BINARY := $(CURDIR)/dist/$(HERE)/$(NAME)
 CARGO_HOME ?= $(HOME)/.cargo
 export PATH := $(CARGO_HOME)/bin:$(PATH)
 
-.PHONY: help setup build release layer demo test e2e lint ci clean
 .DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup build release layer demo test e2e lint ci clean verify smoke
 
-help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
 
-setup: ## install what is missing (as root, from Debian, rustup and PyPI)
+setup: ## install what is missing, from Debian (as root), rustup and PyPI
 	@.ci/setup host layer arm64 e2e
 
-build: ## the static binary for this machine's processor, in dist/
+build: ## build the static binary for this machine's processor: dist/
 	@.ci/setup host layer
-	@.ci/build $(PROCESSOR)
+	@.ci/build $(HERE)
 
-release: ## the static binaries for both processors
+release: ## build the static binaries for both processors
 	@.ci/setup host layer
 	@.ci/build x86_64
 	@.ci/build arm64
 
-layer: release ## both as zips to publish as a Lambda layer
+layer: release ## pack both as the zips to publish as a Lambda layer
 	@.ci/layer x86_64
 	@.ci/layer arm64
 
+demo: build ## watch the extension live through a sandbox's life, all on this machine
+	@cargo run --quiet --locked --example demo -- $(BINARY)
+
+test: ## run the tests
+	@.ci/setup host
+	cargo test --locked
+
+e2e: build ## run it in AWS's emulator, with real functions and their real SDKs
+	@.ci/setup e2e
+	tests/e2e/run $(BINARY)
+
+lint: ## check format, lints and the rules of the house
+	@.ci/setup host
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --lib --bins -- -D warnings -D clippy::too_many_lines
+	@.ci/rules
+
+ci: ## all of it, as continuous integration does
+	@.ci/steps setup lint test layer verify smoke demo e2e
+
 clean: ## remove all that was built
 	rm -rf dist target
+
+# What ci does besides.
+
+verify:
+	@.ci/verify
+
+# The tests' black-box life of an extension, on the binaries that are shipped.
+smoke:
+	@.ci/setup host arm64
+	EXTENSION_BINARY=$(CURDIR)/dist/x86_64/$(NAME) $(if $(filter arm64,$(HERE)),EXTENSION_RUNNER=qemu-x86_64) \
+		cargo test --locked --test smoke
+	EXTENSION_BINARY=$(CURDIR)/dist/arm64/$(NAME) $(if $(filter x86_64,$(HERE)),EXTENSION_RUNNER=qemu-aarch64) \
+		cargo test --locked --test smoke
