@@ -1,0 +1,517 @@
+//! Reads the profiles out of what a Pyroscope server is sent, as far as a test wants to know them.
+//!
+//! | request | where the profile is | where its name and labels are |
+//! |---|---|---|
+//! | `/push.v1.PusherService/Push` | a `PushRequest`, the whole of it gzipped or not | in the series |
+//! | `/ingest`, multipart | the part named `profile` | in the query's `name` |
+//! | `/ingest`, anything else | the body | in the query's `name` |
+//!
+//! The profile itself is a pprof, gzipped or not. Of the two schemas (google's profile.proto, Pyroscope's
+//! push.v1) only the fields read here are written down. What is not understood is an error, never skipped:
+//! a test must not pass because a profile was unreadable.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::Read;
+
+use flate2::read::MultiGzDecoder;
+use prost::Message;
+
+/// One profile as it would be stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decoded {
+    /// The service it belongs to: `service_name`, or the name before the braces.
+    pub app: String,
+    pub labels: BTreeMap<String, String>,
+    /// Type and unit of each value of a sample, such as `cpu:nanoseconds`.
+    pub sample_types: Vec<String>,
+    /// Each function with the sum of the first value over all samples that have it on their stack, largest first.
+    pub functions: Vec<(String, i64)>,
+}
+
+impl Decoded {
+    /// What the functions whose name contains `part` add up to; `None` when there is none.
+    pub fn value_of(&self, part: &str) -> Option<i64> {
+        let mut found = self
+            .functions
+            .iter()
+            .filter(|(name, _)| name.contains(part))
+            .peekable();
+        found.peek()?;
+        Some(found.map(|(_, value)| value).sum())
+    }
+}
+
+/// The profiles in one request: `target` is its path and query, `body` has no transfer coding any more.
+pub fn profiles(
+    target: &str,
+    headers: &[(String, String)],
+    body: &[u8],
+) -> Result<Vec<Decoded>, String> {
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    if path.ends_with("/push.v1.PusherService/Push") {
+        pushed(headers, body)
+    } else if path.ends_with("/ingest") {
+        ingested(query, headers, body).map(|profile| vec![profile])
+    } else {
+        Err(format!("{path} is not where profiles are sent to"))
+    }
+}
+
+fn pushed(headers: &[(String, String)], body: &[u8]) -> Result<Vec<Decoded>, String> {
+    let unpacked = match header(headers, "content-encoding") {
+        None | Some("identity") => body.to_vec(),
+        Some("gzip") => gunzipped(body)?,
+        Some(other) => return Err(format!("Content-Encoding {other} is not known here")),
+    };
+    let request = PushRequest::decode(unpacked.as_slice())
+        .map_err(|error| format!("not a PushRequest: {error}"))?;
+    let mut found = Vec::new();
+    for series in request.series {
+        let labels: BTreeMap<String, String> = series
+            .labels
+            .into_iter()
+            .map(|label| (label.name, label.value))
+            .collect();
+        let app = labels
+            .get("service_name")
+            .or_else(|| labels.get("__name__"))
+            .ok_or("a series without a name")?
+            .clone();
+        for sample in series.samples {
+            found.push(decoded(app.clone(), labels.clone(), &sample.raw_profile)?);
+        }
+    }
+    Ok(found)
+}
+
+fn ingested(query: &str, headers: &[(String, String)], body: &[u8]) -> Result<Decoded, String> {
+    let name = parameter(query, "name").ok_or("a query without a name")?;
+    let (app, labels) = labelled(&name);
+    let content_type = header(headers, "content-type").unwrap_or_default();
+    if content_type.starts_with("multipart/form-data") {
+        return decoded(app, labels, part(content_type, body, "profile")?);
+    }
+    match parameter(query, "format").as_deref() {
+        None | Some("pprof") => decoded(app, labels, body),
+        Some(other) => Err(format!("format {other} is not decoded here")),
+    }
+}
+
+fn decoded(app: String, labels: BTreeMap<String, String>, pprof: &[u8]) -> Result<Decoded, String> {
+    // No header says whether a pprof is gzipped: readers look at its first two bytes.
+    let unpacked = if pprof.starts_with(&GZIP_MAGIC) {
+        gunzipped(pprof)?
+    } else {
+        pprof.to_vec()
+    };
+    let profile =
+        Profile::decode(unpacked.as_slice()).map_err(|error| format!("not a pprof: {error}"))?;
+    let sample_types = profile
+        .sample_type
+        .iter()
+        .map(|value| {
+            Ok(format!(
+                "{}:{}",
+                profile.text(value.r#type)?,
+                profile.text(value.unit)?
+            ))
+        })
+        .collect::<Result<_, String>>()?;
+    let functions = profile.functions()?;
+    Ok(Decoded {
+        app,
+        labels,
+        sample_types,
+        functions,
+    })
+}
+
+impl Profile {
+    fn text(&self, index: i64) -> Result<&str, String> {
+        usize::try_from(index)
+            .ok()
+            .and_then(|index| self.string_table.get(index))
+            .map(String::as_str)
+            .ok_or_else(|| format!("no string {index}"))
+    }
+
+    fn functions(&self) -> Result<Vec<(String, i64)>, String> {
+        let mut names = HashMap::new();
+        for function in &self.function {
+            names.insert(function.id, self.text(function.name)?);
+        }
+        let lines: HashMap<u64, &[Line]> = self
+            .location
+            .iter()
+            .map(|location| (location.id, location.line.as_slice()))
+            .collect();
+        let mut values: BTreeMap<&str, i64> = BTreeMap::new();
+        for sample in &self.sample {
+            let value = *sample.value.first().ok_or("a sample without a value")?;
+            // A function that calls itself is on the stack twice and counts once.
+            let mut on_stack = BTreeSet::new();
+            for id in &sample.location_id {
+                for line in *lines.get(id).ok_or_else(|| format!("no location {id}"))? {
+                    let name = names.get(&line.function_id);
+                    on_stack
+                        .insert(*name.ok_or_else(|| format!("no function {}", line.function_id))?);
+                }
+            }
+            for name in on_stack {
+                *values.entry(name).or_default() += value;
+            }
+        }
+        let mut functions: Vec<(String, i64)> = values
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect();
+        functions.sort_by_key(|(_, value)| std::cmp::Reverse(*value));
+        Ok(functions)
+    }
+}
+
+/// `app{key=value,…}` taken apart.
+fn labelled(name: &str) -> (String, BTreeMap<String, String>) {
+    let (app, rest) = name.split_once('{').unwrap_or((name, ""));
+    let labels = rest
+        .trim_end_matches('}')
+        .split(',')
+        .filter_map(|pair| pair.split_once('='))
+        .map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned()))
+        .collect();
+    (app.trim().to_owned(), labels)
+}
+
+/// The content of the part called `wanted` in a multipart body.
+fn part<'b>(content_type: &str, body: &'b [u8], wanted: &str) -> Result<&'b [u8], String> {
+    let boundary = content_type
+        .split(';')
+        .find_map(|parameter| parameter.trim().strip_prefix("boundary="))
+        .ok_or("multipart without a boundary")?
+        .trim_matches('"');
+    let mut rest = body;
+    let opening = format!("--{boundary}");
+    let delimiter = format!("\r\n--{boundary}");
+    rest = rest
+        .strip_prefix(opening.as_bytes())
+        .ok_or("the body does not begin with its boundary")?;
+    while !rest.starts_with(b"--") {
+        let head_end = find(rest, b"\r\n\r\n").ok_or("a part without a head")?;
+        let content_begin = head_end + 4;
+        let length =
+            find(&rest[content_begin..], delimiter.as_bytes()).ok_or("a part that does not end")?;
+        let content = &rest[content_begin..content_begin + length];
+        let head = String::from_utf8_lossy(&rest[..head_end]);
+        if head.contains(&format!(" name=\"{wanted}\"")) {
+            return Ok(content);
+        }
+        rest = &rest[content_begin + length + delimiter.len()..];
+    }
+    Err(format!("no part called {wanted}"))
+}
+
+fn header<'h>(headers: &'h [(String, String)], name: &str) -> Option<&'h str> {
+    headers
+        .iter()
+        .find(|(key, _)| key.eq_ignore_ascii_case(name))
+        .map(|(_, value)| value.as_str())
+}
+
+/// A query parameter, its form encoding undone.
+fn parameter(query: &str, name: &str) -> Option<String> {
+    query
+        .split('&')
+        .filter_map(|pair| pair.split_once('='))
+        .find(|(key, _)| *key == name)
+        .map(|(_, value)| unescaped(value))
+}
+
+fn unescaped(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let escaped = (first == b'%')
+            .then(|| after.get(..2))
+            .flatten()
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        rest = match escaped {
+            Some(byte) => {
+                bytes.push(byte);
+                &after[2..]
+            }
+            None => {
+                bytes.push(if first == b'+' { b' ' } else { first });
+                after
+            }
+        };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn gunzipped(bytes: &[u8]) -> Result<Vec<u8>, String> {
+    let mut unpacked = Vec::new();
+    MultiGzDecoder::new(bytes)
+        .take(UNPACKED_BYTES_MAX)
+        .read_to_end(&mut unpacked)
+        .map_err(|error| format!("not gzip: {error}"))?;
+    if unpacked.len() as u64 == UNPACKED_BYTES_MAX {
+        return Err(format!("more than {UNPACKED_BYTES_MAX} bytes unpacked"));
+    }
+    Ok(unpacked)
+}
+
+fn find(hay: &[u8], needle: &[u8]) -> Option<usize> {
+    hay.windows(needle.len())
+        .position(|window| window == needle)
+}
+
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+
+/// Far above any profile of a test; keeps a damaged length from taking all memory.
+const UNPACKED_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+// push.v1, the fields read here.
+
+#[derive(Clone, PartialEq, Message)]
+struct PushRequest {
+    #[prost(message, repeated, tag = "1")]
+    series: Vec<Series>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Series {
+    #[prost(message, repeated, tag = "1")]
+    labels: Vec<Label>,
+    #[prost(message, repeated, tag = "2")]
+    samples: Vec<RawSample>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Label {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(string, tag = "2")]
+    value: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct RawSample {
+    #[prost(bytes = "vec", tag = "1")]
+    raw_profile: Vec<u8>,
+}
+
+// google's profile.proto, the fields read here.
+
+#[derive(Clone, PartialEq, Message)]
+struct Profile {
+    #[prost(message, repeated, tag = "1")]
+    sample_type: Vec<ValueType>,
+    #[prost(message, repeated, tag = "2")]
+    sample: Vec<Sample>,
+    #[prost(message, repeated, tag = "4")]
+    location: Vec<Location>,
+    #[prost(message, repeated, tag = "5")]
+    function: Vec<Function>,
+    #[prost(string, repeated, tag = "6")]
+    string_table: Vec<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+struct ValueType {
+    #[prost(int64, tag = "1")]
+    r#type: i64,
+    #[prost(int64, tag = "2")]
+    unit: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Sample {
+    #[prost(uint64, repeated, tag = "1")]
+    location_id: Vec<u64>,
+    #[prost(int64, repeated, tag = "2")]
+    value: Vec<i64>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Location {
+    #[prost(uint64, tag = "1")]
+    id: u64,
+    #[prost(message, repeated, tag = "4")]
+    line: Vec<Line>,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+struct Line {
+    #[prost(uint64, tag = "1")]
+    function_id: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+struct Function {
+    #[prost(uint64, tag = "1")]
+    id: u64,
+    #[prost(int64, tag = "2")]
+    name: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
+    use super::*;
+
+    #[test]
+    fn push_plain_and_gzipped() {
+        let request = push(pprof()).encode_to_vec();
+        let target = "/base/push.v1.PusherService/Push";
+        let plain = profiles(target, &[], &request).expect("plain");
+        let headers = headers(&[("Content-Encoding", "gzip")]);
+        let gzipped = profiles(target, &headers, &gzipped(&request)).expect("gzipped");
+        assert_eq!(plain, gzipped);
+        assert_eq!(plain.len(), 1);
+        assert_eq!(plain[0].app, "shop");
+        assert_eq!(plain[0].labels["__name__"], "process_cpu");
+        expect_profile(&plain[0]);
+    }
+
+    #[test]
+    fn push_with_a_gzipped_profile_inside() {
+        let request = push(gzipped(&pprof())).encode_to_vec();
+        let found = profiles("/push.v1.PusherService/Push", &[], &request).expect("a profile");
+        expect_profile(&found[0]);
+    }
+
+    #[test]
+    fn ingest_with_the_profile_as_its_body() {
+        for body in [pprof(), gzipped(&pprof())] {
+            for format in ["", "&format=pprof"] {
+                let target = format!("/ingest?from=1&name=shop%7Bteam%3Da+b%2Cempty%3D%7D{format}");
+                let found = profiles(&target, &[], &body).expect("a profile");
+                assert_eq!(found[0].app, "shop");
+                assert_eq!(found[0].labels["team"], "a b");
+                assert_eq!(found[0].labels["empty"], "");
+                expect_profile(&found[0]);
+            }
+        }
+    }
+
+    #[test]
+    fn ingest_multipart() {
+        // A boundary may begin with dashes, and the profile need not be the first part.
+        let boundary = "----formdata-1";
+        let mut body = format!(
+            "--{boundary}\r\nContent-Disposition: form-data; name=\"sample_type_config\"\r\n\r\n{{}}\r\n--{boundary}\r\n\
+             Content-Disposition: form-data; name=\"profile\"; filename=\"profile\"\r\n\
+             Content-Type: application/octet-stream\r\n\r\n"
+        )
+        .into_bytes();
+        body.extend(gzipped(&pprof()));
+        body.extend(format!("\r\n--{boundary}--\r\n").bytes());
+        let kind = format!("multipart/form-data; boundary={boundary}");
+        let found = profiles(
+            "//ingest?name=shop",
+            &headers(&[("content-type", &kind)]),
+            &body,
+        );
+        expect_profile(&found.expect("a profile")[0]);
+        body.truncate(body.len() - boundary.len() - 8);
+        let cut = profiles(
+            "/ingest?name=shop",
+            &headers(&[("content-type", &kind)]),
+            &body,
+        );
+        assert_eq!(cut, Err("a part that does not end".to_owned()));
+    }
+
+    #[test]
+    fn a_function_that_calls_itself_counts_once_per_sample() {
+        let found = profiles("/ingest?name=shop", &[], &pprof()).expect("a profile");
+        assert_eq!(found[0].value_of("burn"), Some(7));
+        assert_eq!(found[0].value_of("main"), Some(12));
+        assert_eq!(found[0].value_of("absent"), None);
+    }
+
+    #[test]
+    fn what_is_not_understood_is_an_error() {
+        let wrong = [
+            profiles("/elsewhere", &[], b""),
+            profiles("/ingest", &[], b""),
+            profiles("/ingest?name=shop", &[], b"\xff\xff\xff"),
+            profiles("/ingest?name=shop&format=jfr", &[], b""),
+            profiles("/ingest?name=shop", &[], &gzipped(&pprof())[..20]),
+            profiles(
+                "/push.v1.PusherService/Push",
+                &headers(&[("content-encoding", "zstd")]),
+                b"",
+            ),
+        ];
+        for (number, result) in wrong.into_iter().enumerate() {
+            assert!(result.is_err(), "request {number}: {result:?}");
+        }
+    }
+
+    fn expect_profile(found: &Decoded) {
+        assert_eq!(found.sample_types, ["samples:count", "cpu:nanoseconds"]);
+        assert_eq!(
+            found.functions,
+            [("main".to_owned(), 12), ("burn".to_owned(), 7)]
+        );
+    }
+
+    /// `main → burn → burn` 7 times and `main` alone 5 times.
+    fn pprof() -> Vec<u8> {
+        let location = |id, function_id| Location {
+            id,
+            line: vec![Line { function_id }],
+        };
+        let sample = |location_id: &[u64], value| Sample {
+            location_id: location_id.to_vec(),
+            value: vec![value, value * 10_000_000],
+        };
+        let strings = ["", "samples", "count", "cpu", "nanoseconds", "main", "burn"];
+        Profile {
+            sample_type: vec![
+                ValueType { r#type: 1, unit: 2 },
+                ValueType { r#type: 3, unit: 4 },
+            ],
+            sample: vec![sample(&[2, 2, 1], 7), sample(&[1], 5)],
+            location: vec![location(1, 10), location(2, 20)],
+            function: vec![Function { id: 10, name: 5 }, Function { id: 20, name: 6 }],
+            string_table: strings.map(str::to_owned).to_vec(),
+        }
+        .encode_to_vec()
+    }
+
+    fn push(raw_profile: Vec<u8>) -> PushRequest {
+        let label = |name: &str, value: &str| Label {
+            name: name.to_owned(),
+            value: value.to_owned(),
+        };
+        PushRequest {
+            series: vec![Series {
+                labels: vec![
+                    label("__name__", "process_cpu"),
+                    label("service_name", "shop"),
+                ],
+                samples: vec![RawSample { raw_profile }],
+            }],
+        }
+    }
+
+    fn gzipped(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(bytes).expect("memory");
+        encoder.finish().expect("memory")
+    }
+
+    fn headers(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs
+            .iter()
+            .map(|&(name, value)| (name.to_owned(), value.to_owned()))
+            .collect()
+    }
+}
