@@ -21,6 +21,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use super::message::{Body, Head, Messages, find};
 use super::monitor::Monitor;
 use super::pieces::write_in_pieces;
+use super::play::Gate;
 
 /// The identifier handed out at registration.
 pub const IDENTIFIER: &str = "2f1c2a34-7c1e-4f1b-9a56-0b8d6a1e9c77";
@@ -100,6 +101,7 @@ struct State {
     calls: Vec<Call>,
     connections: usize,
     faults: Vec<(Kind, Fault)>,
+    held: Vec<(Kind, Gate)>,
     /// Answers are written in pieces of this many bytes.
     piece: Option<usize>,
     violations: Vec<String>,
@@ -133,6 +135,13 @@ impl ExtensionsApi {
         self.shared
             .state
             .change(|state| state.faults.push((kind, fault)));
+    }
+
+    /// Answers the next call of this kind when the gate is opened.
+    pub fn hold(&self, kind: Kind, gate: &Gate) {
+        self.shared
+            .state
+            .change(|state| state.held.push((kind, gate.clone())));
     }
 
     /// Writes every answer in pieces of `size` bytes, each read by the extension before the next.
@@ -282,7 +291,13 @@ impl Shared {
                 body: body.decoded,
                 at: Instant::now(),
             };
-            let (answer, piece) = self.state.change(|state| (state.take(call), state.piece));
+            let kind = kind_of(&call);
+            if let Some(gate) = self.state.change(|state| state.note(&call, kind)) {
+                gate.pass(connection);
+            }
+            let (answer, piece) = self
+                .state
+                .change(|state| (state.take(&call, kind), state.piece));
             let bytes = match answer {
                 Answer::Now(bytes) => bytes,
                 Answer::Close => return Ok(()),
@@ -336,20 +351,22 @@ impl Event {
 }
 
 impl State {
-    fn take(&mut self, call: Call) -> Answer {
-        let line = call.head.start_line();
+    /// Keeps the call; returns the gate before its answer, if there is one.
+    fn note(&mut self, call: &Call, kind: Option<Kind>) -> Option<Gate> {
         self.calls.push(call.clone());
+        let line = call.head.start_line();
         if !line.ends_with(" HTTP/1.1") || call.head.header("Host").is_none() {
             self.violations
                 .push(format!("not HTTP/1.1 with a Host: {line}"));
         }
-        let kind = match line.trim_end_matches(" HTTP/1.1") {
-            "POST /2020-01-01/extension/register" => Kind::Register,
-            "GET /2020-01-01/extension/event/next" => Kind::Next,
-            "POST /2020-01-01/extension/init/error" => Kind::InitError,
-            "POST /2020-01-01/extension/exit/error" => Kind::ExitError,
-            "PUT /2022-07-01/telemetry" => Kind::Telemetry,
-            _ => return self.refuse(404, "Extension.UnknownPath", &line),
+        let at = self.held.iter().position(|(held, _)| Some(*held) == kind)?;
+        Some(self.held.remove(at).1)
+    }
+
+    fn take(&mut self, call: &Call, kind: Option<Kind>) -> Answer {
+        let line = call.head.start_line();
+        let Some(kind) = kind else {
+            return self.refuse(404, "Extension.UnknownPath", &line);
         };
         if let Some(at) = self.faults.iter().position(|(faulty, _)| *faulty == kind) {
             return match self.faults.remove(at).1 {
@@ -359,7 +376,7 @@ impl State {
             };
         }
         match kind {
-            Kind::Register => self.register(&call),
+            Kind::Register => self.register(call),
             _ if call.head.header("Lambda-Extension-Identifier").is_none() => {
                 self.refuse(403, "Extension.MissingExtensionIdentifier", &line)
             }
@@ -367,7 +384,7 @@ impl State {
                 self.refuse(403, "Extension.UnknownExtensionIdentifier", &line)
             }
             Kind::Next => self.park(&line),
-            Kind::InitError | Kind::ExitError => self.report(kind, &call),
+            Kind::InitError | Kind::ExitError => self.report(kind, call),
             // As the emulator answers: it has no telemetry.
             Kind::Telemetry => Answer::Now(error_response(202, "Telemetry.NotSupported")),
         }
@@ -458,6 +475,18 @@ impl State {
     fn refuse(&mut self, status: u16, error: &'static str, detail: &str) -> Answer {
         self.violations.push(format!("{error}: {detail}"));
         Answer::Now(error_response(status, error))
+    }
+}
+
+/// Which call this is, by its request line.
+fn kind_of(call: &Call) -> Option<Kind> {
+    match call.head.start_line().trim_end_matches(" HTTP/1.1") {
+        "POST /2020-01-01/extension/register" => Some(Kind::Register),
+        "GET /2020-01-01/extension/event/next" => Some(Kind::Next),
+        "POST /2020-01-01/extension/init/error" => Some(Kind::InitError),
+        "POST /2020-01-01/extension/exit/error" => Some(Kind::ExitError),
+        "PUT /2022-07-01/telemetry" => Some(Kind::Telemetry),
+        _ => None,
     }
 }
 

@@ -716,7 +716,7 @@ impl Player<'_> {
 }
 
 /// A socket bound to `addr` that shares its port with another one of ours, as long as one of both listens.
-fn bound(addr: SocketAddr) -> Socket {
+pub(super) fn bound(addr: SocketAddr) -> Socket {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None).expect("a socket");
     socket.set_reuse_address(true).expect("SO_REUSEADDR");
     socket.bind(&addr.into()).expect("a port of our own");

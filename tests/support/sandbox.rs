@@ -21,7 +21,7 @@ use nix::unistd::Pid;
 use super::client::{Client, Response, post};
 use super::extensions_api::ExtensionsApi;
 use super::monitor::{GUARD, Monitor};
-use super::pyroscope::Pyroscope;
+use super::pyroscope::{Pyroscope, bound};
 
 /// What the sandbox will be: the environment, and the name under which the binary is started.
 #[derive(Clone)]
@@ -184,6 +184,18 @@ impl Extension {
             .unwrap_or_else(|| panic!("no log line with {parts:?}"))
     }
 
+    /// Waits for a log line that holds one of `parts`, in any letter case, and returns it.
+    #[track_caller]
+    pub fn wait_log_any(&self, parts: &[&str]) -> String {
+        let what = format!("a log line with one of {parts:?}");
+        self.log.wait(&what, |log| {
+            let mut lines = log.lines.iter();
+            lines
+                .find(|line| parts.iter().any(|part| holds(line, &[part])))
+                .cloned()
+        })
+    }
+
     /// The log lines so far that hold all of `parts`, in any letter case.
     pub fn log_with(&self, parts: &[&str]) -> Vec<String> {
         self.log.look(|log| {
@@ -306,6 +318,25 @@ impl Drop for Extension {
             self.log
                 .wait_within(Duration::from_secs(5), |log| log.ended.then_some(()));
             eprintln!("--- the extension's log ---\n{}\n---", self.log());
+        }
+    }
+}
+
+/// A port of 127.0.0.1 that the kernel gives to nobody else while this lives, though nothing listens on it.
+/// For the rare test that must know the port before the extension listens.
+pub struct ReservedPort {
+    pub number: u16,
+    _holder: socket2::Socket,
+}
+
+impl ReservedPort {
+    pub fn new() -> Self {
+        let holder = bound("127.0.0.1:0".parse().expect("an address"));
+        let addr = holder.local_addr().expect("a bound socket has an address");
+        let number = addr.as_socket().expect("an IP address").port();
+        Self {
+            number,
+            _holder: holder,
         }
     }
 }
