@@ -5,6 +5,7 @@ mod support;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use rustls::pki_types::pem::PemObject;
@@ -242,19 +243,24 @@ fn lambda_registers_and_hands_over_events() {
     extension.send(next());
     lambda.wait_next();
     extension.expect_silence();
-    let request_id = lambda.invoke();
-    let event = String::from_utf8(extension.response().body).expect("JSON");
+    // Handing over an event ends when it has been read, so both ends need a thread.
+    let (request_id, response) = thread::scope(|both| {
+        let invoking = both.spawn(|| lambda.invoke());
+        let response = extension.response();
+        (invoking.join().expect("an event handed over"), response)
+    });
+    let event = String::from_utf8(response.body).expect("JSON");
     assert!(
         event.contains("\"INVOKE\"") && event.contains(&request_id),
         "{event}"
     );
     extension.send(next());
-    lambda.shutdown(Duration::from_secs(2));
-    assert!(
-        String::from_utf8(extension.response().body)
-            .expect("JSON")
-            .contains("spindown")
-    );
+    let response = thread::scope(|both| {
+        both.spawn(|| lambda.shutdown(Duration::from_secs(2)));
+        extension.response()
+    });
+    let event = String::from_utf8(response.body).expect("JSON");
+    assert!(event.contains("spindown"), "{event}");
     assert_eq!(lambda.calls().len(), 3);
 }
 

@@ -12,7 +12,7 @@
 //! and noted as a violation, and dropping the stand-in with a violation noted fails the test.
 
 use std::collections::VecDeque;
-use std::io::{self, Write};
+use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
@@ -95,7 +95,8 @@ struct State {
     phase: Phase,
     registration: Option<Registration>,
     events: VecDeque<Event>,
-    /// How many events were handed over, and how often one was asked for.
+    /// How many events were to be handed over, how many have been read, and how often one was asked for.
+    announced: usize,
     delivered: usize,
     polls: usize,
     calls: Vec<Call>,
@@ -173,7 +174,7 @@ impl ExtensionsApi {
     #[track_caller]
     pub fn invoke(&self) -> String {
         self.wait_next();
-        let number = self.shared.state.look(|state| state.delivered) + 1;
+        let number = self.shared.state.look(|state| state.announced) + 1;
         let request_id = format!("8476a536-e9f4-11e8-9739-{number:012}");
         let deadline = epoch_ms(Duration::from_secs(3));
         let arn = "arn:aws:lambda:eu-central-1:123456789012:function:bench";
@@ -203,16 +204,17 @@ impl ExtensionsApi {
         ));
     }
 
-    /// Hands over any event, now or when the extension asks, and returns when it has been written.
+    /// Hands over any event, now or when the extension asks, and returns when the extension has read it.
     #[track_caller]
     pub fn event(&self, json: String) {
         let shutdown = json.contains("SHUTDOWN");
-        let before = self.shared.state.change(|state| {
+        let place = self.shared.state.change(|state| {
             state.events.push_back(Event { json, shutdown });
-            state.delivered + state.events.len()
+            state.announced += 1;
+            state.announced
         });
         self.shared.state.wait("an event to be taken", |state| {
-            (state.delivered >= before).then_some(())
+            (state.delivered >= place).then_some(())
         });
     }
 
@@ -298,17 +300,17 @@ impl Shared {
             let (answer, piece) = self
                 .state
                 .change(|state| (state.take(&call, kind), state.piece));
-            let bytes = match answer {
-                Answer::Now(bytes) => bytes,
+            let (bytes, is_event) = match answer {
+                Answer::Now(bytes) => (bytes, false),
                 Answer::Close => return Ok(()),
                 Answer::NextEvent => match self.next_event() {
-                    Some(bytes) => bytes,
+                    Some(bytes) => (bytes, true),
                     None => return Ok(()),
                 },
             };
-            match piece {
-                Some(size) => write_in_pieces(&stream, &bytes, size)?,
-                None => (&stream).write_all(&bytes)?,
+            write_in_pieces(&stream, &bytes, piece.unwrap_or(bytes.len()))?;
+            if is_event {
+                self.state.change(|state| state.delivered += 1);
             }
         }
         Ok(())
@@ -322,7 +324,6 @@ impl Shared {
                     return Some(None);
                 }
                 let event = state.events.pop_front()?;
-                state.delivered += 1;
                 state.phase = if event.shutdown {
                     Phase::Leaving
                 } else {

@@ -358,6 +358,20 @@ impl Pyroscope {
         })
     }
 
+    /// Like [`Pyroscope::wait_answered`], without copying what came.
+    #[track_caller]
+    pub fn wait_answered_count(&self, count: usize) {
+        let what = format!("{count} answered requests at the remote");
+        self.shared.state.wait(&what, |state| {
+            let answered = state
+                .requests
+                .iter()
+                .filter(|request| request.answered)
+                .count();
+            (answered >= count).then_some(())
+        });
+    }
+
     /// Waits for the only request there is to be whole, and returns it.
     #[track_caller]
     pub fn wait_only(&self) -> Request {
@@ -409,6 +423,17 @@ impl Pyroscope {
                 .count();
             (idle >= count).then_some(())
         });
+    }
+
+    /// Waits until the other side has read everything that was written to it.
+    pub fn wait_read(&self) {
+        let open = self.shared.state.look(|state| {
+            let handles = state.handles.iter().flatten();
+            handles
+                .filter_map(|handle| FarQueue::of(handle).ok())
+                .collect::<Vec<_>>()
+        });
+        open.iter().for_each(FarQueue::wait_until_taken);
     }
 
     /// How many TLS handshakes were made in full, and how many resumed a session.
@@ -638,8 +663,8 @@ impl Player<'_> {
                     .change(|state| state.gates[self.index] = None);
             }
             Step::Write(bytes) => {
-                self.answered(*request);
                 self.messages.stream.write(&bytes)?;
+                self.answered(*request);
             }
             Step::WriteBytewise(bytes) => {
                 let queue = FarQueue::of(self.socket)?;

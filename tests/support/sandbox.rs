@@ -184,15 +184,24 @@ impl Extension {
             .unwrap_or_else(|| panic!("no log line with {parts:?}"))
     }
 
-    /// Waits for a log line that holds one of `parts`, in any letter case, and returns it.
+    /// Waits for a warning or an error that holds all of `parts`, in any letter case, and returns it.
     #[track_caller]
-    pub fn wait_log_any(&self, parts: &[&str]) -> String {
-        let what = format!("a log line with one of {parts:?}");
+    pub fn wait_complaint(&self, parts: &[&str]) -> String {
+        let what = format!("a warning or an error with {parts:?}");
         self.log.wait(&what, |log| {
-            let mut lines = log.lines.iter();
-            lines
-                .find(|line| parts.iter().any(|part| holds(line, &[part])))
+            let mut complaints = log.lines.iter().filter(|line| is_complaint(line));
+            complaints.find(|line| holds(line, parts)).cloned()
+        })
+    }
+
+    /// The warnings and errors so far.
+    pub fn complaints(&self) -> Vec<String> {
+        self.log.look(|log| {
+            log.lines
+                .iter()
+                .filter(|line| is_complaint(line))
                 .cloned()
+                .collect()
         })
     }
 
@@ -371,6 +380,12 @@ fn listened(line: &str) -> Option<SocketAddr> {
     value
         .split(|c: char| c == '"' || c == ',' || c.is_whitespace())
         .find_map(|word| word.parse().ok())
+}
+
+fn is_complaint(line: &str) -> bool {
+    ["level=warn", "level=error", "level=fatal", "level=panic"]
+        .iter()
+        .any(|level| line.contains(level))
 }
 
 fn holds(line: &str, parts: &[&str]) -> bool {

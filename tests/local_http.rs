@@ -1,0 +1,456 @@
+//! Does the local server speak HTTP/1.1 with any client, and hold its ground with a bad one?
+
+mod support;
+
+use std::thread;
+
+use support::client::{Client, chunked, post, with_length};
+use support::play::{Gate, Play};
+use support::pyroscope::Pyroscope;
+use support::sandbox::{Extension, Sandbox};
+
+fn bench() -> (Pyroscope, Extension) {
+    let remote = Pyroscope::http();
+    let extension = Sandbox::relay_only(&remote).listening();
+    (remote, extension)
+}
+
+/// Bytes in which no two places look alike.
+fn bytes(length: usize) -> Vec<u8> {
+    (0_u32..)
+        .map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0])
+        .take(length)
+        .collect()
+}
+
+#[test]
+fn any_method_and_any_path() {
+    let (remote, extension) = bench();
+    let mut client = extension.client();
+    let lines = [
+        ("GET", "/", "/"),
+        ("PUT", "/a/b?x=1&x=2", "/a/b?x=1&x=2"),
+        (
+            "DELETE",
+            "/v1development/profiles",
+            "/v1development/profiles",
+        ),
+        ("PATCH", "/with%20space/%C3%A9", "/with%20space/%C3%A9"),
+        ("OPTIONS", "/ingest?", "/ingest?"),
+        ("BREW", "///many////slashes", "/many/slashes"),
+    ];
+    for (count, (method, sent, relayed)) in lines.into_iter().enumerate() {
+        client.send(with_length(
+            &format!("{method} {sent} HTTP/1.1\r\nHost: x\r\n"),
+            b"body",
+        ));
+        client.expect_ok();
+        let request = remote.wait_complete(count + 1).remove(count);
+        assert_eq!(
+            request.head.start_line().trim_end_matches('?'),
+            format!("{method} {relayed} HTTP/1.1").trim_end_matches('?')
+        );
+        assert_eq!(request.payload(), b"body");
+    }
+    client.send("GET /no/body HTTP/1.1\r\nHost: x\r\n\r\n");
+    client.expect_ok();
+    let request = remote.wait_complete(lines.len() + 1).remove(lines.len());
+    assert_eq!(
+        (request.method().as_str(), request.payload()),
+        ("GET", b"".as_slice())
+    );
+}
+
+#[test]
+fn bodies_of_every_framing_and_size() {
+    let (remote, extension) = bench();
+    let mut client = extension.client();
+    let mut count = 0;
+    for size in [0, 1, 4095, 65_535, 65_536, 65_537, 1_000_000] {
+        let body = bytes(size);
+        for chunk in [None, Some(1_000_003), Some(8192), Some(777)] {
+            match chunk {
+                None => client.send(post("/", &body)),
+                Some(chunk) => {
+                    client.send("POST / HTTP/1.1\r\nHost: x\r\ntransfer-encoding: Chunked\r\n\r\n");
+                    client.send(chunked(&body, chunk));
+                }
+            }
+            client.expect_ok();
+            count += 1;
+            let request = remote.wait_complete(count).remove(count - 1);
+            assert!(
+                request.payload() == body,
+                "{size} bytes in chunks of {chunk:?} came differently"
+            );
+            assert_eq!(request.header("Content-Length"), Some(size.to_string()));
+        }
+    }
+}
+
+#[test]
+fn chunk_extensions_trailers_and_either_case_of_hex() {
+    let (remote, extension) = bench();
+    let mut client = extension.client();
+    client.send(
+        "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTrailer: Digest\r\n\r\n\
+         A;name=value;quoted=\"a b\"\r\n0123456789\r\n00b\r\nabcdefghijk\r\n0;last\r\nDigest: x\r\nOther: y\r\n\r\n",
+    );
+    client.expect_ok();
+    let request = remote.wait_only();
+    assert_eq!(request.payload(), b"0123456789abcdefghijk");
+    assert_eq!(
+        (request.header("Trailer"), request.header("Digest")),
+        (None, None)
+    );
+}
+
+#[test]
+fn heads_and_bodies_split_at_every_byte() {
+    let (remote, extension) = bench();
+    let mut client = extension.client();
+    client.send_bytewise(post("/ingest?name=length", b"0123456789"));
+    client.expect_ok();
+    client.send_bytewise("POST /chunks HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n");
+    client.send_bytewise(chunked(b"abcdefghijklmnopqrstuvwxyz", 10));
+    client.expect_ok();
+    let requests = remote.wait_complete(2);
+    assert_eq!(requests[0].payload(), b"0123456789");
+    assert_eq!(requests[1].payload(), b"abcdefghijklmnopqrstuvwxyz");
+}
+
+#[test]
+fn goes_on_when_asked_and_never_unasked() {
+    let (remote, extension) = bench();
+    let mut client = extension.client();
+    for framing in ["Content-Length: 5", "Transfer-Encoding: chunked"] {
+        client.send(format!(
+            "POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-Continue\r\n{framing}\r\n\r\n"
+        ));
+        assert_eq!(
+            client.response().head.text(),
+            "HTTP/1.1 100 Continue\r\n\r\n"
+        );
+        client.send(if framing.starts_with('C') {
+            "hello"
+        } else {
+            "5\r\nhello\r\n0\r\n\r\n"
+        });
+        client.expect_ok();
+    }
+    // Unasked: the very next thing after a request is its one answer.
+    client.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n");
+    client.send_segments(&[b"hel"]);
+    client.expect_silence();
+    client.send("lo");
+    client.expect_ok();
+    let requests = remote.wait_complete(3);
+    assert!(
+        requests
+            .iter()
+            .all(|request| request.payload() == b"hello" && request.header("Expect").is_none())
+    );
+}
+
+#[test]
+fn a_client_that_does_not_wait_for_100() {
+    let (remote, extension) = bench();
+    let mut client = extension.client();
+    let expecting = with_length(
+        "POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n",
+        b"hello",
+    );
+    client.send([expecting, post("/second", b"x")].concat());
+    let first = client.response();
+    if first.status == 100 {
+        client.expect_ok();
+    } else {
+        assert_eq!(first.status, 200);
+    }
+    client.expect_ok();
+    assert_eq!(remote.wait_complete(2)[0].payload(), b"hello");
+}
+
+#[test]
+fn one_connection_for_many_requests() {
+    let (remote, extension) = bench();
+    let mut client = extension.client();
+    for count in 1..=50 {
+        client.send(post("/", format!("{count}").as_bytes()));
+        let response = client.expect_ok();
+        assert_eq!(response.head.header("Keep-Alive"), None);
+        assert_ne!(
+            response
+                .head
+                .header("Connection")
+                .map(|value| value.to_lowercase())
+                .as_deref(),
+            Some("close")
+        );
+    }
+    remote.wait_complete(50);
+}
+
+#[test]
+fn pipelined_requests_are_answered_and_relayed_in_order() {
+    let remote = Pyroscope::http();
+    let extension = Sandbox::relay_only(&remote)
+        .set("PYROSCOPE_NUM_WORKERS", "1")
+        .listening();
+    let mut client = extension.client();
+    let all: Vec<u8> = (0..30)
+        .flat_map(|n| post("/", format!("body {n}").as_bytes()))
+        .collect();
+    client.send(all);
+    (0..30).for_each(|_| drop(client.expect_ok()));
+    let bodies: Vec<String> = remote
+        .wait_complete(30)
+        .iter()
+        .map(|request| String::from_utf8_lossy(request.payload()).into_owned())
+        .collect();
+    assert_eq!(
+        bodies,
+        (0..30).map(|n| format!("body {n}")).collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn the_client_says_when_the_connection_ends() {
+    let (remote, extension) = bench();
+    for head in [
+        "POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n",
+        "POST / HTTP/1.1\r\nHost: x\r\nconnection: TE, Close\r\n",
+        "POST / HTTP/1.0\r\n",
+    ] {
+        let mut client = extension.client();
+        client.send(with_length(head, b"body"));
+        client.expect_ok();
+        client.expect_end();
+    }
+    remote.wait_complete(3);
+}
+
+#[test]
+fn a_client_that_half_closes_gets_its_answer() {
+    let (remote, extension) = bench();
+    let mut client = extension.client();
+    client.send([post("/", b"first"), post("/", b"second")].concat());
+    client.half_close();
+    client.expect_ok();
+    client.expect_ok();
+    client.expect_end();
+    remote.wait_complete(2);
+}
+
+#[test]
+fn a_client_that_goes_away_in_the_middle_leaves_nothing_behind() {
+    let (remote, extension) = bench();
+    for part in [
+        "POST / HT",
+        "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nonly this",
+    ] {
+        let mut client = extension.client();
+        client.send(part);
+        client.half_close();
+        client.rest();
+    }
+    assert_eq!(extension.post("/", b"whole").status, 200);
+    assert_eq!(remote.wait_only().payload(), b"whole");
+}
+
+#[test]
+fn answers_before_the_remote_has_read_a_byte() {
+    let (remote, extension) = bench();
+    let gate = Gate::new();
+    remote.always(Play::answer(200).unread_until(&gate));
+    let mut client = extension.client();
+    for n in 0..8_u8 {
+        client.send(post("/", &[n; 100_000]));
+        client.expect_ok();
+    }
+    assert!(remote.requests().is_empty());
+    gate.open();
+    remote.wait_complete(8);
+}
+
+#[test]
+fn malformed_requests_get_the_right_status_and_hurt_nobody_else() {
+    let (remote, extension) = bench();
+    let mut bystander = extension.client();
+    let whole = post("/", b"bystander");
+    let (first_half, second_half) = whole.split_at(whole.len() - 4);
+    bystander.send_segments(&[first_half]);
+
+    let long_line = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "a".repeat(70_000));
+    let long_head = format!(
+        "GET / HTTP/1.1\r\nHost: x\r\n{}\r\n",
+        format!("X: {}\r\n", "b".repeat(1000)).repeat(70)
+    );
+    let cases: &[(&str, &[u16])] = &[
+        ("GARBAGE\r\n\r\n", &[400]),
+        ("\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", &[400]),
+        ("POST / HTTP/1.1\r\nno colon\r\n\r\n", &[400]),
+        (
+            "POST / HTTP/1.1\r\nHost: x\r\n folded: header\r\n\r\n",
+            &[400],
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: ten\r\n\r\n",
+            &[400],
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+            &[400],
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: +1\r\n\r\nx",
+            &[400],
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
+            &[400],
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999999\r\n\r\n",
+            &[400, 413],
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            &[400],
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n",
+            &[400, 501],
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+            &[400],
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabcdef\r\n",
+            &[400],
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n",
+            &[400, 413],
+        ),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &[400, 505]),
+        (&long_line, &[414, 431]),
+        (&long_head, &[431]),
+    ];
+    for (request, statuses) in cases {
+        let mut client = extension.client();
+        // What refuses a request may close before it has been sent to its end.
+        let _ = client.try_send(request);
+        let shown: String = request.chars().take(80).collect();
+        let response = client
+            .try_response()
+            .unwrap_or_else(|error| panic!("{shown:?}: {error}"));
+        let status = response
+            .unwrap_or_else(|| panic!("{shown:?}: closed without an answer"))
+            .status;
+        assert!(
+            statuses.contains(&status),
+            "{shown:?} got {status}, not one of {statuses:?}"
+        );
+        client.expect_end();
+    }
+
+    bystander.send(second_half);
+    bystander.expect_ok();
+    assert_eq!(remote.wait_only().payload(), b"bystander");
+}
+
+/// An empty line before a request is what old clients send after a body; RFC 9112 says to ignore it.
+#[test]
+fn an_empty_line_before_a_request_is_ignored() {
+    let (remote, extension) = bench();
+    let mut client = extension.client();
+    client.send(
+        [
+            b"\r\n".as_slice(),
+            &post("/", b"a"),
+            b"\r\n",
+            &post("/", b"b"),
+        ]
+        .concat(),
+    );
+    client.expect_ok();
+    client.expect_ok();
+    remote.wait_complete(2);
+}
+
+/// The ring holds 16 MiB where the function's memory is not known.
+const RING_BYTES: usize = 16 << 20;
+
+#[test]
+fn a_body_larger_than_the_ring_is_refused_and_drained() {
+    let (remote, extension) = bench();
+    let gate = Gate::new();
+    remote.always(Play::answer(200).unread_until(&gate));
+    assert_eq!(extension.post("/", b"was here before").status, 200);
+
+    let body = vec![7; RING_BYTES + (1 << 20)];
+    let with_a_length = post("/", &body);
+    let in_chunks = [
+        b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec(),
+        chunked(&body, 60_000),
+    ]
+    .concat();
+    for request in [with_a_length, in_chunks] {
+        let mut client = extension.client();
+        // Sent to its end before the answer is read, as clients do: it must not be cut off.
+        client.send(&request);
+        assert_eq!(client.response().status, 413);
+        client.half_close();
+        client.expect_end();
+    }
+
+    gate.open();
+    assert_eq!(remote.wait_only().payload(), b"was here before");
+}
+
+/// Told before the body is sent that it is too large, a client that asked first need not send it.
+#[test]
+fn a_body_larger_than_the_ring_is_refused_before_it_is_sent() {
+    let (_remote, extension) = bench();
+    let mut client = extension.client();
+    let length = RING_BYTES + 1;
+    client.send(format!(
+        "POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n"
+    ));
+    assert_eq!(client.response().status, 413);
+}
+
+#[test]
+fn many_clients_at_once() {
+    let (remote, extension) = bench();
+    let addr = extension.addr();
+    let clients: Vec<_> = (0..16_u8)
+        .map(|n| {
+            thread::spawn(move || {
+                let mut client = Client::connect(addr);
+                for _ in 0..20 {
+                    client.send(post("/", &vec![n; 10_000 + usize::from(n)]));
+                    client.expect_ok();
+                }
+            })
+        })
+        .collect();
+    clients
+        .into_iter()
+        .for_each(|client| client.join().expect("a client that was served"));
+    let requests = remote.wait_complete(320);
+    for n in 0..16_u8 {
+        let whole = |body: &[u8]| {
+            body.len() == 10_000 + usize::from(n) && body.iter().all(|&byte| byte == n)
+        };
+        assert_eq!(
+            requests
+                .iter()
+                .filter(|request| whole(request.payload()))
+                .count(),
+            20
+        );
+    }
+}

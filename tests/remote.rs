@@ -1,0 +1,560 @@
+//! Does every payload reach the remote, whatever the remote does, and is each one that cannot counted?
+
+mod support;
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use support::client::{Client, post, with_length};
+use support::extensions_api::ExtensionsApi;
+use support::play::{Gate, Play, Step, response};
+use support::pyroscope::{Pyroscope, Request};
+use support::sandbox::{Extension, Sandbox, Totals};
+
+fn bench() -> (Pyroscope, Extension) {
+    let remote = Pyroscope::http();
+    let extension = Sandbox::relay_only(&remote).listening();
+    (remote, extension)
+}
+
+/// Posts each body on one connection and sees that it is acknowledged.
+#[track_caller]
+fn post_all<'a>(extension: &Extension, bodies: impl IntoIterator<Item = &'a [u8]>) {
+    let mut client = extension.client();
+    for body in bodies {
+        client.send(post("/ingest", body));
+        client.expect_ok();
+    }
+}
+
+/// Ends the extension as a user would, and returns its totals.
+#[track_caller]
+fn end(mut extension: Extension) -> Totals {
+    extension.signal(Signal::SIGTERM);
+    extension.expect_exit(0);
+    extension.totals()
+}
+
+/// The payloads that were answered with a 2xx, sorted: what a backend would have stored.
+fn stored(remote: &Pyroscope) -> Vec<Vec<u8>> {
+    let answered = remote
+        .requests()
+        .into_iter()
+        .filter(|request| request.complete && request.answered);
+    let mut payloads: Vec<Vec<u8>> = answered.map(|request| request.payload().to_vec()).collect();
+    payloads.sort();
+    payloads
+}
+
+// Connections.
+
+#[test]
+fn no_more_connections_than_workers() {
+    for (workers, connections) in [
+        (None, 5),
+        (Some("2"), 2),
+        (Some("1"), 1),
+        (Some("nonsense"), 5),
+        (Some("0"), 5),
+    ] {
+        let (remote, gate) = (Pyroscope::http(), Gate::new());
+        remote.always(Play::answer(200).unanswered_until(&gate));
+        let mut sandbox = Sandbox::relay_only(&remote);
+        if let Some(workers) = workers {
+            sandbox = sandbox.set("PYROSCOPE_NUM_WORKERS", workers);
+        }
+        let extension = sandbox.listening();
+        post_all(&extension, [b"payload".as_slice(); 12]);
+        remote.wait_complete(connections);
+        gate.open();
+        remote.wait_complete(12);
+        assert_eq!(
+            remote.connections().len(),
+            connections,
+            "with {workers:?} workers"
+        );
+        end(extension).expect(12, 0);
+    }
+}
+
+#[test]
+fn one_connection_for_payloads_one_after_another() {
+    let (remote, extension) = bench();
+    for count in 1..=30 {
+        post_all(&extension, [b"payload".as_slice()]);
+        remote.wait_answered(count);
+        remote.wait_read();
+    }
+    assert_eq!(remote.connections().len(), 1);
+    end(extension).expect(30, 0);
+}
+
+#[test]
+fn an_attempt_has_a_timeout_and_the_payload_another_attempt() {
+    let (remote, never) = (Pyroscope::http(), Gate::new());
+    remote.next(Play::answer(200).unanswered_until(&never));
+    let extension = Sandbox::relay_only(&remote)
+        .set("PYROSCOPE_TIMEOUT", "300ms")
+        .listening();
+    post_all(&extension, [b"payload".as_slice()]);
+    let requests = remote.wait_complete(2);
+    assert_eq!(
+        (requests[0].payload(), requests[1].payload()),
+        (b"payload".as_slice(), b"payload".as_slice())
+    );
+    assert!(requests[1].head_at - requests[0].head_at >= Duration::from_millis(250));
+    assert_ne!(requests[0].connection, requests[1].connection);
+    remote.wait_answered(1);
+    end(extension).expect(1, 0);
+}
+
+/// The remote takes nothing at all: the attempt ends all the same, in the middle of sending.
+#[test]
+fn an_attempt_that_cannot_send_has_a_timeout_too() {
+    let (remote, never) = (Pyroscope::http(), Gate::new());
+    remote.next(Play::answer(200).unread_until(&never));
+    let extension = Sandbox::relay_only(&remote)
+        .set("PYROSCOPE_TIMEOUT", "300ms")
+        .listening();
+    post_all(&extension, [vec![7; 8 << 20].as_slice()]);
+    remote.wait_answered(1);
+    assert_eq!(remote.complete().len(), 1);
+    end(extension).expect(1, 0);
+}
+
+/// The remote closed the kept connection while nothing was going on.
+#[test]
+fn a_connection_that_died_while_idle_is_replaced() {
+    let (remote, extension) = bench();
+    for count in 1..=5 {
+        post_all(&extension, [b"payload".as_slice()]);
+        remote.wait_answered(count);
+        remote.wait_read();
+        remote.wait_idle(1);
+        if count % 2 == 0 {
+            remote.close_idle()
+        } else {
+            remote.reset_all()
+        }
+    }
+    assert_eq!(remote.connections().len(), 5);
+    assert_eq!(remote.requests().len(), 5, "each payload once");
+    end(extension).expect(5, 0);
+}
+
+/// The remote ends a kept connection just as a payload is sent on it, before any byte of an answer.
+#[test]
+fn a_payload_whose_reused_connection_dies_is_resent_once() {
+    for death in [
+        Play::close_unanswered(),
+        Play::reset_unanswered(),
+        Play::reset_in_body(),
+        Play(vec![Step::Reset]),
+    ] {
+        let (remote, extension) = bench();
+        post_all(&extension, [b"first".as_slice()]);
+        remote.wait_answered(1);
+        remote.wait_read();
+        remote.next(death);
+        let large = vec![7; 1 << 20];
+        post_all(&extension, [large.as_slice()]);
+        remote.wait_answered(2);
+        assert_eq!(stored(&remote), [large, b"first".to_vec()], "each once");
+        assert_eq!(remote.connections().len(), 2);
+        end(extension).expect(2, 0);
+    }
+}
+
+#[test]
+fn a_connection_may_die_after_each_answer() {
+    let remote = Pyroscope::http();
+    remote.always(Play::answer(200).then_close());
+    let extension = Sandbox::relay_only(&remote).listening();
+    post_all(&extension, [b"payload".as_slice(); 20]);
+    remote.wait_answered(20);
+    end(extension).expect(20, 0);
+}
+
+/// In flight on five connections, frozen, reset by the remote, thawed.
+#[test]
+fn payloads_in_flight_survive_a_freeze() {
+    let (lambda, remote, gate) = (ExtensionsApi::start(), Pyroscope::http(), Gate::new());
+    let mut extension = Sandbox::with(&lambda, &remote).listening();
+    lambda.invoke_and_wait();
+    for _ in 0..5 {
+        remote.next(Play::answer(200).unanswered_until(&gate));
+    }
+    let bodies: Vec<Vec<u8>> = (0..5).map(|n| vec![n; 65_536]).collect();
+    post_all(&extension, bodies.iter().map(Vec::as_slice));
+    remote.wait_complete(5);
+    extension.freeze();
+    remote.reset_all();
+    extension.thaw();
+    remote.wait_answered(5);
+    assert_eq!(stored(&remote), bodies);
+    lambda.shutdown(Duration::from_secs(2));
+    extension.expect_exit(0);
+    extension.totals().expect(5, 0);
+}
+
+// Answers.
+
+#[test]
+fn answers_of_every_framing() {
+    let kept: &[&[u8]] = &[
+        b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/proto\r\nContent-Length: 12\r\n\r\nhello world!",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\nhello\r\nA\r\n0123456789\r\n0\r\nTrailer: x\r\n\r\n",
+        b"HTTP/1.1 204 No Content\r\n\r\n",
+        b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 200\r\nContent-Length: 1\r\n\r\n!",
+    ];
+    let closing: &[&[u8]] = &[
+        b"HTTP/1.1 200 OK\r\n\r\nup to the end",
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
+    ];
+    let one = |answer: &[u8], bytewise: bool, connections: usize, last: fn(Play) -> Play| {
+        let (remote, extension) = bench();
+        let play = if bytewise {
+            Play::bytewise(answer)
+        } else {
+            Play::raw(answer)
+        };
+        remote.next(last(play));
+        for count in 1..=2 {
+            post_all(&extension, [b"payload".as_slice()]);
+            remote.wait_answered(count);
+            // What the relay thinks of its connection shows in the next payload, when it has read this answer.
+            remote.wait_read();
+        }
+        let shown = String::from_utf8_lossy(answer);
+        assert_eq!(remote.connections().len(), connections, "{shown}");
+        assert_eq!(remote.requests().len(), 2, "{shown}");
+        end(extension).expect(2, 0);
+    };
+    for bytewise in [false, true] {
+        for answer in kept {
+            one(answer, bytewise, 1, |play| play);
+        }
+        for answer in closing {
+            one(answer, bytewise, 2, Play::then_close);
+        }
+    }
+}
+
+/// The final answer comes while the payload is still being sent: it counts, and nothing is sent again.
+#[test]
+fn an_early_answer_ends_the_attempt() {
+    let (remote, never) = (Pyroscope::http(), Gate::new());
+    remote.next(Play(vec![
+        Step::ReadHead,
+        Step::Write(response(413, &[], b"too large")),
+        Step::Hold(never),
+    ]));
+    let extension = Sandbox::relay_only(&remote).listening();
+    post_all(&extension, [vec![7; 8 << 20].as_slice()]);
+    let why = remote.wait_ended(0);
+    assert!(remote.complete().is_empty(), "{why}");
+    post_all(&extension, [b"next".as_slice()]);
+    remote.wait_answered(2);
+    extension.wait_complaint(&["413"]);
+    end(extension).expect(1, 1);
+}
+
+/// As above, and the remote closes at once with the payload unread: the answer is there to be read before the reset.
+#[test]
+fn an_early_answer_counts_though_a_reset_follows() {
+    let remote = Pyroscope::http();
+    remote.always(Play::early(response(401, &[], b"who are you")));
+    let extension = Sandbox::relay_only(&remote).listening();
+    post_all(&extension, [vec![7; 1 << 20].as_slice()]);
+    extension.wait_complaint(&["401"]);
+    end(extension).expect(0, 1);
+    assert_eq!(remote.requests().len(), 1);
+}
+
+#[test]
+fn an_answer_with_a_long_body_is_an_answer() {
+    let (remote, extension) = bench();
+    remote.next(Play::raw(response(200, &[], &vec![b'x'; 1 << 20])));
+    post_all(&extension, [b"first".as_slice(), b"second"]);
+    remote.wait_answered(2);
+    assert_eq!(stored(&remote), [b"first".to_vec(), b"second".to_vec()]);
+    end(extension).expect(2, 0);
+}
+
+#[test]
+fn an_answer_that_is_no_http_is_no_answer() {
+    let (remote, extension) = bench();
+    remote.next(Play::raw("220 mail.example ESMTP\r\n\r\n").then_close());
+    remote.next(Play::raw("HTTP/1.1 200 OK\r\nContent-Le").then_close());
+    post_all(&extension, [b"payload".as_slice()]);
+    remote.wait_complete(3);
+    extension.wait_complaint(&[]);
+    end(extension).expect(1, 0);
+}
+
+// Refusals.
+
+#[test]
+fn what_the_remote_refuses_for_good_is_lost_and_counted() {
+    for status in [400, 401, 403, 404, 413, 415, 422, 301, 302, 307] {
+        let remote = Pyroscope::http();
+        let location = [("Location", "/elsewhere")];
+        remote.always(Play::raw(response(
+            status,
+            if status < 400 { &location } else { &[] },
+            b"the reason",
+        )));
+        let extension = Sandbox::relay_only(&remote).listening();
+        post_all(&extension, [b"one".as_slice(), b"two"]);
+        remote.wait_answered(2);
+        let line = extension.wait_complaint(&[&status.to_string()]);
+        assert!(status >= 400 || line.contains("/elsewhere"), "{line}");
+        end(extension).expect(0, 2);
+        assert_eq!(remote.requests().len(), 2, "{status} is final");
+    }
+}
+
+#[test]
+fn what_the_remote_may_take_later_is_sent_again() {
+    for status in [408, 429, 500, 502, 503, 504] {
+        let (remote, extension) = bench();
+        remote.next(Play::answer(status));
+        remote.next(Play::answer(status));
+        post_all(&extension, [b"payload".as_slice()]);
+        let requests = remote.wait_complete(3);
+        assert!(
+            requests
+                .iter()
+                .all(|request| request.payload() == b"payload"),
+            "{status}"
+        );
+        end(extension).expect(1, 0);
+        assert_eq!(remote.requests().len(), 3, "{status}");
+    }
+}
+
+#[test]
+fn five_attempts_and_the_payload_is_lost() {
+    let remote = Pyroscope::http();
+    remote.always(Play::answer(503));
+    let extension = Sandbox::relay_only(&remote).listening();
+    post_all(&extension, [b"payload".as_slice()]);
+    remote.wait_answered(5);
+    extension.wait_complaint(&["503"]);
+    end(extension).expect(0, 1);
+    assert_eq!(remote.requests().len(), 5);
+}
+
+#[test]
+fn retry_after_is_heeded() {
+    let (remote, extension) = bench();
+    remote.next(Play::raw(response(503, &[("Retry-After", "1")], b"")));
+    post_all(&extension, [b"payload".as_slice()]);
+    let requests = remote.wait_complete(2);
+    assert!(requests[1].head_at - requests[0].head_at >= Duration::from_millis(950));
+    end(extension).expect(1, 0);
+}
+
+#[test]
+fn a_backend_that_is_down_gets_everything_when_it_is_up() {
+    let remote = Pyroscope::refusing(None);
+    let extension = Sandbox::relay_only(&remote).listening();
+    let bodies: Vec<Vec<u8>> = (0..100).map(|n| vec![n; 65_536]).collect();
+    post_all(&extension, bodies.iter().map(Vec::as_slice));
+    remote.accept();
+    remote.wait_answered(100);
+    assert_eq!(stored(&remote), bodies);
+    end(extension).expect(100, 0);
+    assert_eq!(remote.requests().len(), 100, "none twice");
+}
+
+#[test]
+fn a_failing_backend_does_not_write_a_line_for_each_payload() {
+    let remote = Pyroscope::http();
+    remote.always(Play::answer(401));
+    let extension = Sandbox::relay_only(&remote).listening();
+    post_all(&extension, [b"payload".as_slice(); 40]);
+    remote.wait_answered(40);
+    remote.wait_read();
+    let lines = extension.complaints();
+    assert!(
+        (1..=3).contains(&lines.len()),
+        "{} lines for one and the same trouble: {lines:#?}",
+        lines.len()
+    );
+    end(extension).expect(0, 40);
+}
+
+// Settings.
+
+/// Sends one request with these header lines and returns what the remote got.
+#[track_caller]
+fn relayed(settings: &[(&str, &str)], headers: &str) -> Request {
+    let remote = Pyroscope::http();
+    let with_port = |value: &str| value.replace("REMOTE", &remote.host());
+    let sandbox = settings
+        .iter()
+        .fold(Sandbox::relay_only(&remote), |sandbox, (name, value)| {
+            sandbox.set(name, with_port(value))
+        });
+    let extension = sandbox.listening();
+    let mut client = extension.client();
+    client.send(with_length(
+        &format!("POST /ingest?x=1 HTTP/1.1\r\nHost: sdk.example:4040\r\n{headers}"),
+        b"body",
+    ));
+    client.expect_ok();
+    remote.wait_only()
+}
+
+const TOKEN: (&str, &str) = ("PYROSCOPE_AUTH_TOKEN", "t0ken");
+const USER: (&str, &str) = ("PYROSCOPE_BASIC_AUTH_USER", "user");
+const PASSWORD: (&str, &str) = ("PYROSCOPE_BASIC_AUTH_PASSWORD", "pass:word");
+const USERINFO: (&str, &str) = ("PYROSCOPE_REMOTE_ADDRESS", "http://me:p%40ss@REMOTE");
+
+#[test]
+fn authorization() {
+    let (bearer, basic) = ("Bearer t0ken", "Basic dXNlcjpwYXNzOndvcmQ=");
+    let from_address = "Basic bWU6cEBzcw==";
+    let sdk = "authorization: Basic c2Rr\r\n";
+    let check = |settings: &[(&str, &str)], headers: &str, expected: Option<&str>| {
+        let request = relayed(settings, headers);
+        assert_eq!(
+            request.header("Authorization").as_deref(),
+            expected,
+            "{settings:?} {headers:?}"
+        );
+    };
+    check(&[], "", None);
+    check(&[], sdk, Some("Basic c2Rr"));
+    check(&[TOKEN], "", Some(bearer));
+    check(&[TOKEN], sdk, Some(bearer));
+    check(&[USER, PASSWORD], sdk, Some(basic));
+    check(&[TOKEN, USER, PASSWORD], sdk, Some(bearer));
+    check(&[USER], sdk, Some("Basic c2Rr"));
+    check(&[PASSWORD], "", None);
+    check(&[USERINFO], "", Some(from_address));
+    check(&[USERINFO], sdk, Some("Basic c2Rr"));
+    check(&[USERINFO, TOKEN], "", Some(bearer));
+    check(&[("PYROSCOPE_AUTH_TOKEN", "")], sdk, Some("Basic c2Rr"));
+}
+
+#[test]
+fn tenant() {
+    let tenant = ("PYROSCOPE_TENANT_ID", "mine");
+    for sdk in [
+        "X-Scope-OrgID: theirs\r\n",
+        "X-Scope-Orgid: theirs\r\n",
+        "x-scope-orgid: theirs\r\n",
+    ] {
+        assert_eq!(
+            relayed(&[tenant], sdk).header("X-Scope-OrgID").as_deref(),
+            Some("mine")
+        );
+        assert_eq!(
+            relayed(&[], sdk).header("X-Scope-OrgID").as_deref(),
+            Some("theirs")
+        );
+    }
+    assert_eq!(
+        relayed(&[tenant], "").header("X-Scope-OrgID").as_deref(),
+        Some("mine")
+    );
+    assert_eq!(relayed(&[], "").header("X-Scope-OrgID"), None);
+}
+
+#[test]
+fn extra_headers_replace_what_is_there() {
+    let extra = (
+        "PYROSCOPE_HTTP_HEADERS",
+        r#"{"X-Extra": "one \"two\" \u00e9", "x-scope-orgid":"from-extra", "User-Agent":"mine"}"#,
+    );
+    let request = relayed(
+        &[extra, ("PYROSCOPE_TENANT_ID", "mine")],
+        "User-Agent: sdk\r\nX-EXTRA: sdk\r\n",
+    );
+    assert_eq!(request.header("X-Extra").as_deref(), Some("one \"two\" é"));
+    assert_eq!(
+        request.header("X-Scope-OrgID").as_deref(),
+        Some("from-extra")
+    );
+    assert_eq!(request.header("User-Agent").as_deref(), Some("mine"));
+}
+
+#[test]
+fn extra_headers_that_are_not_json() {
+    let remote = Pyroscope::http();
+    let extension = Sandbox::relay_only(&remote)
+        .set("PYROSCOPE_HTTP_HEADERS", "X-Extra: one")
+        .listening();
+    extension.wait_complaint(&["PYROSCOPE_HTTP_HEADERS"]);
+    post_all(&extension, [b"payload".as_slice()]);
+    assert_eq!(remote.wait_only().header("X-Extra"), None);
+}
+
+#[test]
+fn what_is_between_two_neighbours_is_not_relayed() {
+    let request = relayed(
+        &[],
+        "Connection: keep-alive, X-Mine\r\nX-Mine: 1\r\nKeep-Alive: timeout=5\r\nProxy-Authorization: x\r\nProxy-Connection: x\r\nTE: trailers\r\nTrailer: X\r\nUpgrade: h2c\r\nExpect: \r\nAccept-Encoding: br\r\nX-Kept: yes\r\nX-Empty:\r\n",
+    );
+    let names: Vec<String> = request
+        .head
+        .headers()
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "Host",
+            "X-Kept",
+            "X-Empty",
+            "X-Forwarded-Host",
+            "Content-Length"
+        ]
+    );
+    assert_eq!(
+        request.header("X-Forwarded-Host").as_deref(),
+        Some("sdk.example:4040")
+    );
+}
+
+#[test]
+fn the_address_has_a_path() {
+    for (address, path) in [
+        ("http://REMOTE/", "/ingest"),
+        ("http://REMOTE/base/", "/base/ingest"),
+        ("http://REMOTE/a/b", "/a/b/ingest"),
+    ] {
+        let request = relayed(&[("PYROSCOPE_REMOTE_ADDRESS", address)], "");
+        assert_eq!(request.target(), format!("{path}?x=1"));
+    }
+}
+
+#[test]
+fn a_bad_timeout_is_said_and_does_no_harm() {
+    let remote = Pyroscope::http();
+    let extension = Sandbox::relay_only(&remote)
+        .set("PYROSCOPE_TIMEOUT", "soon")
+        .listening();
+    extension.wait_complaint(&["PYROSCOPE_TIMEOUT"]);
+    post_all(&extension, [b"payload".as_slice()]);
+    remote.wait_answered(1);
+    end(extension).expect(1, 0);
+}
+
+/// A client that connects and says nothing costs nobody anything.
+#[test]
+fn a_silent_client_does_not_hold_up_the_others() {
+    let (remote, extension) = bench();
+    let silent: Vec<Client> = (0..70).map(|_| extension.client()).collect();
+    post_all(&extension, [b"payload".as_slice()]);
+    remote.wait_answered(1);
+    drop(silent);
+    end(extension).expect(1, 0);
+}

@@ -1,0 +1,232 @@
+//! Does it speak TLS, waste no handshake, and trust only whom it should?
+
+mod support;
+
+use nix::sys::signal::Signal;
+use rustls::ProtocolVersion;
+use rustls::version::{TLS12, TLS13};
+use support::certificates::{Authority, OUR_NAMES};
+use support::client::post;
+use support::play::{Gate, Play};
+use support::pyroscope::{Pyroscope, Tls};
+use support::sandbox::{Extension, Sandbox};
+use tempfile::NamedTempFile;
+
+/// A relay that trusts `authority` besides the usual roots. The file lives as long as the relay may read it.
+#[track_caller]
+fn trusting(authority: &Authority, remote: &Pyroscope) -> (Extension, NamedTempFile) {
+    let roots = authority.pem_file();
+    let path = roots.path().to_str().expect("a path in UTF-8");
+    (
+        Sandbox::relay_only(remote)
+            .set("SSL_CERT_FILE", path)
+            .listening(),
+        roots,
+    )
+}
+
+#[track_caller]
+fn end(mut extension: Extension, relayed: u64, lost: u64) {
+    extension.signal(Signal::SIGTERM);
+    extension.expect_exit(0);
+    extension.totals().expect(relayed, lost);
+}
+
+#[test]
+fn relays_over_either_version() {
+    for (version, expected) in [
+        (&TLS12, ProtocolVersion::TLSv1_2),
+        (&TLS13, ProtocolVersion::TLSv1_3),
+    ] {
+        let authority = Authority::new("Bench Root");
+        let remote = Pyroscope::https(Tls::by(&authority).only(version));
+        let (extension, _roots) = trusting(&authority, &remote);
+        let large: Vec<u8> = (0_u32..3_000_000)
+            .map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0])
+            .collect();
+        for (count, body) in [b"small".as_slice(), b"", &large].into_iter().enumerate() {
+            assert_eq!(extension.post("/ingest", body).status, 200);
+            let request = remote.wait_answered(count + 1).remove(count);
+            assert!(request.payload() == body);
+            assert_eq!(request.header("Host"), Some(remote.host()));
+            remote.wait_read();
+        }
+        assert_eq!(remote.connections()[0].version, Some(expected));
+        assert_eq!(remote.handshakes(), (1, 0));
+        end(extension, 3, 0);
+    }
+}
+
+#[test]
+fn a_thousand_payloads_one_after_another_need_one_handshake() {
+    let authority = Authority::new("Bench Root");
+    let remote = Pyroscope::https(Tls::by(&authority));
+    let (extension, _roots) = trusting(&authority, &remote);
+    let mut client = extension.client();
+    for count in 1..=1000 {
+        client.send(post("/ingest", b"payload"));
+        client.expect_ok();
+        remote.wait_answered_count(count);
+        remote.wait_read();
+    }
+    assert_eq!(
+        (remote.connections().len(), remote.handshakes()),
+        (1, (1, 0))
+    );
+    end(extension, 1000, 0);
+}
+
+#[test]
+fn resumes_its_session_after_the_remote_has_closed() {
+    for version in [&TLS12, &TLS13] {
+        let authority = Authority::new("Bench Root");
+        let remote = Pyroscope::https(Tls::by(&authority).only(version));
+        let (extension, _roots) = trusting(&authority, &remote);
+        for count in 1..=4 {
+            assert_eq!(extension.post("/ingest", b"payload").status, 200);
+            remote.wait_answered(count);
+            remote.wait_read();
+            remote.wait_idle(1);
+            if count % 2 == 0 {
+                remote.close_idle()
+            } else {
+                remote.reset_all()
+            }
+        }
+        assert_eq!(
+            remote.handshakes(),
+            (1, 3),
+            "full and resumed, {:?}",
+            version.version
+        );
+        assert_eq!(remote.requests().len(), 4);
+        end(extension, 4, 0);
+    }
+}
+
+#[test]
+fn a_payload_whose_reused_connection_dies_is_resent_once() {
+    let authority = Authority::new("Bench Root");
+    let remote = Pyroscope::https(Tls::by(&authority));
+    let (extension, _roots) = trusting(&authority, &remote);
+    for count in [1, 2, 3] {
+        if count > 1 {
+            remote.next(if count == 2 {
+                Play::close_unanswered()
+            } else {
+                Play::reset_unanswered()
+            });
+        }
+        assert_eq!(extension.post("/ingest", b"payload").status, 200);
+        remote.wait_answered(count);
+        remote.wait_read();
+    }
+    assert_eq!(remote.complete().len(), 5, "two were sent twice");
+    end(extension, 3, 0);
+}
+
+#[test]
+fn answers_split_at_every_byte_and_read_slowly() {
+    let authority = Authority::new("Bench Root");
+    let remote = Pyroscope::https(Tls::by(&authority));
+    let gate = Gate::new();
+    remote.next(Play::bytewise(
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+    ));
+    remote.next(Play::answer(200).unread_until(&gate));
+    let (extension, _roots) = trusting(&authority, &remote);
+    assert_eq!(extension.post("/ingest", b"first").status, 200);
+    remote.wait_answered(1);
+    let large = vec![7; 6 << 20];
+    assert_eq!(extension.post("/ingest", &large).status, 200);
+    remote.wait_begun(2);
+    gate.open();
+    assert!(remote.wait_answered(2)[1].payload() == large);
+    end(extension, 2, 0);
+}
+
+/// Down to the reason: which name, and what is wrong with the certificate.
+#[test]
+fn a_certificate_for_another_name_is_refused() {
+    let authority = Authority::new("Bench Root");
+    let remote = Pyroscope::https(Tls::with(authority.leaf(&["elsewhere.example"])));
+    let (extension, _roots) = trusting(&authority, &remote);
+    assert_eq!(extension.post("/ingest", b"payload").status, 200);
+    let line = extension.wait_complaint(&["certificate"]);
+    assert!(
+        line.contains("localhost"),
+        "the name it was not valid for: {line}"
+    );
+    assert!(remote.requests().is_empty(), "not a byte of a payload");
+}
+
+#[test]
+fn a_certificate_of_an_unknown_authority_is_refused() {
+    let known = Authority::new("Bench Root");
+    let remote = Pyroscope::https(Tls::by(&Authority::new("Nobody's Root")));
+    let (extension, _roots) = trusting(&known, &remote);
+    assert_eq!(extension.post("/ingest", b"payload").status, 200);
+    let line = extension.wait_complaint(&["certificate"]).to_lowercase();
+    assert!(
+        ["unknown", "trust", "issuer"]
+            .iter()
+            .any(|word| line.contains(word)),
+        "why: {line}"
+    );
+    assert!(remote.requests().is_empty(), "not a byte of a payload");
+}
+
+/// Without SSL_CERT_FILE the made-up authority is unknown; a file that cannot be used is said, and is no trust.
+#[test]
+fn a_root_file_that_cannot_be_used() {
+    let authority = Authority::new("Bench Root");
+    for content in [None, Some("no PEM at all"), Some("")] {
+        let remote = Pyroscope::https(Tls::with(authority.leaf(&OUR_NAMES)));
+        let file = NamedTempFile::new().expect("a temporary file");
+        let path = match content {
+            None => "/there/is/no/such/file.pem".to_owned(),
+            Some(content) => {
+                std::fs::write(file.path(), content).expect("the file written");
+                file.path().to_str().expect("a path in UTF-8").to_owned()
+            }
+        };
+        let extension = Sandbox::relay_only(&remote)
+            .set("SSL_CERT_FILE", path)
+            .listening();
+        assert_eq!(extension.post("/ingest", b"payload").status, 200);
+        extension.wait_complaint(&["SSL_CERT_FILE"]);
+        extension.wait_complaint(&["certificate"]);
+        assert!(remote.requests().is_empty());
+    }
+}
+
+/// Comments, and several certificates of which one is ours, as in a system's bundle.
+#[test]
+fn a_root_file_with_several_certificates() {
+    let (ours, other) = (Authority::new("Bench Root"), Authority::new("Other Root"));
+    let remote = Pyroscope::https(Tls::by(&ours));
+    let file = NamedTempFile::new().expect("a temporary file");
+    let bundle = format!("# a bundle\n{}\n# ours:\n{}", other.pem(), ours.pem());
+    std::fs::write(file.path(), bundle).expect("the file written");
+    let path = file.path().to_str().expect("a path in UTF-8");
+    let extension = Sandbox::relay_only(&remote)
+        .set("SSL_CERT_FILE", path)
+        .listening();
+    assert_eq!(extension.post("/ingest", b"payload").status, 200);
+    remote.wait_answered(1);
+    end(extension, 1, 0);
+}
+
+/// A server that speaks no TLS is a line in the log, not the end.
+#[test]
+fn a_remote_without_tls() {
+    let remote = Pyroscope::http();
+    let address = remote.url().replace("http://", "https://");
+    let extension = Sandbox::relay_only(&remote)
+        .set("PYROSCOPE_REMOTE_ADDRESS", address)
+        .listening();
+    assert_eq!(extension.post("/ingest", b"payload").status, 200);
+    extension.wait_complaint(&[]);
+    assert_eq!(extension.post("/ingest", b"payload").status, 200);
+    assert!(remote.complete().is_empty());
+}
