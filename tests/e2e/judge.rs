@@ -1,0 +1,117 @@
+//! What must hold of a run: all that came is what was to come, the way it came, and nothing was lost.
+
+use std::process::ExitStatus;
+
+use crate::decode::Decoded;
+use crate::support::pyroscope::{Pyroscope, Request};
+use crate::{BASE_PATH, EXTENSION_NAME, Outcome, Subject, TOKEN, has_burned, service};
+
+/// What is wrong with a run, each in a line.
+pub fn judge(subject: &Subject, outcome: &Outcome, remote: &Pyroscope) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for answer in &outcome.answers {
+        if !answer.starts_with("{\"burned\":") {
+            wrong.push(format!("an invocation was answered with {answer}"));
+        }
+    }
+    for (request, profiles) in &outcome.arrived {
+        wrong.extend(judge_request(request, profiles, subject, remote));
+    }
+    let cut_off = remote.requests().len() - outcome.arrived.len();
+    if cut_off > 0 {
+        wrong.push(format!("{cut_off} requests were cut off"));
+    }
+    if !has_burned(&outcome.arrived, subject) {
+        wrong.push(format!("no profile has {} in it", subject.burning));
+    }
+    wrong.extend(judge_log(outcome));
+    // One process per run: none that was started again, none that is still there.
+    match outcome.endings.as_slice() {
+        [only] if only.success() => {}
+        [] => wrong.push("the extension has not ended".to_owned()),
+        endings => {
+            let endings: Vec<String> = endings.iter().map(ExitStatus::to_string).collect();
+            wrong.push(format!(
+                "the extension ended with {}",
+                endings.join(", then ")
+            ));
+        }
+    }
+    wrong
+}
+
+/// It holds this service's profiles, and the extension made of it what its settings say.
+fn judge_request(
+    request: &Request,
+    profiles: &Result<Vec<Decoded>, String>,
+    subject: &Subject,
+    remote: &Pyroscope,
+) -> Vec<String> {
+    let mut wrong = Vec::new();
+    match profiles {
+        Ok(profiles) => wrong.extend(
+            profiles
+                .iter()
+                .filter(|profile| profile.app != service(subject.name))
+                .map(|profile| format!("a profile of {}", profile.app)),
+        ),
+        Err(error) => wrong.push(format!("not decoded, {}: {error}", request.target())),
+    }
+    if !request.path().starts_with(BASE_PATH) {
+        wrong.push(format!("{} lacks the base path", request.path()));
+    }
+    let expected = [
+        ("Host", remote.host()),
+        ("X-Forwarded-Host", "localhost:4040".to_owned()),
+        ("Authorization", format!("Bearer {TOKEN}")),
+    ];
+    for (name, value) in expected {
+        let found = request.head.all(name);
+        if found != [value.as_str()] {
+            wrong.push(format!("{name} is {found:?} instead of {value:?}"));
+        }
+    }
+    wrong
+}
+
+/// The extension was one, had nothing to complain about, and closed with an account that balances.
+fn judge_log(outcome: &Outcome) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let lines = &outcome.log.lines;
+    let registered = format!("External agent {EXTENSION_NAME} ");
+    if !lines
+        .iter()
+        .any(|line| line.contains(&registered) && line.contains("[INVOKE SHUTDOWN]"))
+    {
+        wrong.push("the extension did not register for INVOKE and SHUTDOWN".to_owned());
+    }
+    let complaints = lines
+        .iter()
+        .filter(|line| line.contains(LOG_MARK))
+        .filter(|line| !line.contains("level=info") && !line.contains("level=debug"));
+    wrong.extend(complaints.cloned());
+    let Some(closing) = lines
+        .iter()
+        .find(|line| line.contains("msg=\"Relay closed\""))
+    else {
+        wrong.push("no closing line".to_owned());
+        return wrong;
+    };
+    let arrived = outcome.arrived.len().to_string();
+    for (field, expected) in [
+        ("acknowledged", &*arrived),
+        ("relayed", &*arrived),
+        ("lost", "0"),
+    ] {
+        let word = format!("{field}={expected}");
+        if !closing.split(' ').any(|other| other == word) {
+            wrong.push(format!(
+                "{arrived} payloads arrived, the closing line is not {word}: {closing}"
+            ));
+        }
+    }
+    wrong
+}
+
+/// In each of the extension's log lines.
+const LOG_MARK: &str = "svc=pyroscope-lambda-ext";

@@ -1,0 +1,199 @@
+//! The report: a table with one row per SDK, and the line that counts them.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::decode::Decoded;
+use crate::{Outcome, Subject};
+
+/// One SDK's line in the table.
+pub struct Row {
+    cells: [String; COLUMNS.len()],
+    verdict: Verdict,
+    log_file: PathBuf,
+}
+
+enum Verdict {
+    Passed,
+    Failed(Vec<String>),
+    Skipped(String),
+}
+
+const COLUMNS: [&str; 9] = [
+    "run",
+    "runtime",
+    "SDK",
+    "sent as",
+    "calls",
+    "payloads",
+    "bytes",
+    "time",
+    "function found",
+];
+
+impl Row {
+    pub fn ran(subject: &Subject, outcome: &Outcome, took: Duration, wrong: Vec<String>) -> Self {
+        let profiles: Vec<&Decoded> = outcome
+            .arrived
+            .iter()
+            .filter_map(|(_, profiles)| profiles.as_ref().ok())
+            .flatten()
+            .collect();
+        let first = profiles.first();
+        let runtime = ["process.runtime.name", "process.runtime.version"]
+            .iter()
+            .filter_map(|label| Some(first?.labels.get(*label)?.as_str()));
+        let bytes: usize = outcome
+            .arrived
+            .iter()
+            .map(|(request, _)| request.payload().len())
+            .sum();
+        let cells = [
+            subject.name.to_owned(),
+            runtime.collect::<Vec<_>>().join(" "),
+            subject.sdk.clone(),
+            sent_as(outcome),
+            outcome.answers.len().to_string(),
+            outcome.arrived.len().to_string(),
+            bytes.to_string(),
+            seconds(took),
+            found(subject, &profiles),
+        ];
+        let verdict = if wrong.is_empty() {
+            Verdict::Passed
+        } else {
+            Verdict::Failed(wrong)
+        };
+        Self {
+            cells,
+            verdict,
+            log_file: subject.log_file.clone(),
+        }
+    }
+
+    pub fn failed(subject: &Subject, took: Duration, error: String) -> Self {
+        let mut cells: [String; COLUMNS.len()] = Default::default();
+        cells[0] = subject.name.to_owned();
+        cells[2] = subject.sdk.clone();
+        cells[7] = seconds(took);
+        Self {
+            cells,
+            verdict: Verdict::Failed(vec![error]),
+            log_file: subject.log_file.clone(),
+        }
+    }
+
+    pub fn skipped(subject: &Subject, reason: &str) -> Self {
+        let mut cells: [String; COLUMNS.len()] = Default::default();
+        cells[0] = subject.name.to_owned();
+        cells[2] = subject.sdk.clone();
+        Self {
+            cells,
+            verdict: Verdict::Skipped(reason.to_owned()),
+            log_file: subject.log_file.clone(),
+        }
+    }
+}
+
+/// Prints the table and says whether all is well: nothing failed, something ran, and with `all` nothing was
+/// left out.
+pub fn print(rows: &[Row], all: bool) -> bool {
+    let mut widths = COLUMNS.map(str::len);
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(&row.cells) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let line = |cells: &[String], end: &str| {
+        let padded = cells
+            .iter()
+            .zip(widths)
+            .map(|(cell, width)| format!("{cell:width$}"));
+        println!("{}  {end}", padded.collect::<Vec<_>>().join("  "));
+    };
+    line(&COLUMNS.map(str::to_owned), "");
+    for row in rows {
+        let end = match &row.verdict {
+            Verdict::Passed => "ok".to_owned(),
+            Verdict::Failed(_) => "FAILED".to_owned(),
+            Verdict::Skipped(reason) => format!("skipped: {reason}"),
+        };
+        line(&row.cells, &end);
+    }
+    for row in rows {
+        if let Verdict::Failed(wrong) = &row.verdict {
+            for (what, times) in counted(wrong) {
+                let times = if times > 1 {
+                    format!(" ({times} times)")
+                } else {
+                    String::new()
+                };
+                println!("{}: {what}{times}", row.cells[0]);
+            }
+            println!("{}: the log is {}", row.cells[0], row.log_file.display());
+        }
+    }
+    let count =
+        |wanted: fn(&Verdict) -> bool| rows.iter().filter(|row| wanted(&row.verdict)).count();
+    let passed = count(|verdict| matches!(verdict, Verdict::Passed));
+    let failed = count(|verdict| matches!(verdict, Verdict::Failed(_)));
+    let skipped = count(|verdict| matches!(verdict, Verdict::Skipped(_)));
+    println!("e2e: {passed} passed, {failed} failed, {skipped} skipped");
+    if all && skipped > 0 {
+        println!("e2e: nothing may be skipped here");
+        return false;
+    }
+    failed == 0 && passed > 0
+}
+
+/// What is wrong is usually wrong with each payload: each thing once, and how often.
+fn counted(wrong: &[String]) -> Vec<(&str, usize)> {
+    let mut counted: Vec<(&str, usize)> = Vec::new();
+    for what in wrong {
+        match counted.iter_mut().find(|(known, _)| known == what) {
+            Some((_, times)) => *times += 1,
+            None => counted.push((what, 1)),
+        }
+    }
+    counted
+}
+
+/// How the SDK spoke, by its last request: the end of the path and the kind of body.
+fn sent_as(outcome: &Outcome) -> String {
+    let Some((request, _)) = outcome.arrived.last() else {
+        return String::new();
+    };
+    let path = request.path();
+    let kind = request.head.all("Content-Type").concat();
+    let kind = kind.split(';').next().unwrap_or_default();
+    let coding = request.head.all("Content-Encoding").concat();
+    format!(
+        "{} {kind} {coding}",
+        path.rsplit('/').next().unwrap_or_default()
+    )
+    .trim_end()
+    .to_owned()
+}
+
+/// The burning function's part of all that its profiles hold, in their own unit.
+fn found(subject: &Subject, profiles: &[&Decoded]) -> String {
+    let mut with = profiles
+        .iter()
+        .filter(|profile| profile.value_of(subject.burning).is_some())
+        .peekable();
+    let Some(unit) = with
+        .peek()
+        .and_then(|profile| profile.sample_types.first().cloned())
+    else {
+        return String::new();
+    };
+    let value: i64 = with
+        .filter(|profile| profile.sample_types.first() == Some(&unit))
+        .filter_map(|profile| profile.value_of(subject.burning))
+        .sum();
+    format!("{} ({value} {unit})", subject.burning)
+}
+
+fn seconds(took: Duration) -> String {
+    format!("{:.1} s", took.as_secs_f64())
+}
