@@ -99,7 +99,9 @@ impl Config {
         let env = |name: &str| env(name).filter(|value| !value.is_empty());
         let mut notes = Vec::new();
         Self {
-            level: env("PYROSCOPE_LOG_LEVEL").and_then(|word| Level::parse(&word)).unwrap_or(Level::Info),
+            level: env("PYROSCOPE_LOG_LEVEL")
+                .and_then(|word| Level::parse(&word))
+                .unwrap_or(Level::Info),
             listen: listen(env("PYROSCOPE_LISTEN_ADDRESS"), &mut notes),
             remote: remote(&env, &mut notes),
             timeout: timeout(env("PYROSCOPE_TIMEOUT"), &mut notes),
@@ -118,11 +120,19 @@ impl Config {
 }
 
 fn warn(notes: &mut Vec<Note>, variable: &'static str, problem: String) {
-    notes.push(Note { level: Level::Warning, variable, problem });
+    notes.push(Note {
+        level: Level::Warning,
+        variable,
+        problem,
+    });
 }
 
 fn fail(notes: &mut Vec<Note>, variable: &'static str, problem: String) {
-    notes.push(Note { level: Level::Error, variable, problem });
+    notes.push(Note {
+        level: Level::Error,
+        variable,
+        problem,
+    });
 }
 
 /// Go's `strconv.ParseBool`, with everything it refuses taken as false.
@@ -131,12 +141,18 @@ fn boolean(word: &str) -> bool {
 }
 
 fn timeout(value: Option<String>, notes: &mut Vec<Note>) -> Duration {
-    let Some(value) = value else { return TIMEOUT_DEFAULT };
+    let Some(value) = value else {
+        return TIMEOUT_DEFAULT;
+    };
     match go_duration(&value) {
         Some(0) => TIMEOUT_DEFAULT,
         Some(ns @ 1..) => Duration::from_nanos(ns.unsigned_abs()),
         _ => {
-            warn(notes, "PYROSCOPE_TIMEOUT", format!("{value:?} is not a duration above zero, using the default 10s"));
+            warn(
+                notes,
+                "PYROSCOPE_TIMEOUT",
+                format!("{value:?} is not a duration above zero, using the default 10s"),
+            );
             TIMEOUT_DEFAULT
         }
     }
@@ -144,18 +160,30 @@ fn timeout(value: Option<String>, notes: &mut Vec<Note>) -> Duration {
 
 fn workers(value: Option<String>, notes: &mut Vec<Note>) -> usize {
     const NAME: &str = "PYROSCOPE_NUM_WORKERS";
-    let Some(value) = value else { return WORKERS_DEFAULT };
+    let Some(value) = value else {
+        return WORKERS_DEFAULT;
+    };
     match value.parse::<i64>() {
         Ok(0) => WORKERS_DEFAULT,
         Ok(n @ 1..) => {
             let n = usize::try_from(n).unwrap_or(usize::MAX);
             if n > WORKERS_MAX {
-                warn(notes, NAME, format!("{value:?} is more than {WORKERS_MAX}, using {WORKERS_MAX}"));
+                warn(
+                    notes,
+                    NAME,
+                    format!("{value:?} is more than {WORKERS_MAX}, using {WORKERS_MAX}"),
+                );
             }
             n.min(WORKERS_MAX)
         }
         _ => {
-            warn(notes, NAME, format!("{value:?} is not a number above zero, using the default {WORKERS_DEFAULT}"));
+            warn(
+                notes,
+                NAME,
+                format!(
+                    "{value:?} is not a number above zero, using the default {WORKERS_DEFAULT}"
+                ),
+            );
             WORKERS_DEFAULT
         }
     }
@@ -171,7 +199,9 @@ fn buffer_bytes(value: Option<String>, memory_mib: Option<String>, notes: &mut V
     match value.parse::<usize>() {
         Ok(bytes @ 1..) => bytes,
         _ => {
-            let problem = format!("{value:?} is not a number of bytes above zero, using the default {default}");
+            let problem = format!(
+                "{value:?} is not a number of bytes above zero, using the default {default}"
+            );
             warn(notes, "PYROSCOPE_BUFFER_BYTES", problem);
             default
         }
@@ -183,22 +213,29 @@ fn listen(value: Option<String>, notes: &mut Vec<Note>) -> Vec<SocketAddr> {
         if let Some(addrs) = listen_addrs(&value) {
             return addrs;
         }
-        let problem = format!("{value:?} is not an address and port, using the default {LISTEN_DEFAULT}");
+        let problem =
+            format!("{value:?} is not an address and port, using the default {LISTEN_DEFAULT}");
         warn(notes, "PYROSCOPE_LISTEN_ADDRESS", problem);
     }
     listen_addrs(LISTEN_DEFAULT).unwrap_or_default()
 }
 
-/// `localhost:4040` is both loopback addresses; `:4040` is all of them, as in Go.
+/// `localhost:4040` is both loopback addresses; `:4040` is every IPv4 address.
 fn listen_addrs(text: &str) -> Option<Vec<SocketAddr>> {
     let (host, port) = text.rsplit_once(':')?;
     let port = port.parse::<u16>().ok()?;
     if host.eq_ignore_ascii_case("localhost") {
-        let (v4, v6) = (IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST));
+        let (v4, v6) = (
+            IpAddr::V4(Ipv4Addr::LOCALHOST),
+            IpAddr::V6(Ipv6Addr::LOCALHOST),
+        );
         return Some(vec![SocketAddr::new(v4, port), SocketAddr::new(v6, port)]);
     }
     if host.is_empty() {
-        return Some(vec![SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)]);
+        return Some(vec![SocketAddr::new(
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            port,
+        )]);
     }
     text.parse().ok().map(|addr| vec![addr])
 }
@@ -209,7 +246,11 @@ fn remote(env: &impl Fn(&str) -> Option<String>, notes: &mut Vec<Note>) -> Optio
     let mut remote = match Remote::parse(address.as_deref().unwrap_or(REMOTE_DEFAULT)) {
         Ok(remote) => Some(remote),
         Err(problem) => {
-            fail(notes, NAME, format!("{problem}; profiles are taken and counted as lost"));
+            fail(
+                notes,
+                NAME,
+                format!("{problem}; profiles are taken and counted as lost"),
+            );
             None
         }
     };
@@ -221,29 +262,61 @@ fn remote(env: &impl Fn(&str) -> Option<String>, notes: &mut Vec<Note>) -> Optio
 }
 
 /// Every field the settings put on relayed requests, later ones replacing earlier ones of the same name.
-fn set_fields(env: &impl Fn(&str) -> Option<String>, notes: &mut Vec<Note>) -> Vec<(String, String)> {
+fn set_fields(
+    env: &impl Fn(&str) -> Option<String>,
+    notes: &mut Vec<Note>,
+) -> Vec<(String, String)> {
     let mut fields: Vec<(String, String)> = Vec::new();
     if let Some(token) = env("PYROSCOPE_AUTH_TOKEN") {
-        set(&mut fields, notes, "PYROSCOPE_AUTH_TOKEN", "Authorization", format!("Bearer {token}"));
-    } else if let (Some(user), Some(password)) =
-        (env("PYROSCOPE_BASIC_AUTH_USER"), env("PYROSCOPE_BASIC_AUTH_PASSWORD"))
-    {
-        set(&mut fields, notes, "PYROSCOPE_BASIC_AUTH_USER", "Authorization", basic(&user, &password));
+        set(
+            &mut fields,
+            notes,
+            "PYROSCOPE_AUTH_TOKEN",
+            "Authorization",
+            format!("Bearer {token}"),
+        );
+    } else if let (Some(user), Some(password)) = (
+        env("PYROSCOPE_BASIC_AUTH_USER"),
+        env("PYROSCOPE_BASIC_AUTH_PASSWORD"),
+    ) {
+        set(
+            &mut fields,
+            notes,
+            "PYROSCOPE_BASIC_AUTH_USER",
+            "Authorization",
+            basic(&user, &password),
+        );
     }
     if let Some(tenant) = env("PYROSCOPE_TENANT_ID") {
-        set(&mut fields, notes, "PYROSCOPE_TENANT_ID", "X-Scope-OrgID", tenant);
+        set(
+            &mut fields,
+            notes,
+            "PYROSCOPE_TENANT_ID",
+            "X-Scope-OrgID",
+            tenant,
+        );
     }
     const EXTRA: &str = "PYROSCOPE_HTTP_HEADERS";
     if let Some(text) = env(EXTRA) {
         let mut extra = Vec::new();
         if json::object(&text, |name, value| extra.push((name.into_owned(), value))).is_err() {
-            fail(notes, EXTRA, "is not a JSON object of strings, no headers are added".to_owned());
+            fail(
+                notes,
+                EXTRA,
+                "is not a JSON object of strings, no headers are added".to_owned(),
+            );
             extra.clear();
         }
         for (name, value) in extra {
             match value {
-                json::Value::String(value) => set(&mut fields, notes, EXTRA, &name, value.into_owned()),
-                _ => warn(notes, EXTRA, format!("the value of {name:?} is not a string, this header is not added")),
+                json::Value::String(value) => {
+                    set(&mut fields, notes, EXTRA, &name, value.into_owned())
+                }
+                _ => warn(
+                    notes,
+                    EXTRA,
+                    format!("the value of {name:?} is not a string, this header is not added"),
+                ),
             }
         }
     }
@@ -251,15 +324,39 @@ fn set_fields(env: &impl Fn(&str) -> Option<String>, notes: &mut Vec<Note>) -> V
 }
 
 /// Fields the framing and routing of relayed requests depend on: not for a setting to change.
-const NOT_SETTABLE: [&str; 5] = ["Host", "Content-Length", "Transfer-Encoding", "Connection", "Expect"];
+const NOT_SETTABLE: [&str; 5] = [
+    "Host",
+    "Content-Length",
+    "Transfer-Encoding",
+    "Connection",
+    "Expect",
+];
 
-fn set(fields: &mut Vec<(String, String)>, notes: &mut Vec<Note>, variable: &'static str, name: &str, value: String) {
-    if NOT_SETTABLE.iter().any(|not| name.eq_ignore_ascii_case(not)) {
-        warn(notes, variable, format!("{name:?} cannot be set, this header is not added"));
+fn set(
+    fields: &mut Vec<(String, String)>,
+    notes: &mut Vec<Note>,
+    variable: &'static str,
+    name: &str,
+    value: String,
+) {
+    if NOT_SETTABLE
+        .iter()
+        .any(|not| name.eq_ignore_ascii_case(not))
+    {
+        warn(
+            notes,
+            variable,
+            format!("{name:?} cannot be set, this header is not added"),
+        );
     } else if !is_token(name.as_bytes()) {
-        warn(notes, variable, format!("{name:?} is not a header name, this header is not added"));
+        warn(
+            notes,
+            variable,
+            format!("{name:?} is not a header name, this header is not added"),
+        );
     } else if !is_field_value(value.as_bytes()) {
-        let problem = format!("the value for {name:?} has a line break or control character, it is not sent");
+        let problem =
+            format!("the value for {name:?} has a line break or control character, it is not sent");
         warn(notes, variable, problem);
     } else {
         fields.retain(|(before, _)| !before.eq_ignore_ascii_case(name));
@@ -278,7 +375,9 @@ impl Remote {
     /// # Errors
     /// What is wrong, in words, without quoting the address: it may hold a password.
     pub fn parse(url: &str) -> Result<Self, &'static str> {
-        let (scheme, rest) = url.split_once("://").ok_or("is not an http:// or https:// URL")?;
+        let (scheme, rest) = url
+            .split_once("://")
+            .ok_or("is not an http:// or https:// URL")?;
         let tls = match scheme {
             s if s.eq_ignore_ascii_case("https") => true,
             s if s.eq_ignore_ascii_case("http") => false,
@@ -310,13 +409,19 @@ impl Remote {
 /// Splits `host:port`, `host`, `[v6]:port` or `[v6]`.
 fn host_port(authority: &str) -> Result<(&str, Option<u16>), &'static str> {
     let (host, port) = if let Some(rest) = authority.strip_prefix('[') {
-        let (host, port) = rest.split_once(']').ok_or("has an IPv6 address without its closing bracket")?;
-        host.parse::<Ipv6Addr>().map_err(|_| "has a bad IPv6 address")?;
+        let (host, port) = rest
+            .split_once(']')
+            .ok_or("has an IPv6 address without its closing bracket")?;
+        host.parse::<Ipv6Addr>()
+            .map_err(|_| "has a bad IPv6 address")?;
         (host, port)
     } else {
         let at = authority.find(':').unwrap_or(authority.len());
         let (host, port) = authority.split_at(at);
-        if !host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b)) {
+        if !host
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
+        {
             return Err("has a character in its host name that a name cannot have");
         }
         (host, port)
@@ -338,7 +443,10 @@ fn host_port(authority: &str) -> Result<(&str, Option<u16>), &'static str> {
 fn authorization(userinfo: &str) -> Result<String, &'static str> {
     let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
     let bad = "has a bad percent-encoding in its user or password";
-    let (user, password) = (percent_decode(user).ok_or(bad)?, percent_decode(password).ok_or(bad)?);
+    let (user, password) = (
+        percent_decode(user).ok_or(bad)?,
+        percent_decode(password).ok_or(bad)?,
+    );
     let mut credentials = user;
     credentials.push(b':');
     credentials.extend_from_slice(&password);
@@ -380,16 +488,26 @@ pub fn go_duration(text: &str) -> Option<i64> {
     }
     let mut total: u64 = 0;
     while !rest.is_empty() {
-        let whole_end = rest.bytes().position(|b| !b.is_ascii_digit()).unwrap_or(rest.len());
+        let whole_end = rest
+            .bytes()
+            .position(|b| !b.is_ascii_digit())
+            .unwrap_or(rest.len());
         let (whole, tail) = rest.split_at(whole_end);
         let (fraction, tail) = match tail.strip_prefix('.') {
             None => ("", tail),
-            Some(tail) => tail.split_at(tail.bytes().position(|b| !b.is_ascii_digit()).unwrap_or(tail.len())),
+            Some(tail) => tail.split_at(
+                tail.bytes()
+                    .position(|b| !b.is_ascii_digit())
+                    .unwrap_or(tail.len()),
+            ),
         };
         if whole.is_empty() && fraction.is_empty() {
             return None;
         }
-        let unit_end = tail.bytes().position(|b| b == b'.' || b.is_ascii_digit()).unwrap_or(tail.len());
+        let unit_end = tail
+            .bytes()
+            .position(|b| b == b'.' || b.is_ascii_digit())
+            .unwrap_or(tail.len());
         let (unit, next) = tail.split_at(unit_end);
         let unit_ns: u64 = match unit {
             "ns" => 1,
@@ -400,19 +518,33 @@ pub fn go_duration(text: &str) -> Option<i64> {
             "h" => 3_600_000_000_000,
             _ => return None,
         };
-        let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
-        let part = whole.checked_mul(unit_ns)?.checked_add(fraction_ns(fraction, unit_ns))?;
+        let whole: u64 = if whole.is_empty() {
+            0
+        } else {
+            whole.parse().ok()?
+        };
+        let part = whole
+            .checked_mul(unit_ns)?
+            .checked_add(fraction_ns(fraction, unit_ns))?;
         total = total.checked_add(part).filter(|&t| t <= 1 << 63)?;
         rest = next;
     }
-    if negative { 0_i64.checked_sub_unsigned(total) } else { i64::try_from(total).ok() }
+    if negative {
+        0_i64.checked_sub_unsigned(total)
+    } else {
+        i64::try_from(total).ok()
+    }
 }
 
 /// A decimal fraction of a unit, cut to whole nanoseconds; digits past what a `u64` holds do not count, as in Go.
 fn fraction_ns(digits: &str, unit_ns: u64) -> u64 {
     let (mut value, mut scale) = (0_u64, 1.0_f64);
     for digit in digits.bytes().map(|b| u64::from(b - b'0')) {
-        match value.checked_mul(10).and_then(|v| v.checked_add(digit)).filter(|&v| v <= i64::MAX as u64) {
+        match value
+            .checked_mul(10)
+            .and_then(|v| v.checked_add(digit))
+            .filter(|&v| v <= i64::MAX as u64)
+        {
             Some(v) => (value, scale) = (v, scale * 10.0),
             None => break,
         }
@@ -425,7 +557,11 @@ mod tests {
     use super::*;
 
     fn config(vars: &[(&str, &str)]) -> Config {
-        Config::read(|name| vars.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned()))
+        Config::read(|name| {
+            vars.iter()
+                .find(|(n, _)| *n == name)
+                .map(|(_, v)| (*v).to_owned())
+        })
     }
 
     fn noted(config: &Config) -> Vec<&'static str> {
@@ -435,11 +571,23 @@ mod tests {
     #[test]
     fn defaults() {
         let config = config(&[("PYROSCOPE_TIMEOUT", ""), ("PYROSCOPE_HTTP_HEADERS", "")]);
-        assert_eq!((config.timeout, config.workers), (Duration::from_secs(10), 5));
+        assert_eq!(
+            (config.timeout, config.workers),
+            (Duration::from_secs(10), 5)
+        );
         assert_eq!(config.buffer_bytes, 16 << 20);
-        assert_eq!(config.listen, ["127.0.0.1:4040".parse().unwrap(), "[::1]:4040".parse().unwrap()]);
+        assert_eq!(
+            config.listen,
+            [
+                "127.0.0.1:4040".parse().unwrap(),
+                "[::1]:4040".parse().unwrap()
+            ]
+        );
         let remote = config.remote.unwrap();
-        assert_eq!((remote.tls, remote.host.as_str(), remote.port), (true, "profiles-prod-001.grafana.net", 443));
+        assert_eq!(
+            (remote.tls, remote.host.as_str(), remote.port),
+            (true, "profiles-prod-001.grafana.net", 443)
+        );
         assert_eq!(config.notes, []);
     }
 
@@ -461,7 +609,20 @@ mod tests {
         ] {
             assert_eq!(go_duration(text), Some(ns), "{text}");
         }
-        for text in ["", "3", "-", "s", ".s", "1x", "1 s", "1s ", "9223372036854775808ns", "1e3s", "++1s", "1S"] {
+        for text in [
+            "",
+            "3",
+            "-",
+            "s",
+            ".s",
+            "1x",
+            "1 s",
+            "1s ",
+            "9223372036854775808ns",
+            "1e3s",
+            "++1s",
+            "1S",
+        ] {
             assert_eq!(go_duration(text), None, "{text:?}");
         }
     }
@@ -494,23 +655,55 @@ mod tests {
 
     #[test]
     fn memory() {
-        for (mib, bytes) in [("128", 16 << 20), ("64", 8 << 20), ("10240", 64 << 20), ("?", 16 << 20)] {
-            assert_eq!(config(&[("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", mib)]).buffer_bytes, bytes);
+        for (mib, bytes) in [
+            ("128", 16 << 20),
+            ("64", 8 << 20),
+            ("10240", 64 << 20),
+            ("?", 16 << 20),
+        ] {
+            assert_eq!(
+                config(&[("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", mib)]).buffer_bytes,
+                bytes
+            );
         }
-        let set = [("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128"), ("PYROSCOPE_BUFFER_BYTES", "1000")];
+        let set = [
+            ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128"),
+            ("PYROSCOPE_BUFFER_BYTES", "1000"),
+        ];
         assert_eq!(config(&set).buffer_bytes, 1000);
     }
 
     #[test]
     fn addresses() {
         let remote = Remote::parse("HTTP://us%65r:p%40ss@[::1]:8080/base//?x#y").unwrap();
-        assert_eq!((remote.tls, remote.host.as_str(), remote.port), (false, "::1", 8080));
-        assert_eq!((remote.authority.as_str(), remote.path.as_str()), ("[::1]:8080", "/base"));
-        assert_eq!(remote.fallback_authorization.as_deref(), Some("Basic dXNlcjpwQHNz"));
+        assert_eq!(
+            (remote.tls, remote.host.as_str(), remote.port),
+            (false, "::1", 8080)
+        );
+        assert_eq!(
+            (remote.authority.as_str(), remote.path.as_str()),
+            ("[::1]:8080", "/base")
+        );
+        assert_eq!(
+            remote.fallback_authorization.as_deref(),
+            Some("Basic dXNlcjpwQHNz")
+        );
         for bad in [
-            "", "host", "http://", "http://:80", "https://host:0", "https://host:65536", "https://host:x",
-            "https://[::1", "https://[x]", "https://ho st", "https://h\r\nx", "https://host/a b", "https://u%zz@host",
-            "http://[::1]x", "unix:///x",
+            "",
+            "host",
+            "http://",
+            "http://:80",
+            "https://host:0",
+            "https://host:65536",
+            "https://host:x",
+            "https://[::1",
+            "https://[x]",
+            "https://ho st",
+            "https://h\r\nx",
+            "https://host/a b",
+            "https://u%zz@host",
+            "http://[::1]x",
+            "unix:///x",
         ] {
             assert!(Remote::parse(bad).is_err(), "{bad:?}");
         }
@@ -520,7 +713,10 @@ mod tests {
     fn fields_replace_each_other() {
         let fields = |vars: &[(&str, &str)]| config(vars).remote.unwrap().fields;
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        let basic = [("PYROSCOPE_BASIC_AUTH_USER", "u"), ("PYROSCOPE_BASIC_AUTH_PASSWORD", "p")];
+        let basic = [
+            ("PYROSCOPE_BASIC_AUTH_USER", "u"),
+            ("PYROSCOPE_BASIC_AUTH_PASSWORD", "p"),
+        ];
         assert_eq!(fields(&basic), [pair("Authorization", "Basic dTpw")]);
         assert_eq!(fields(&basic[..1]), []);
         let all = [
@@ -528,11 +724,18 @@ mod tests {
             basic[1],
             ("PYROSCOPE_AUTH_TOKEN", "t"),
             ("PYROSCOPE_TENANT_ID", "me"),
-            ("PYROSCOPE_HTTP_HEADERS", r#"{"X-Test":"1","x-scope-orgid":"you","n":2}"#),
+            (
+                "PYROSCOPE_HTTP_HEADERS",
+                r#"{"X-Test":"1","x-scope-orgid":"you","n":2}"#,
+            ),
         ];
         assert_eq!(
             fields(&all),
-            [pair("Authorization", "Bearer t"), pair("X-Test", "1"), pair("x-scope-orgid", "you")]
+            [
+                pair("Authorization", "Bearer t"),
+                pair("X-Test", "1"),
+                pair("x-scope-orgid", "you")
+            ]
         );
     }
 }

@@ -36,7 +36,10 @@ pub struct NotAnObject;
 ///
 /// # Errors
 /// Anything but exactly one object. Fields before the fault have been seen by then.
-pub fn object<'t>(text: &'t str, mut each: impl FnMut(Cow<'t, str>, Value<'t>)) -> Result<(), NotAnObject> {
+pub fn object<'t>(
+    text: &'t str,
+    mut each: impl FnMut(Cow<'t, str>, Value<'t>),
+) -> Result<(), NotAnObject> {
     let mut scan = Scan { text, at: 0 };
     scan.expect(b'{')?;
     if scan.peek() == Some(b'}') {
@@ -91,7 +94,11 @@ impl<'t> Scan<'t> {
     }
 
     fn end(&mut self) -> Result<(), NotAnObject> {
-        if self.peek().is_none() { Ok(()) } else { Err(NotAnObject) }
+        if self.peek().is_none() {
+            Ok(())
+        } else {
+            Err(NotAnObject)
+        }
     }
 
     fn value(&mut self) -> Result<Value<'t>, NotAnObject> {
@@ -109,7 +116,10 @@ impl<'t> Scan<'t> {
 
     fn word(&mut self) -> &'t str {
         let start = self.at;
-        while matches!(self.byte(), Some(b'-' | b'+' | b'.' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z')) {
+        while matches!(
+            self.byte(),
+            Some(b'-' | b'+' | b'.' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z')
+        ) {
             self.at += 1;
         }
         &self.text[start..self.at]
@@ -182,7 +192,9 @@ impl<'t> Scan<'t> {
             b't' => '\t',
             b'u' => {
                 let first = self.hex4()?;
-                if (0xd800..0xdc00).contains(&first) && self.text.as_bytes()[self.at..].starts_with(b"\\u") {
+                if (0xd800..0xdc00).contains(&first)
+                    && self.text.as_bytes()[self.at..].starts_with(b"\\u")
+                {
                     let before = self.at;
                     self.at += 2;
                     let second = self.hex4()?;
@@ -201,7 +213,10 @@ impl<'t> Scan<'t> {
     fn hex4(&mut self) -> Result<u32, NotAnObject> {
         let mut value = 0;
         for _ in 0..4 {
-            let digit = self.byte().and_then(|b| (b as char).to_digit(16)).ok_or(NotAnObject)?;
+            let digit = self
+                .byte()
+                .and_then(|b| (b as char).to_digit(16))
+                .ok_or(NotAnObject)?;
             value = value << 4 | digit;
             self.at += 1;
         }
@@ -235,14 +250,32 @@ mod tests {
                 ("z".into(), Value::Other),
             ])
         );
-        assert_eq!(fields(r#"{"a\n\"\u00e9\ud83d\ude00\ud800x":"\/"}"#).unwrap()[0].0, "a\n\"é😀\u{fffd}x");
+        assert_eq!(
+            fields(r#"{"a\n\"\u00e9\ud83d\ude00\ud800x":"\/"}"#).unwrap()[0].0,
+            "a\n\"é😀\u{fffd}x"
+        );
     }
 
     #[test]
     fn refused() {
         for text in [
-            "", "[]", "null", "{", "{}x", "{\"a\"}", "{\"a\":}", "{\"a\":1,}", "{,}", "{'a':1}", "{\"a\":\"\n\"}",
-            "{\"a\":\"\\x\"}", "{\"a\":[}", "{\"a\":nul}", "{\"a\":\"b", "{\"a\":\"\\u12\"}", "{\"a\":1 \"b\":2}",
+            "",
+            "[]",
+            "null",
+            "{",
+            "{}x",
+            "{\"a\"}",
+            "{\"a\":}",
+            "{\"a\":1,}",
+            "{,}",
+            "{'a':1}",
+            "{\"a\":\"\n\"}",
+            "{\"a\":\"\\x\"}",
+            "{\"a\":[}",
+            "{\"a\":nul}",
+            "{\"a\":\"b",
+            "{\"a\":\"\\u12\"}",
+            "{\"a\":1 \"b\":2}",
         ] {
             assert_eq!(fields(text), Err(NotAnObject), "{text:?}");
         }
@@ -250,7 +283,8 @@ mod tests {
 
     #[test]
     fn cut_anywhere() {
-        let text = r#"{"eventType":"INVOKE","deadlineMs":1,"tracing":{"type":"a","value":"\u00e9"}}"#;
+        let text =
+            r#"{"eventType":"INVOKE","deadlineMs":1,"tracing":{"type":"a","value":"\u00e9"}}"#;
         for cut in 0..text.len() {
             assert_eq!(fields(&text[..cut]), Err(NotAnObject), "{cut}");
         }

@@ -1,6 +1,72 @@
-//! The relay.
+//! Relays continuous profiles from an AWS Lambda function to Pyroscope.
+//!
+//! Pyroscope's SDKs upload to `localhost:4040`; this process takes each upload, answers at once, and sends it on.
+//! It runs as a Lambda extension beside the function, in a sandbox that freezes between invocations.
+//!
+//! ```text
+//!                    ┌────────────────── relay: pure, decides ──────────────────┐
+//!   SDK ──POST──▶ inlet ──body──▶ ring ──oldest first──▶ uplink ── https ──▶ Pyroscope
+//!       ◀──200──     │  one per client    256 slots          │ PYROSCOPE_NUM_WORKERS
+//!                    │                                       └─ backend: is it down?
+//!                    │          step: all policy
+//!   Lambda ◀────▶ lambda: register, next, INVOKE, SHUTDOWN
+//!                    └──────────────────────────┬───────────────────────────────┘
+//!                            facts in, commands out: bytes, times, ids
+//!                    ┌──────────────────────────┴───────────────────────────────┐
+//!                    └─── shell: the poll, the sockets, the clock, a DNS thread ─┘
+//! ```
+//!
+//! # What holds
+//!
+//! * The core never touches a socket, a clock, the environment or a thread.
+//! * Handlers record facts; [`relay::Relay::step`] decides. No handler starts work on another connection.
+//! * Every payload answered with 200 ends as relayed or as lost for a named reason, or is still in the ring.
+//! * Asking Lambda for the next event is the permission to freeze us, so it is one visible decision in `step`.
+//! * After registering, the process does not exit by itself: Lambda would fail the function for it.
+//!
+//! # Where a change belongs
+//!
+//! | to change | go to |
+//! |---|---|
+//! | what happens next, retries, shutdown | `relay/step.rs`; when the remote counts as down: `relay/backend.rs` |
+//! | memory, who gives way, the account | `relay/ring.rs` |
+//! | how a client is served | `relay/inlet.rs` |
+//! | the relayed request | `relay/forward.rs`, its `name` label: `relay/labels.rs` |
+//! | a connection to the remote | `relay/uplink.rs`, TLS: `tls.rs` |
+//! | the Extensions API | `lambda/` |
+//! | HTTP framing, for all three sides | `http1/` |
+//! | a setting | `config.rs`; a log line's form: `log.rs` |
+//! | sockets, polling, signals, DNS | `shell/` |
+//!
+//! Imports run downward: main → shell → relay → inlet, uplink, lambda → ring, forward, http1 → labels, json, config, log.
+
 #![forbid(unsafe_code)]
+#![warn(
+    missing_docs,
+    missing_debug_implementations,
+    unreachable_pub,
+    unused_qualifications
+)]
+#![warn(clippy::all, clippy::pedantic, clippy::nursery)]
+#![warn(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::todo,
+    clippy::dbg_macro
+)]
+#![allow(
+    clippy::cast_possible_truncation, // on the 64-bit targets we build for, usize and u64 are one size
+    clippy::cast_precision_loss,      // one place does as Go does, in floating point
+    clippy::module_name_repetitions,
+    clippy::redundant_pub_crate
+)]
+
 pub mod config;
 pub mod http1;
 pub mod json;
+pub mod lambda;
 pub mod log;
+pub mod relay;
+pub mod shell;
+pub mod tls;

@@ -33,7 +33,10 @@ impl Level {
             ("debug", Self::Debug),
             ("trace", Self::Trace),
         ];
-        names.iter().find(|(name, _)| name.eq_ignore_ascii_case(word)).map(|&(_, level)| level)
+        names
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(word))
+            .map(|&(_, level)| level)
     }
 
     const fn name(self) -> &'static str {
@@ -89,7 +92,11 @@ impl Log {
     /// A log that keeps lines of `level` and graver ones.
     #[must_use]
     pub const fn new(level: Level) -> Self {
-        Self { level, lines: Vec::new(), dropped: 0 }
+        Self {
+            level,
+            lines: Vec::new(),
+            dropped: 0,
+        }
     }
 
     /// Whether lines of that level are kept, for those that cost something to make.
@@ -100,7 +107,10 @@ impl Log {
 
     /// Adds a line. `unix_ms` is the time on it; `fields` must be sorted by name.
     pub fn line(&mut self, level: Level, unix_ms: u64, msg: &str, fields: &[(&str, Value)]) {
-        debug_assert!(fields.is_sorted_by_key(|(name, _)| *name), "fields of {msg:?} are not sorted");
+        debug_assert!(
+            fields.is_sorted_by_key(|(name, _)| *name),
+            "fields of {msg:?} are not sorted"
+        );
         if !self.keeps(level) {
             return;
         }
@@ -131,7 +141,8 @@ impl Log {
     pub fn take(&mut self) -> &mut Vec<u8> {
         if self.dropped > 0 && !self.lines.is_empty() {
             let dropped = std::mem::take(&mut self.dropped);
-            self.lines.extend_from_slice(b"level=warning msg=\"log lines dropped\" count=");
+            self.lines
+                .extend_from_slice(b"level=warning msg=\"log lines dropped\" count=");
             crate::http1::write::number(&mut self.lines, dropped);
             self.lines.push(b'\n');
         }
@@ -141,7 +152,10 @@ impl Log {
 
 /// A value as logrus' text formatter writes it: bare where every character is harmless, else quoted as Go's `%q` does.
 fn text(out: &mut Vec<u8>, value: &str) {
-    if value.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._/@^+".contains(&b)) {
+    if value
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b"-._/@^+".contains(&b))
+    {
         out.extend_from_slice(value.as_bytes());
         return;
     }
@@ -174,7 +188,13 @@ fn rfc3339(out: &mut Vec<u8>, unix_ms: u64) {
     let (year, month, day) = civil(seconds / 86_400);
     let of_day = seconds % 86_400;
     padded(out, year, 4);
-    for (mark, part) in [(b'-', month), (b'-', day), (b'T', of_day / 3600), (b':', of_day / 60 % 60), (b':', of_day % 60)] {
+    for (mark, part) in [
+        (b'-', month),
+        (b'-', day),
+        (b'T', of_day / 3600),
+        (b':', of_day / 60 % 60),
+        (b':', of_day % 60),
+    ] {
         out.push(mark);
         padded(out, part, 2);
     }
@@ -190,7 +210,11 @@ const fn civil(days: u64) -> (u64, u64, u64) {
     let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_from_march = (5 * of_year + 2) / 153;
     let day = of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let month = if month_from_march < 10 {
+        month_from_march + 3
+    } else {
+        month_from_march - 9
+    };
     (era * 400 + year_of_era + (month <= 2) as u64, month, day)
 }
 
@@ -213,11 +237,18 @@ mod tests {
     #[test]
     fn lines() {
         assert_eq!(
-            line(Level::Info, "Starting relay", &[("n", 7.into()), ("svc", "main".into())]),
+            line(
+                Level::Info,
+                "Starting relay",
+                &[("n", 7.into()), ("svc", "main".into())]
+            ),
             "time=\"2026-11-20T18:46:00Z\" level=info msg=\"Starting relay\" n=7 svc=main\n"
         );
         assert_eq!(line(Level::Debug, "no", &[]), "");
-        assert!(line(Level::Error, "a\"\\\n\u{1}é b", &[("e", "".into())]).ends_with(" msg=\"a\\\"\\\\\\n\\x01é b\" e=\n"));
+        assert!(
+            line(Level::Error, "a\"\\\n\u{1}é b", &[("e", "".into())])
+                .ends_with(" msg=\"a\\\"\\\\\\n\\x01é b\" e=\n")
+        );
     }
 
     #[test]

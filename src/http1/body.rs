@@ -98,7 +98,10 @@ impl BodyReader {
                 *left -= n as u64;
                 Ok(Decoded { used: n, body: n })
             }
-            Self::UntilClose => Ok(Decoded { used: bytes.len(), body: bytes.len() }),
+            Self::UntilClose => Ok(Decoded {
+                used: bytes.len(),
+                body: bytes.len(),
+            }),
             Self::Chunked(chunks) => chunks.decode(bytes),
         }
     }
@@ -114,7 +117,11 @@ impl Chunks {
                 at.used += n;
                 at.body += n;
                 let left = left - n as u64;
-                *self = if left == 0 { Self::DataCr } else { Self::Data(left) };
+                *self = if left == 0 {
+                    Self::DataCr
+                } else {
+                    Self::Data(left)
+                };
             } else {
                 *self = self.next(bytes[at.used])?;
                 at.used += 1;
@@ -126,21 +133,27 @@ impl Chunks {
     /// The state after one byte of framing.
     fn next(self, byte: u8) -> Result<Self, BadChunk> {
         Ok(match (self, byte) {
-            (Self::Size(size, digits), _) if byte.is_ascii_hexdigit() && digits < SIZE_DIGITS_MAX => {
+            (Self::Size(size, digits), _)
+                if byte.is_ascii_hexdigit() && digits < SIZE_DIGITS_MAX =>
+            {
                 let digit = u64::from((byte as char).to_digit(16).unwrap_or(0));
                 Self::Size(size << 4 | digit, digits + 1)
             }
             (Self::Size(size, 1..), b'\r') => Self::SizeLf(size),
             (Self::Size(size, 1..), b';' | b' ' | b'\t') => Self::Extension(size, 0),
             (Self::Extension(size, _), b'\r') => Self::SizeLf(size),
-            (Self::Extension(size, n), _) if text(byte) && n < EXTENSION_BYTES_MAX => Self::Extension(size, n + 1),
+            (Self::Extension(size, n), _) if text(byte) && n < EXTENSION_BYTES_MAX => {
+                Self::Extension(size, n + 1)
+            }
             (Self::SizeLf(0), b'\n') => Self::TrailerStart(0),
             (Self::SizeLf(size), b'\n') => Self::Data(size),
             (Self::DataCr, b'\r') => Self::DataLf,
             (Self::DataLf, b'\n') => Self::Size(0, 0),
             (Self::TrailerStart(_), b'\r') => Self::EndLf,
             (Self::Trailer(n), b'\r') => Self::TrailerLf(n),
-            (Self::TrailerStart(n) | Self::Trailer(n), _) if text(byte) && n < TRAILER_BYTES_MAX => {
+            (Self::TrailerStart(n) | Self::Trailer(n), _)
+                if text(byte) && n < TRAILER_BYTES_MAX =>
+            {
                 Self::Trailer(n + 1)
             }
             (Self::TrailerLf(n), b'\n') => Self::TrailerStart(n),
@@ -171,7 +184,11 @@ mod tests {
         if let Ok((body, true)) = &whole {
             let mut tail = wire.to_vec();
             tail.extend_from_slice(b"GET / HTTP/1.1\r\n");
-            assert_eq!(feed(start, &tail, tail.len()), Ok((body.clone(), true)), "with a tail");
+            assert_eq!(
+                feed(start, &tail, tail.len()),
+                Ok((body.clone(), true)),
+                "with a tail"
+            );
         }
         whole
     }
@@ -185,21 +202,34 @@ mod tests {
             if reader.is_done() {
                 break;
             }
-            assert_eq!(decoded.used, piece.len(), "an unfinished body uses all it is given");
+            assert_eq!(
+                decoded.used,
+                piece.len(),
+                "an unfinished body uses all it is given"
+            );
         }
         Ok((body, reader.is_done()))
     }
 
     #[test]
     fn length() {
-        assert_eq!(read(&BodyReader::Length(5), b"hello"), Ok((b"hello".to_vec(), true)));
-        assert_eq!(read(&BodyReader::Length(6), b"hello"), Ok((b"hello".to_vec(), false)));
+        assert_eq!(
+            read(&BodyReader::Length(5), b"hello"),
+            Ok((b"hello".to_vec(), true))
+        );
+        assert_eq!(
+            read(&BodyReader::Length(6), b"hello"),
+            Ok((b"hello".to_vec(), false))
+        );
         assert_eq!(read(&BodyReader::Length(0), b""), Ok((vec![], true)));
     }
 
     #[test]
     fn until_close_is_never_done() {
-        assert_eq!(read(&BodyReader::UntilClose, b"abc"), Ok((b"abc".to_vec(), false)));
+        assert_eq!(
+            read(&BodyReader::UntilClose, b"abc"),
+            Ok((b"abc".to_vec(), false))
+        );
     }
 
     #[test]
@@ -208,14 +238,22 @@ mod tests {
             (b"0\r\n\r\n", b""),
             (b"5\r\nhello\r\n0\r\n\r\n", b"hello"),
             (b"5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n", b"hello world"),
-            (b"A\r\n0123456789\r\na\r\nabcdefghij\r\n000\r\n\r\n", b"0123456789abcdefghij"),
+            (
+                b"A\r\n0123456789\r\na\r\nabcdefghij\r\n000\r\n\r\n",
+                b"0123456789abcdefghij",
+            ),
             (b"1;ext=\"v;,\"\r\nx\r\n0\r\n\r\n", b"x"),
             (b"1 \r\nx\r\n0\r\n\r\n", b"x"),
             (b"1\r\nx\r\n0\r\nTrailer: value\r\nOther:\r\n\r\n", b"x"),
             (b"2\r\n\r\n\r\n0\r\n\r\n", b"\r\n"),
         ];
         for (wire, body) in cases {
-            assert_eq!(read(&BodyReader::chunked(), wire), Ok((body.to_vec(), true)), "{:?}", wire.escape_ascii());
+            assert_eq!(
+                read(&BodyReader::chunked(), wire),
+                Ok((body.to_vec(), true)),
+                "{:?}",
+                wire.escape_ascii()
+            );
         }
     }
 
@@ -246,7 +284,12 @@ mod tests {
             b"0\r\nTrailer\n\r\n",
         ];
         for wire in cases {
-            assert_eq!(read(&BodyReader::chunked(), wire), Err(BadChunk), "{:?}", wire.escape_ascii());
+            assert_eq!(
+                read(&BodyReader::chunked(), wire),
+                Err(BadChunk),
+                "{:?}",
+                wire.escape_ascii()
+            );
         }
     }
 

@@ -31,7 +31,10 @@ pub fn end(bytes: &[u8], searched: &mut usize) -> Option<usize> {
 /// Number of empty-line bytes before a request line, which a server should skip (RFC 9112 section 2.2).
 #[must_use]
 pub fn leading_blank(bytes: &[u8]) -> usize {
-    bytes.iter().take_while(|&&b| b == b'\r' || b == b'\n').count()
+    bytes
+        .iter()
+        .take_while(|&&b| b == b'\r' || b == b'\n')
+        .count()
 }
 
 /// Whether `byte` can begin a request: a method is a token.
@@ -94,10 +97,16 @@ pub fn request<'b>(head: &'b [u8], slots: &'b mut HeaderSlots<'b>) -> Result<Req
         Err(httparse::Error::TooManyHeaders) => return refuse(431, "too many header fields"),
         _ => return refuse(400, "malformed head"),
     }
-    let (Some(method), Some(target), Some(version)) = (parsed.method, parsed.path, parsed.version) else {
+    let (Some(method), Some(target), Some(version)) = (parsed.method, parsed.path, parsed.version)
+    else {
         return refuse(400, "malformed head");
     };
-    Ok(Request { method, target, http10: version == 0, headers: parsed.headers })
+    Ok(Request {
+        method,
+        target,
+        http10: version == 0,
+        headers: parsed.headers,
+    })
 }
 
 impl Request<'_> {
@@ -107,7 +116,11 @@ impl Request<'_> {
     /// Two lengths, a length beside a transfer coding, codings other than `chunked`, no `Host` or two, an
     /// expectation nobody can meet.
     pub fn framing(&self) -> Result<Framing, Refusal> {
-        let hosts = self.headers.iter().filter(|h| h.name.eq_ignore_ascii_case("host")).count();
+        let hosts = self
+            .headers
+            .iter()
+            .filter(|h| h.name.eq_ignore_ascii_case("host"))
+            .count();
         if hosts > 1 || (hosts == 0 && !self.http10) {
             return refuse(400, "needs one Host");
         }
@@ -122,7 +135,9 @@ impl Request<'_> {
             (Coding::None, length) => BodyReader::Length(length.unwrap_or(0)),
             (Coding::Chunked, None) if !self.http10 => BodyReader::chunked(),
             (Coding::Chunked, None) => return refuse(400, "Transfer-Encoding in HTTP/1.0"),
-            (Coding::Chunked, Some(_)) => return refuse(400, "Content-Length beside Transfer-Encoding"),
+            (Coding::Chunked, Some(_)) => {
+                return refuse(400, "Content-Length beside Transfer-Encoding");
+            }
             (Coding::Other, _) => return refuse(501, "unknown transfer coding"),
         };
         let has_body = length.is_some() || body != BodyReader::Length(0);
@@ -131,7 +146,12 @@ impl Request<'_> {
             Some(v) if v.eq_ignore_ascii_case(b"100-continue") => !self.http10 && !body.is_done(),
             Some(_) => return refuse(417, "unknown expectation"),
         };
-        Ok(Framing { body, has_body, keep_alive: keep_alive(self.http10, self.headers), expects_continue })
+        Ok(Framing {
+            body,
+            has_body,
+            keep_alive: keep_alive(self.http10, self.headers),
+            expects_continue,
+        })
     }
 }
 
@@ -150,15 +170,24 @@ pub struct Response<'b> {
 ///
 /// # Errors
 /// What is wrong, in words.
-pub fn response<'b>(head: &'b [u8], slots: &'b mut HeaderSlots<'b>) -> Result<Response<'b>, &'static str> {
+pub fn response<'b>(
+    head: &'b [u8],
+    slots: &'b mut HeaderSlots<'b>,
+) -> Result<Response<'b>, &'static str> {
     let mut parsed = httparse::Response::new(slots);
     match parsed.parse(head) {
         Ok(httparse::Status::Complete(n)) if n == head.len() => {}
         Err(httparse::Error::TooManyHeaders) => return Err("too many header fields in the answer"),
         _ => return Err("malformed answer"),
     }
-    let (Some(status), Some(version)) = (parsed.code, parsed.version) else { return Err("malformed answer") };
-    Ok(Response { status, http10: version == 0, headers: parsed.headers })
+    let (Some(status), Some(version)) = (parsed.code, parsed.version) else {
+        return Err("malformed answer");
+    };
+    Ok(Response {
+        status,
+        http10: version == 0,
+        headers: parsed.headers,
+    })
 }
 
 impl Response<'_> {
@@ -186,14 +215,19 @@ impl Response<'_> {
 /// The first field of that name.
 #[must_use]
 pub fn value<'b>(headers: &[httparse::Header<'b>], name: &str) -> Option<&'b [u8]> {
-    headers.iter().find(|h| h.name.eq_ignore_ascii_case(name)).map(|h| h.value)
+    headers
+        .iter()
+        .find(|h| h.name.eq_ignore_ascii_case(name))
+        .map(|h| h.value)
 }
 
 /// Whether a comma-separated field of that name holds `token`, in any of its lines and any letter case.
 #[must_use]
 pub fn names_token(headers: &[httparse::Header], name: &str, token: &str) -> bool {
     let lines = headers.iter().filter(|h| h.name.eq_ignore_ascii_case(name));
-    lines.flat_map(|h| h.value.split(|&b| b == b',')).any(|t| t.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+    lines
+        .flat_map(|h| h.value.split(|&b| b == b','))
+        .any(|t| t.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
 }
 
 /// Whether `name` may be a field name: a token (RFC 9110 section 5.6.2).
@@ -205,7 +239,9 @@ pub fn is_token(name: &[u8]) -> bool {
 /// Whether `value` may be a field value: no control characters but tab (RFC 9110 section 5.5).
 #[must_use]
 pub fn is_field_value(value: &[u8]) -> bool {
-    value.iter().all(|&b| b == b'\t' || (b >= b' ' && b != 0x7f))
+    value
+        .iter()
+        .all(|&b| b == b'\t' || (b >= b' ' && b != 0x7f))
 }
 
 /// Parses a run of digits; nothing else, not even a sign.
@@ -236,7 +272,8 @@ fn has_bare_line_feed(head: &[u8]) -> bool {
 
 fn keep_alive(http10: bool, headers: &[httparse::Header]) -> bool {
     if http10 {
-        names_token(headers, "connection", "keep-alive") && !names_token(headers, "connection", "close")
+        names_token(headers, "connection", "keep-alive")
+            && !names_token(headers, "connection", "close")
     } else {
         !names_token(headers, "connection", "close")
     }
@@ -245,8 +282,13 @@ fn keep_alive(http10: bool, headers: &[httparse::Header]) -> bool {
 /// The one length all `Content-Length` lines agree on. A list in one line is refused.
 fn content_length(headers: &[httparse::Header]) -> Result<Option<u64>, &'static str> {
     let mut found = None;
-    for line in headers.iter().filter(|h| h.name.eq_ignore_ascii_case("content-length")) {
-        let Some(length) = digits(line.value) else { return Err("bad Content-Length") };
+    for line in headers
+        .iter()
+        .filter(|h| h.name.eq_ignore_ascii_case("content-length"))
+    {
+        let Some(length) = digits(line.value) else {
+            return Err("bad Content-Length");
+        };
         if found.is_some_and(|before| before != length) {
             return Err("two different lengths");
         }
@@ -262,10 +304,14 @@ enum Coding {
 }
 
 fn chunked(headers: &[httparse::Header]) -> Coding {
-    let mut lines = headers.iter().filter(|h| h.name.eq_ignore_ascii_case("transfer-encoding"));
+    let mut lines = headers
+        .iter()
+        .filter(|h| h.name.eq_ignore_ascii_case("transfer-encoding"));
     match (lines.next(), lines.next()) {
         (None, _) => Coding::None,
-        (Some(line), None) if line.value.trim_ascii().eq_ignore_ascii_case(b"chunked") => Coding::Chunked,
+        (Some(line), None) if line.value.trim_ascii().eq_ignore_ascii_case(b"chunked") => {
+            Coding::Chunked
+        }
         _ => Coding::Other,
     }
 }
@@ -283,11 +329,15 @@ mod tests {
 
     fn framing(head: &str) -> Result<Framing, u16> {
         let mut slots = header_slots();
-        request(head.as_bytes(), &mut slots).and_then(|r| r.framing()).map_err(|refusal| refusal.status)
+        request(head.as_bytes(), &mut slots)
+            .and_then(|r| r.framing())
+            .map_err(|refusal| refusal.status)
     }
 
     fn framed(fields: &str) -> Result<Framing, u16> {
-        framing(&format!("POST /ingest HTTP/1.1\r\nHost: localhost:4040\r\n{fields}\r\n"))
+        framing(&format!(
+            "POST /ingest HTTP/1.1\r\nHost: localhost:4040\r\n{fields}\r\n"
+        ))
     }
 
     #[test]
@@ -304,11 +354,22 @@ mod tests {
     #[test]
     fn bodies() {
         let plain = framed("").unwrap();
-        assert_eq!((plain.body, plain.has_body, plain.keep_alive), (BodyReader::Length(0), false, true));
+        assert_eq!(
+            (plain.body, plain.has_body, plain.keep_alive),
+            (BodyReader::Length(0), false, true)
+        );
         let empty = framed("Content-Length: 0\r\n").unwrap();
         assert_eq!((empty.body, empty.has_body), (BodyReader::Length(0), true));
-        assert_eq!(framed("Content-Length: 12\r\nContent-Length: 12\r\n").unwrap().body, BodyReader::Length(12));
-        assert_eq!(framed("Transfer-Encoding: Chunked\r\n").unwrap().body, BodyReader::chunked());
+        assert_eq!(
+            framed("Content-Length: 12\r\nContent-Length: 12\r\n")
+                .unwrap()
+                .body,
+            BodyReader::Length(12)
+        );
+        assert_eq!(
+            framed("Transfer-Encoding: Chunked\r\n").unwrap().body,
+            BodyReader::chunked()
+        );
     }
 
     #[test]
@@ -321,7 +382,10 @@ mod tests {
             ("Content-Length: 99999999999999999999\r\n", 400),
             ("Content-Length: 1\r\nTransfer-Encoding: chunked\r\n", 400),
             ("Transfer-Encoding: gzip, chunked\r\n", 501),
-            ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", 501),
+            (
+                "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+                501,
+            ),
             ("Transfer-Encoding: identity\r\n", 501),
             ("Host: again\r\n", 400),
             ("Expect: the unexpected\r\n", 417),
@@ -337,12 +401,26 @@ mod tests {
     #[test]
     fn versions_and_methods() {
         assert!(!framing("POST / HTTP/1.0\r\n\r\n").unwrap().keep_alive);
-        assert!(framing("POST / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").unwrap().keep_alive);
-        assert!(!framing("POST / HTTP/1.1\r\nHost: x\r\nConnection: x, Close\r\n\r\n").unwrap().keep_alive);
+        assert!(
+            framing("POST / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+                .unwrap()
+                .keep_alive
+        );
+        assert!(
+            !framing("POST / HTTP/1.1\r\nHost: x\r\nConnection: x, Close\r\n\r\n")
+                .unwrap()
+                .keep_alive
+        );
         assert_eq!(framing("POST / HTTP/1.1\r\n\r\n"), Err(400));
-        assert_eq!(framing("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"), Err(400));
+        assert_eq!(
+            framing("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"),
+            Err(400)
+        );
         assert_eq!(framing("PRI * HTTP/2.0\r\n\r\n"), Err(505));
-        assert_eq!(framing("CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n"), Err(501));
+        assert_eq!(
+            framing("CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n"),
+            Err(501)
+        );
         assert_eq!(framing("P(ST / HTTP/1.1\r\nHost: x\r\n\r\n"), Err(400));
         let many = "A: b\r\n".repeat(HEADER_COUNT_OVER);
         assert_eq!(framed(&many), Err(431));
@@ -352,7 +430,11 @@ mod tests {
 
     #[test]
     fn expectations() {
-        assert!(framed("Expect: 100-Continue\r\nContent-Length: 3\r\n").unwrap().expects_continue);
+        assert!(
+            framed("Expect: 100-Continue\r\nContent-Length: 3\r\n")
+                .unwrap()
+                .expects_continue
+        );
         assert!(!framed("Expect: 100-continue\r\n").unwrap().expects_continue);
     }
 
@@ -363,15 +445,30 @@ mod tests {
             response(head.as_bytes(), &mut slots).and_then(|r| r.framing(to_head))
         };
         let ok = "HTTP/1.1 200 OK\r\n";
-        assert_eq!(framing(&format!("{ok}Content-Length: 3\r\n\r\n"), false), Ok((BodyReader::Length(3), true)));
-        assert_eq!(framing(&format!("{ok}Content-Length: 3\r\n\r\n"), true), Ok((BodyReader::Length(0), true)));
-        assert_eq!(framing(&format!("{ok}\r\n"), false), Ok((BodyReader::UntilClose, false)));
+        assert_eq!(
+            framing(&format!("{ok}Content-Length: 3\r\n\r\n"), false),
+            Ok((BodyReader::Length(3), true))
+        );
+        assert_eq!(
+            framing(&format!("{ok}Content-Length: 3\r\n\r\n"), true),
+            Ok((BodyReader::Length(0), true))
+        );
+        assert_eq!(
+            framing(&format!("{ok}\r\n"), false),
+            Ok((BodyReader::UntilClose, false))
+        );
         assert_eq!(
             framing(&format!("{ok}Transfer-Encoding: chunked\r\n\r\n"), false),
             Ok((BodyReader::chunked(), true))
         );
-        assert_eq!(framing("HTTP/1.1 204 No Content\r\n\r\n", false), Ok((BodyReader::Length(0), true)));
-        assert_eq!(framing("HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n", false), Ok((BodyReader::Length(0), false)));
+        assert_eq!(
+            framing("HTTP/1.1 204 No Content\r\n\r\n", false),
+            Ok((BodyReader::Length(0), true))
+        );
+        assert_eq!(
+            framing("HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n", false),
+            Ok((BodyReader::Length(0), false))
+        );
         assert!(framing(&format!("{ok}Content-Length: x\r\n\r\n"), false).is_err());
         assert!(framing("ICY 200 OK\r\n\r\n", false).is_err());
     }

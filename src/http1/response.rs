@@ -40,7 +40,12 @@ impl ResponseReader {
     /// A reader for the answer to a request; whether that was a HEAD decides about the body.
     #[must_use]
     pub const fn new(to_head_request: bool) -> Self {
-        Self { state: State::Head, to_head_request, interim: 0, searched: 0 }
+        Self {
+            state: State::Head,
+            to_head_request,
+            interim: 0,
+            searched: 0,
+        }
     }
 
     /// Whether the final head has been read.
@@ -76,26 +81,45 @@ impl ResponseReader {
                 Ok(Advanced { used, body: 0 })
             }
             State::Body { body, keep_alive } => {
-                let decoded = body.decode(bytes).map_err(|_| "malformed chunk in the answer")?;
+                let decoded = body
+                    .decode(bytes)
+                    .map_err(|_| "malformed chunk in the answer")?;
                 if body.is_done() {
-                    self.state = State::Done { keep_alive: *keep_alive };
+                    self.state = State::Done {
+                        keep_alive: *keep_alive,
+                    };
                 }
-                Ok(Advanced { used: decoded.used, body: decoded.body })
+                Ok(Advanced {
+                    used: decoded.used,
+                    body: decoded.body,
+                })
             }
         }
     }
 
-    /// The peer closed. Whether the answer is whole by that.
-    pub fn closed(&mut self) -> bool {
-        if matches!(self.state, State::Body { body: BodyReader::UntilClose, .. }) {
-            self.state = State::Done { keep_alive: false };
-        }
-        matches!(self.state, State::Done { .. })
+    /// Whether the answer is whole if the peer closes now.
+    #[must_use]
+    pub const fn is_whole_at_close(&self) -> bool {
+        matches!(
+            self.state,
+            State::Body {
+                body: BodyReader::UntilClose,
+                ..
+            } | State::Done { .. }
+        )
     }
 
-    fn read_head(&mut self, bytes: &[u8], on_head: impl FnOnce(&Response)) -> Result<usize, &'static str> {
+    fn read_head(
+        &mut self,
+        bytes: &[u8],
+        on_head: impl FnOnce(&Response),
+    ) -> Result<usize, &'static str> {
         let Some(end) = head::end(bytes, &mut self.searched) else {
-            return if bytes.len() < HEAD_BYTES_MAX { Ok(0) } else { Err("the answer's head is too long") };
+            return if bytes.len() < HEAD_BYTES_MAX {
+                Ok(0)
+            } else {
+                Err("the answer's head is too long")
+            };
         };
         self.searched = 0;
         let mut slots = header_slots();
@@ -105,14 +129,22 @@ impl ResponseReader {
             101 => return Err("the answer switches protocols"),
             100..=199 => {
                 self.interim += 1;
-                return if self.interim <= INTERIM_MAX { Ok(end) } else { Err("too many interim responses") };
+                return if self.interim <= INTERIM_MAX {
+                    Ok(end)
+                } else {
+                    Err("too many interim responses")
+                };
             }
             200..=599 => {}
             _ => return Err("the answer's status is out of range"),
         }
         let (body, keep_alive) = response.framing(self.to_head_request)?;
         on_head(&response);
-        self.state = if body.is_done() { State::Done { keep_alive } } else { State::Body { body, keep_alive } };
+        self.state = if body.is_done() {
+            State::Done { keep_alive }
+        } else {
+            State::Body { body, keep_alive }
+        };
         Ok(end)
     }
 }
@@ -122,7 +154,10 @@ mod tests {
     use super::*;
 
     /// Reads `wire` in pieces of `step`; the statuses seen, the body, and how it ended.
-    fn read(wire: &[u8], step: usize) -> Result<(Option<u16>, Vec<u8>, Option<bool>), &'static str> {
+    fn read(
+        wire: &[u8],
+        step: usize,
+    ) -> Result<(Option<u16>, Vec<u8>, Option<bool>), &'static str> {
         let mut reader = ResponseReader::new(false);
         let (mut status, mut body, mut inbox) = (None, Vec::new(), Vec::new());
         for piece in wire.chunks(step) {
@@ -150,7 +185,11 @@ mod tests {
         ];
         for (wire, status, body, keep_alive) in cases {
             for step in 1..=wire.len() {
-                assert_eq!(read(wire, step), Ok((Some(status), body.to_vec(), Some(keep_alive))), "step {step}");
+                assert_eq!(
+                    read(wire, step),
+                    Ok((Some(status), body.to_vec(), Some(keep_alive))),
+                    "step {step}"
+                );
             }
         }
     }
@@ -160,16 +199,22 @@ mod tests {
         let mut reader = ResponseReader::new(false);
         let mut wire = *b"HTTP/1.1 200 OK\r\n\r\nabc";
         let used = reader.advance(&mut wire, |_| ()).unwrap().used;
-        assert_eq!(reader.advance(&mut wire[used..], |_| ()), Ok(Advanced { used: 3, body: 3 }));
+        assert_eq!(
+            reader.advance(&mut wire[used..], |_| ()),
+            Ok(Advanced { used: 3, body: 3 })
+        );
         assert_eq!(reader.done(), None);
-        assert!(reader.closed());
-        assert_eq!(reader.done(), Some(false));
-        assert!(!ResponseReader::new(false).closed());
+        assert!(reader.is_whole_at_close());
+        assert!(!ResponseReader::new(false).is_whole_at_close());
     }
 
     #[test]
     fn refused() {
-        for wire in ["SSH-2.0-OpenSSH\r\n\r\n", "HTTP/1.1 101 Switching\r\n\r\n", "HTTP/1.1 999 X\r\n\r\n"] {
+        for wire in [
+            "SSH-2.0-OpenSSH\r\n\r\n",
+            "HTTP/1.1 101 Switching\r\n\r\n",
+            "HTTP/1.1 999 X\r\n\r\n",
+        ] {
             assert!(read(wire.as_bytes(), wire.len()).is_err(), "{wire:?}");
             assert!(read(wire.as_bytes(), 1).is_err(), "{wire:?} bytewise");
         }

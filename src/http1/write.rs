@@ -9,18 +9,21 @@ pub fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 }
 
 /// Appends a number in decimal.
-pub fn number(out: &mut Vec<u8>, mut value: u64) {
-    let mut digits = [0; 20];
+pub fn number(out: &mut Vec<u8>, value: u64) {
+    out.extend_from_slice(decimal(&mut [0; 20], value));
+}
+
+/// A number in decimal, written into `digits`.
+pub fn decimal(digits: &mut [u8; 20], mut value: u64) -> &[u8] {
     let mut at = digits.len();
     loop {
         at -= 1;
         digits[at] = b'0' + (value % 10) as u8;
         value /= 10;
         if value == 0 {
-            break;
+            return &digits[at..];
         }
     }
-    out.extend_from_slice(&digits[at..]);
 }
 
 /// The answer to a client that waits before it sends its body.
@@ -70,8 +73,14 @@ mod tests {
             reply(&mut out, status, keep_alive, http10);
             String::from_utf8(out).unwrap()
         };
-        assert_eq!(text(200, true, false), "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
-        assert_eq!(text(200, true, true), "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: keep-alive\r\n\r\n");
+        assert_eq!(
+            text(200, true, false),
+            "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+        );
+        assert_eq!(
+            text(200, true, true),
+            "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: keep-alive\r\n\r\n"
+        );
         assert_eq!(
             text(413, false, false),
             "HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"

@@ -1,0 +1,448 @@
+//! Lambda's Extensions API: registers, asks for the next event, reads it. Pure.
+//!
+//! ```text
+//! Register ── 200 ──▶ Parked ── ask ──▶ Poll ── INVOKE ──▶ Parked
+//!    │  ▲ 403 InvalidEventType: SHUTDOWN alone    └─ SHUTDOWN ──▶ Leave
+//!    └──┴── refused ──▶ Failed
+//! ```
+//!
+//! `Parked`: we owe Lambda a `GET /event/next`, so it cannot freeze us. Asking is the owner's decision, the
+//! permission to freeze. There is no deadline on the answer: AWS forbids one, it may take hours.
+
+use std::time::{Duration, Instant};
+
+use crate::http1::response::ResponseReader;
+use crate::http1::{head, write};
+use crate::json;
+use crate::relay::{ConnId, End};
+
+/// Largest answer taken. An INVOKE event is under 2 KB; RIE's largest seen is 700 bytes.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// First size of the buffer for answers.
+const INBOX_START: usize = 2048;
+
+/// Pause before the API is asked again after a failure, doubling up to the maximum.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// Failures to reach the API before registering is given up: four seconds in all, of the ten an init may take.
+const REGISTER_TRIES: u32 = 8;
+
+/// The API's path, with the version of the protocol.
+const API: &[u8] = b"/2020-01-01/extension";
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Lambda {
+    state: State,
+    wire: Wire,
+    /// `Host` of our requests.
+    authority: String,
+    /// The file name of this program, which Lambda knows extensions by.
+    name: String,
+    identifier: Vec<u8>,
+    /// Cleared where INVOKE is refused: Managed Instances.
+    wants_invoke: bool,
+    failures: u32,
+    /// Whether the connection has carried an answer.
+    served: bool,
+    retry_at: Option<Instant>,
+    event: Option<Event>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Register,
+    Parked,
+    Poll,
+    Leave,
+    Failed,
+}
+
+/// The connection, and the request on it.
+#[derive(Debug)]
+enum Wire {
+    None,
+    Connecting(ConnId),
+    Idle(ConnId),
+    Asking {
+        id: ConnId,
+        request: Vec<u8>,
+        sent: usize,
+        answer: Box<Reading>,
+    },
+}
+
+#[derive(Debug)]
+struct Reading {
+    reader: ResponseReader,
+    /// Bytes not used yet are `inbox[..end]`.
+    inbox: Vec<u8>,
+    end: usize,
+    status: u16,
+    identifier: Vec<u8>,
+    body: Vec<u8>,
+}
+
+/// What Lambda told us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// We are registered.
+    Registered,
+    /// Registration is refused; what Lambda said.
+    Refused(String),
+    /// The function is about to run.
+    Invoke {
+        /// Names the invocation.
+        request_id: String,
+        /// When the function times out, in Unix milliseconds.
+        deadline_ms: Option<u64>,
+    },
+    /// The sandbox is about to end.
+    Shutdown {
+        /// When we are killed, in Unix milliseconds.
+        deadline_ms: Option<u64>,
+        /// `spindown`, `timeout`, `failure` or whatever else Lambda says.
+        reason: String,
+    },
+    /// Something we do not act upon; for the log.
+    Odd(String),
+}
+
+impl Lambda {
+    /// A client for the API at `authority`, to register under `name`.
+    #[must_use]
+    pub const fn new(authority: String, name: String) -> Self {
+        Self {
+            state: State::Register,
+            wire: Wire::None,
+            authority,
+            name,
+            identifier: Vec::new(),
+            wants_invoke: true,
+            failures: 0,
+            served: false,
+            retry_at: None,
+            event: None,
+        }
+    }
+
+    /// `host:port` of the API.
+    #[must_use]
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// What Lambda told us, once.
+    pub const fn event(&mut self) -> Option<Event> {
+        self.event.take()
+    }
+
+    /// Whether we owe Lambda a `GET /event/next`.
+    #[must_use]
+    pub fn is_parked(&self) -> bool {
+        self.state == State::Parked
+    }
+
+    /// Asks for the next event: from here on, Lambda may freeze us.
+    pub fn ask(&mut self) {
+        self.state = State::Poll;
+        self.put();
+    }
+
+    /// Whether a connection is due; the owner then makes one and reports it under `id`.
+    pub fn connect(&mut self, id: ConnId, now: Instant) -> bool {
+        let due = matches!(self.state, State::Register | State::Poll)
+            && matches!(self.wire, Wire::None)
+            && self.retry_at.is_none_or(|at| at <= now);
+        if due {
+            self.retry_at = None;
+            self.wire = Wire::Connecting(id);
+        }
+        due
+    }
+
+    /// When [`Lambda::connect`] is due after a failure.
+    #[must_use]
+    pub const fn deadline(&self) -> Option<Instant> {
+        self.retry_at
+    }
+
+    /// Frozen time does not count.
+    pub fn thawed(&mut self, frozen: Duration) {
+        if let Some(at) = &mut self.retry_at {
+            *at += frozen;
+        }
+    }
+
+    /// Whether `id` is this client's connection.
+    #[must_use]
+    pub fn owns(&self, id: ConnId) -> bool {
+        match &self.wire {
+            Wire::None => false,
+            Wire::Connecting(own) | Wire::Idle(own) | Wire::Asking { id: own, .. } => *own == id,
+        }
+    }
+
+    /// The connection stands.
+    pub fn connected(&mut self, id: ConnId) {
+        self.wire = Wire::Idle(id);
+        self.served = false;
+        self.put();
+    }
+
+    /// Whether bytes are wanted.
+    #[must_use]
+    pub const fn wants(&self) -> bool {
+        matches!(self.wire, Wire::Asking { .. })
+    }
+
+    /// Whether the first request to register is still to be sent.
+    #[must_use]
+    pub fn is_registering(&self) -> bool {
+        let unsent =
+            matches!(self.wire, Wire::None | Wire::Connecting(_)) || !self.pending().is_empty();
+        self.state == State::Register && self.failures == 0 && unsent
+    }
+
+    /// Where the next bytes go.
+    pub fn space(&mut self) -> &mut [u8] {
+        match &mut self.wire {
+            Wire::Asking { answer, .. } => answer.space(),
+            _ => &mut [],
+        }
+    }
+
+    /// `n` bytes of [`Lambda::space`] have been read. Gives a connection to be closed, if any.
+    pub fn received(&mut self, n: usize, now: Instant) -> Option<ConnId> {
+        let Wire::Asking { id, answer, .. } = &mut self.wire else {
+            return None;
+        };
+        let id = *id;
+        match answer.received(n).map(|()| answer.reader.done()) {
+            Ok(None) => return None,
+            Err(cause) => self.broke(cause, now),
+            Ok(Some(keep_alive)) => {
+                self.served = true;
+                let next = if keep_alive {
+                    Wire::Idle(id)
+                } else {
+                    Wire::None
+                };
+                if let Wire::Asking { answer, .. } = std::mem::replace(&mut self.wire, next) {
+                    self.answered(*answer, now);
+                }
+            }
+        }
+        (!self.owns(id)).then_some(id)
+    }
+
+    /// The connection ended.
+    pub fn ended(&mut self, why: End, now: Instant) {
+        match std::mem::replace(&mut self.wire, Wire::None) {
+            Wire::Asking { answer, .. } if answer.reader.is_whole_at_close() => {
+                self.answered(*answer, now)
+            }
+            // It had died before this request: ask again on a new one.
+            Wire::Asking { answer, .. } if self.served && answer.is_unheard() => {}
+            Wire::Connecting(_) | Wire::Asking { .. } => self.broke(why.words(), now),
+            Wire::None | Wire::Idle(_) => {}
+        }
+    }
+
+    /// Bytes to be written.
+    #[must_use]
+    pub fn pending(&self) -> &[u8] {
+        match &self.wire {
+            Wire::Asking { request, sent, .. } => &request[*sent..],
+            _ => &[],
+        }
+    }
+
+    /// `n` bytes of [`Lambda::pending`] have been written.
+    pub fn sent(&mut self, n: usize) {
+        if let Wire::Asking { sent, .. } = &mut self.wire {
+            *sent += n;
+        }
+    }
+
+    /// Puts the request that the state calls for on an idle connection.
+    fn put(&mut self) {
+        if let (Wire::Idle(id), State::Register | State::Poll) = (&self.wire, self.state) {
+            self.wire = Wire::Asking {
+                id: *id,
+                request: self.request(),
+                sent: 0,
+                answer: Box::new(Reading::new()),
+            };
+        }
+    }
+
+    fn request(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(256);
+        let body: &[u8] = match (self.state, self.wants_invoke) {
+            (State::Register, true) => br#"{"events":["INVOKE","SHUTDOWN"]}"#,
+            (State::Register, false) => br#"{"events":["SHUTDOWN"]}"#,
+            _ => b"",
+        };
+        let (method, path): (&[u8], &[u8]) = match self.state {
+            State::Register => (b"POST ", b"/register"),
+            _ => (b"GET ", b"/event/next"),
+        };
+        for part in [method, API, path, b" HTTP/1.1\r\n"] {
+            out.extend_from_slice(part);
+        }
+        write::field(&mut out, b"Host", self.authority.as_bytes());
+        if self.state == State::Register {
+            write::field(&mut out, b"Lambda-Extension-Name", self.name.as_bytes());
+            write::field(&mut out, b"Content-Type", b"application/json");
+            out.extend_from_slice(b"Content-Length: ");
+            write::number(&mut out, body.len() as u64);
+            out.extend_from_slice(b"\r\n");
+        } else {
+            write::field(&mut out, b"Lambda-Extension-Identifier", &self.identifier);
+        }
+        out.extend_from_slice(b"\r\n");
+        out.extend_from_slice(body);
+        out
+    }
+
+    fn answered(&mut self, answer: Reading, now: Instant) {
+        match (self.state, answer.status) {
+            (State::Register, 200) if !answer.identifier.is_empty() => {
+                self.failures = 0;
+                self.identifier = answer.identifier;
+                self.state = State::Parked;
+                self.event = Some(Event::Registered);
+            }
+            // Managed Instances have no INVOKE, and say so in this way.
+            (State::Register, 403)
+                if self.wants_invoke && contains(&answer.body, b"Extension.InvalidEventType") =>
+            {
+                self.wants_invoke = false;
+                self.put();
+            }
+            (State::Register, status) => {
+                self.refuse(format!("status {status}: {}", lossy(&answer.body)))
+            }
+            (State::Poll, 200) => self.read_event(&lossy(&answer.body)),
+            (State::Poll, status) => {
+                self.broke(&format!("status {status}: {}", lossy(&answer.body)), now)
+            }
+            _ => {}
+        }
+    }
+
+    fn read_event(&mut self, body: &str) {
+        let (mut kind, mut request_id, mut reason, mut deadline_ms) =
+            (String::new(), String::new(), String::new(), None);
+        let parsed = json::object(body, |key, value| match (&*key, value) {
+            ("eventType", json::Value::String(text)) => kind = text.into_owned(),
+            ("requestId", json::Value::String(text)) => request_id = text.into_owned(),
+            ("shutdownReason", json::Value::String(text)) => reason = text.into_owned(),
+            ("deadlineMs", value) => deadline_ms = value.as_u64(),
+            _ => {}
+        });
+        self.failures = 0;
+        self.state = State::Parked;
+        self.event = Some(match kind.as_str() {
+            "INVOKE" => Event::Invoke {
+                request_id,
+                deadline_ms,
+            },
+            "SHUTDOWN" => {
+                self.state = State::Leave;
+                Event::Shutdown {
+                    deadline_ms,
+                    reason,
+                }
+            }
+            _ if parsed.is_err() => Event::Odd("an event that is not JSON".to_owned()),
+            _ => Event::Odd(format!("an event of unknown type {kind:?}")),
+        });
+    }
+
+    /// The API could not be asked, or its answer not be used.
+    fn broke(&mut self, cause: &str, now: Instant) {
+        self.wire = Wire::None;
+        self.failures += 1;
+        if self.state == State::Register && self.failures >= REGISTER_TRIES {
+            return self.refuse(cause.to_owned());
+        }
+        self.event = Some(Event::Odd(cause.to_owned()));
+        let pause = PAUSE_MIN
+            .saturating_mul(1 << self.failures.min(8))
+            .min(PAUSE_MAX);
+        self.retry_at = Some(now + pause);
+    }
+
+    fn refuse(&mut self, what: String) {
+        self.state = State::Failed;
+        self.event = Some(Event::Refused(what));
+    }
+}
+
+impl Reading {
+    const fn new() -> Self {
+        Self {
+            reader: ResponseReader::new(false),
+            inbox: Vec::new(),
+            end: 0,
+            status: 0,
+            identifier: Vec::new(),
+            body: Vec::new(),
+        }
+    }
+
+    const fn is_unheard(&self) -> bool {
+        self.end == 0 && !self.reader.has_head()
+    }
+
+    fn space(&mut self) -> &mut [u8] {
+        if self.end == self.inbox.len() {
+            self.inbox.resize(
+                (self.inbox.len() * 2).clamp(INBOX_START, ANSWER_BYTES_MAX),
+                0,
+            );
+        }
+        &mut self.inbox[self.end..]
+    }
+
+    fn received(&mut self, n: usize) -> Result<(), &'static str> {
+        self.end += n;
+        let mut used = 0;
+        loop {
+            let (status, identifier) = (&mut self.status, &mut self.identifier);
+            let bytes = &mut self.inbox[used..self.end];
+            let at = self.reader.advance(bytes, |response| {
+                *status = response.status;
+                let value = head::value(response.headers, "lambda-extension-identifier");
+                identifier.extend_from_slice(value.unwrap_or_default());
+            })?;
+            if self.body.len() + at.body > ANSWER_BYTES_MAX {
+                return Err("the answer is too long");
+            }
+            self.body.extend_from_slice(&bytes[..at.body]);
+            used += at.used;
+            if at.used == 0 || used == self.end || self.reader.done().is_some() {
+                break;
+            }
+        }
+        self.inbox.copy_within(used..self.end, 0);
+        self.end -= used;
+        if self.end == ANSWER_BYTES_MAX {
+            Err("the answer is too long")
+        } else {
+            Ok(())
+        }
+    }
+}
+
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window == part)
+}
+
+fn lossy(body: &[u8]) -> String {
+    String::from_utf8_lossy(body).into_owned()
+}

@@ -1,0 +1,219 @@
+//! The way from an inbound head to the relayed one: authorization, tenant, extra fields, hop-by-hop removal,
+//! path join, session label.
+//!
+//! Order of the outgoing fields: `Host`; what the SDK sent, as it sent it, less what is replaced or stays
+//! behind; what the settings set; `X-Forwarded-Host`. The ring adds `Content-Length` last.
+
+use crate::config::Remote;
+use crate::http1::head::{self, Request};
+use crate::http1::write::field;
+
+use super::labels;
+
+/// Fields that do not cross a relay: hop-by-hop (RFC 9110 section 7.6.1), those we answer ourselves, and those
+/// written anew. `Accept-Encoding` is the reader's to choose, and the answer's reader is this program.
+const LEFT_BEHIND: [&str; 13] = [
+    "Host",
+    "Connection",
+    "Keep-Alive",
+    "Proxy-Authenticate",
+    "Proxy-Authorization",
+    "Proxy-Connection",
+    "TE",
+    "Trailer",
+    "Transfer-Encoding",
+    "Upgrade",
+    "Expect",
+    "Content-Length",
+    "Accept-Encoding",
+];
+
+/// The name the SDK knew us by, for the remote's logs.
+const FORWARDED_HOST: &str = "X-Forwarded-Host";
+
+/// Writes the head to relay into `out`, all but the length and the empty line.
+///
+/// `session` gives the sandbox's session id, and is asked for only where it is needed.
+pub fn head(
+    out: &mut Vec<u8>,
+    request: &Request,
+    remote: &Remote,
+    session: impl FnOnce() -> [u8; 16],
+) {
+    out.extend_from_slice(request.method.as_bytes());
+    out.push(b' ');
+    target(out, request.target, &remote.path, session);
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    field(out, b"Host", remote.authority.as_bytes());
+    let is_set = |name: &str| {
+        remote
+            .fields
+            .iter()
+            .any(|(set, _)| set.eq_ignore_ascii_case(name))
+    };
+    for h in request.headers {
+        let stays = LEFT_BEHIND
+            .iter()
+            .any(|left| left.eq_ignore_ascii_case(h.name))
+            || h.name.eq_ignore_ascii_case(FORWARDED_HOST)
+            || is_set(h.name)
+            || head::names_token(request.headers, "connection", h.name);
+        if !stays {
+            field(out, h.name.as_bytes(), h.value);
+        }
+    }
+    if let Some(credentials) = &remote.fallback_authorization
+        && !is_set("Authorization")
+        && head::value(request.headers, "authorization").is_none()
+    {
+        field(out, b"Authorization", credentials.as_bytes());
+    }
+    for (name, value) in &remote.fields {
+        field(out, name.as_bytes(), value.as_bytes());
+    }
+    if let Some(host) = head::value(request.headers, "host")
+        && !is_set(FORWARDED_HOST)
+    {
+        field(out, FORWARDED_HOST.as_bytes(), host);
+    }
+}
+
+/// The remote's path, the request's path, cleaned, and the query.
+fn target(out: &mut Vec<u8>, target: &str, base: &str, session: impl FnOnce() -> [u8; 16]) {
+    let target = origin_form(target);
+    let target = target.split_once('#').map_or(target, |(before, _)| before);
+    let (path, query) = target
+        .split_once('?')
+        .map_or((target, None), |(path, query)| (path, Some(query)));
+    clean_path(out, base, path);
+    if let Some(query) = query {
+        out.push(b'?');
+        match labels::with_session(query, session) {
+            Some(query) => out.extend_from_slice(query.as_bytes()),
+            None => out.extend_from_slice(query.as_bytes()),
+        }
+    }
+}
+
+/// Path and query of an absolute-form target (RFC 9112 section 3.2.2); other targets as they are.
+fn origin_form(target: &str) -> &str {
+    if target.starts_with('/') {
+        return target;
+    }
+    match target.split_once("://") {
+        Some((_, rest)) => rest.find(['/', '?']).map_or("", |at| &rest[at..]),
+        None => target,
+    }
+}
+
+/// Joins two paths as Go's `path.Join` does: one slash between segments, `.` and `..` resolved, none at the end.
+///
+/// The server answers a doubled slash with a redirect that loses the profile, and Node's SDK sends one.
+/// Percent-encoded bytes are segments' content and stay.
+fn clean_path(out: &mut Vec<u8>, base: &str, path: &str) {
+    let start = out.len();
+    for segment in base.split('/').chain(path.split('/')) {
+        match segment {
+            "" | "." => {}
+            ".." => {
+                let parent = out[start..].iter().rposition(|&b| b == b'/').unwrap_or(0);
+                out.truncate(start + parent);
+            }
+            _ => {
+                out.push(b'/');
+                out.extend_from_slice(segment.as_bytes());
+            }
+        }
+    }
+    if out.len() == start {
+        out.push(b'/');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http1::header_slots;
+
+    fn relayed(request: &str, remote: &Remote) -> String {
+        let mut slots = header_slots();
+        let request = head::request(request.as_bytes(), &mut slots).unwrap();
+        let mut out = Vec::new();
+        super::head(&mut out, &request, remote, || *b"0123456789abcdef");
+        String::from_utf8(out).unwrap()
+    }
+
+    fn remote(url: &str, fields: &[(&str, &str)]) -> Remote {
+        let mut remote = Remote::parse(url).unwrap();
+        remote.fields = fields
+            .iter()
+            .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
+            .collect();
+        remote
+    }
+
+    #[test]
+    fn targets() {
+        let joined = |base: &str, target: &str| {
+            let mut out = Vec::new();
+            super::target(&mut out, target, base, || *b"0123456789abcdef");
+            String::from_utf8(out).unwrap()
+        };
+        for (base, target, expected) in [
+            ("", "/ingest", "/ingest"),
+            ("", "//ingest?a=//b", "/ingest?a=//b"),
+            ("/base", "//ingest/", "/base/ingest"),
+            ("/base", "/a/./b/../c", "/base/a/c"),
+            ("/base", "/../../..", "/"),
+            ("", "/", "/"),
+            ("", "/a%2Fb%2e%2e/%zz", "/a%2Fb%2e%2e/%zz"),
+            ("", "http://localhost:4040/x?y", "/x?y"),
+            ("", "http://localhost:4040", "/"),
+            ("", "http://localhost:4040?q", "/?q"),
+            ("", "*", "/*"),
+            ("", "/x#fragment", "/x"),
+            ("", "/x?", "/x?"),
+            (
+                "",
+                "/x?name=a",
+                "/x?name=a%7B__session_id__%3D0123456789abcdef%7D",
+            ),
+        ] {
+            assert_eq!(joined(base, target), expected, "{base:?} {target:?}");
+        }
+    }
+
+    #[test]
+    fn what_stays_behind() {
+        let request = "POST /ingest HTTP/1.1\r\nUser-Agent: x\r\nhost: localhost:4040\r\nConnection: close, X-Hop\r\nx-hop: 1\r\n\
+            Keep-Alive: 3\r\nTE: trailers\r\nExpect: 100-continue\r\nProxy-Authorization: p\r\nTransfer-Encoding: chunked\r\n\
+            Accept-Encoding: \r\nX-Forwarded-Host: evil\r\nAccept: */*\r\nX-Empty: \r\n\r\n";
+        assert_eq!(
+            relayed(request, &remote("http://remote:8080/", &[])),
+            "POST /ingest HTTP/1.1\r\nHost: remote:8080\r\nUser-Agent: x\r\nAccept: */*\r\nX-Empty: \r\n\
+             X-Forwarded-Host: localhost:4040\r\n"
+        );
+    }
+
+    #[test]
+    fn set_fields_replace_and_are_never_repeated() {
+        let request = "POST / HTTP/1.1\r\nHost: l\r\nauthorization: sdk\r\nX-Scope-Orgid: sdk\r\nx-scope-orgid: twice\r\n\r\n";
+        let set = remote(
+            "https://u:p@r",
+            &[
+                ("Authorization", "Bearer t"),
+                ("X-Scope-OrgID", "me"),
+                ("X-Forwarded-Host", "f"),
+            ],
+        );
+        assert_eq!(
+            relayed(request, &set),
+            "POST / HTTP/1.1\r\nHost: r\r\nAuthorization: Bearer t\r\nX-Scope-OrgID: me\r\nX-Forwarded-Host: f\r\n"
+        );
+        let unset = remote("https://u:p@r", &[]);
+        assert!(relayed(request, &unset).contains("\r\nauthorization: sdk\r\n"));
+        let without = relayed("POST / HTTP/1.1\r\nHost: l\r\n\r\n", &unset);
+        assert_eq!(without.matches("uthorization").count(), 1);
+        assert!(without.contains("\r\nAuthorization: Basic dTpw\r\n"));
+    }
+}

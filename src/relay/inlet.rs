@@ -1,0 +1,533 @@
+//! One local client connection: takes requests, puts their bodies into the ring, answers.
+//!
+//! ```text
+//!          ┌────────────── keep-alive ──────────────┐
+//!          ▼                                        │
+//! ──▶ Head ── head complete ──▶ Body ── complete, answered ──▶ Last ── written ──▶ Linger ──▶ Closed
+//!          └── refused, answered ───────────────────────────────▲
+//! ```
+//!
+//! The answer is written as soon as the body is in the ring. `Last` is an answer behind which nothing more is
+//! read as a request; `Linger` has closed its side and throws away what still comes, so that the client sees
+//! the answer and not a reset (RFC 9112 section 9.6). There is no other time limit here: a client frozen in the
+//! middle of its body goes on after the thaw.
+
+use std::time::{Duration, Instant};
+
+use crate::config::Remote;
+use crate::http1::body::BodyReader;
+use crate::http1::head::{self, Refusal};
+use crate::http1::{HEAD_BYTES_MAX, header_slots, write};
+use crate::log::{Level, Log};
+
+use super::forward;
+use super::ring::{Loss, NoSpace, PayloadId, Ring, Shape};
+
+/// First size of the buffer for heads: all heads seen from SDKs fit, and a small body with them.
+const INBOX_START: usize = 4096;
+
+/// Size of the buffer a body is thrown away through.
+const DISCARD_BYTES: usize = 16 * 1024;
+
+/// Most bytes read at once of a chunked body: what stands behind it goes back to the head's buffer.
+const CHUNKED_READ_MAX: usize = 64 * 1024;
+
+/// Most bytes of answers that wait for a client to read them; then no more of its requests are read.
+const UNREAD_ANSWERS_MAX: usize = 1024;
+
+/// Most bytes thrown away behind a last answer. Enough for the largest profile seen to be answered with 413.
+const LINGER_BYTES_MAX: u64 = 256 << 20;
+
+/// Longest wait for the client to close behind a last answer.
+const LINGER_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Inlet {
+    state: State,
+    /// Bytes read and not used yet are `inbox[start..end]`.
+    inbox: Vec<u8>,
+    start: usize,
+    end: usize,
+    /// How far `inbox[start..end]` was searched for the end of a head.
+    searched: usize,
+    /// Answers, of which `sent` bytes are written.
+    answers: Vec<u8>,
+    sent: usize,
+    /// The client will send no more.
+    half_closed: bool,
+    progressed: Instant,
+}
+
+#[derive(Debug)]
+enum State {
+    Head,
+    Body {
+        sink: Sink,
+        reader: BodyReader,
+        keep_alive: bool,
+        http10: bool,
+    },
+    Last,
+    Linger {
+        left: u64,
+        until: Instant,
+    },
+    Closed,
+}
+
+/// Where a body goes.
+#[derive(Debug, Clone, Copy)]
+enum Sink {
+    Slot(PayloadId),
+    /// Read to its end, acknowledged and lost.
+    Discard(Loss),
+}
+
+/// What an inlet needs from its owner.
+#[derive(Debug)]
+pub struct Context<'r> {
+    /// Where bodies go.
+    pub ring: &'r mut Ring,
+    /// Where requests go; `None` if the address is unusable.
+    pub remote: Option<&'r Remote>,
+    /// The sandbox's session id, drawn when it is first needed.
+    pub session: &'r mut Option<[u8; 16]>,
+    /// Randomness for the session id.
+    pub entropy: fn() -> u64,
+    /// Reused room for outgoing heads.
+    pub head: &'r mut Vec<u8>,
+    /// Where to log.
+    pub log: &'r mut Log,
+    /// The time.
+    pub now: super::Now,
+}
+
+/// What the owner should do to the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hang {
+    /// Close our side, go on reading.
+    Half,
+    /// Close it.
+    Up,
+}
+
+impl Inlet {
+    /// A connection just accepted.
+    #[must_use]
+    pub const fn new(now: Instant) -> Self {
+        Self {
+            state: State::Head,
+            inbox: Vec::new(),
+            start: 0,
+            end: 0,
+            searched: 0,
+            answers: Vec::new(),
+            sent: 0,
+            half_closed: false,
+            progressed: now,
+        }
+    }
+
+    /// Whether bytes from the client are wanted.
+    #[must_use]
+    pub fn wants(&self) -> bool {
+        !self.half_closed && !self.is_behind() && !matches!(self.state, State::Last | State::Closed)
+    }
+
+    /// Where the next bytes from the client go; empty while none are wanted.
+    pub fn space<'b>(&'b mut self, ring: &'b mut Ring) -> &'b mut [u8] {
+        if !self.wants() {
+            return &mut [];
+        }
+        match &mut self.state {
+            State::Last | State::Closed => &mut [],
+            State::Body {
+                sink: Sink::Slot(id),
+                reader,
+                ..
+            } => {
+                let id = *id;
+                let chunked = matches!(reader, BodyReader::Chunked(_));
+                match ring.space(id) {
+                    Err(no) => {
+                        self.overflow(no, ring);
+                        self.space(ring)
+                    }
+                    Ok(_) => {
+                        // Asked twice for the borrow's sake; the second time nothing grows.
+                        let space = ring.space(id).unwrap_or_default();
+                        let most = if chunked {
+                            CHUNKED_READ_MAX
+                        } else {
+                            usize::MAX
+                        };
+                        let n = space.len().min(most);
+                        &mut space[..n]
+                    }
+                }
+            }
+            State::Head => self.inbox_space(INBOX_START),
+            State::Body {
+                sink: Sink::Discard(_),
+                ..
+            }
+            | State::Linger { .. } => self.inbox_space(DISCARD_BYTES),
+        }
+    }
+
+    /// `n` bytes of [`Inlet::space`] have been read.
+    pub fn received(&mut self, n: usize, cx: &mut Context) {
+        self.progressed = cx.now.mono;
+        if let State::Body {
+            sink: Sink::Slot(id),
+            reader,
+            ..
+        } = &mut self.state
+        {
+            let space = cx.ring.space(*id).unwrap_or_default();
+            let n = n.min(space.len());
+            match reader.decode(&mut space[..n]) {
+                Ok(at) => {
+                    let behind = &space[at.used..n];
+                    if self.inbox.len() < behind.len() {
+                        self.inbox.resize(behind.len(), 0);
+                    }
+                    self.inbox[..behind.len()].copy_from_slice(behind);
+                    (self.start, self.end) = (0, behind.len());
+                    cx.ring.filled(*id, at.body);
+                }
+                Err(_) => {
+                    return self.refuse(
+                        Refusal {
+                            status: 400,
+                            reason: "malformed chunk",
+                        },
+                        cx,
+                    );
+                }
+            }
+        } else {
+            self.end += n;
+        }
+        self.advance(cx);
+    }
+
+    /// The client closed its side, or the connection broke.
+    pub fn ended(&mut self, orderly: bool, ring: &mut Ring) {
+        self.half_closed = true;
+        if !orderly || !self.has_answers() || matches!(self.state, State::Linger { .. }) {
+            self.close(ring);
+        }
+    }
+
+    /// Answers to be written.
+    #[must_use]
+    pub fn pending(&self) -> &[u8] {
+        &self.answers[self.sent..]
+    }
+
+    /// `n` bytes of [`Inlet::pending`] have been written.
+    pub fn sent(&mut self, n: usize, cx: &mut Context) {
+        self.progressed = cx.now.mono;
+        self.sent += n;
+        if self.sent == self.answers.len() {
+            self.answers.clear();
+            self.sent = 0;
+            if self.half_closed {
+                self.close(cx.ring);
+            } else {
+                self.advance(cx);
+            }
+        }
+    }
+
+    /// What is to be done to the connection now.
+    pub fn hang(&mut self, now: Instant) -> Option<Hang> {
+        match self.state {
+            State::Closed => Some(Hang::Up),
+            State::Last if !self.has_answers() => {
+                self.state = State::Linger {
+                    left: LINGER_BYTES_MAX,
+                    until: now + LINGER_TIME_MAX,
+                };
+                Some(Hang::Half)
+            }
+            _ => None,
+        }
+    }
+
+    /// Ends the wait for the client to close.
+    pub fn expire(&mut self, now: Instant) {
+        if self.deadline().is_some_and(|at| at <= now) {
+            self.state = State::Closed;
+        }
+    }
+
+    /// When [`Inlet::expire`] has something to do.
+    #[must_use]
+    pub const fn deadline(&self) -> Option<Instant> {
+        match self.state {
+            State::Linger { until, .. } => Some(until),
+            _ => None,
+        }
+    }
+
+    /// Frozen time does not count.
+    pub fn thawed(&mut self, frozen: Duration) {
+        if let State::Linger { until, .. } = &mut self.state {
+            *until += frozen;
+        }
+    }
+
+    /// Gives way to another connection.
+    pub fn close(&mut self, ring: &mut Ring) {
+        if let State::Body {
+            sink: Sink::Slot(id),
+            ..
+        } = self.state
+        {
+            ring.abandon(id);
+        }
+        self.state = State::Closed;
+    }
+
+    /// When the client was last seen to do something.
+    #[must_use]
+    pub const fn progressed(&self) -> Instant {
+        self.progressed
+    }
+
+    /// Whether a request is being read or an answer being written.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        matches!(self.state, State::Body { .. }) || self.has_answers() || self.start < self.end
+    }
+
+    fn has_answers(&self) -> bool {
+        !self.answers.is_empty()
+    }
+
+    /// Whether the client reads its answers too slowly to be given more.
+    fn is_behind(&self) -> bool {
+        self.answers.len() > UNREAD_ANSWERS_MAX
+    }
+
+    fn inbox_space(&mut self, at_least: usize) -> &mut [u8] {
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        }
+        if self.end == self.inbox.len() || self.inbox.len() < at_least {
+            self.inbox.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+            if self.end * 2 > self.inbox.len() || self.inbox.len() < at_least {
+                let len = (self.inbox.len() * 2).clamp(at_least, HEAD_BYTES_MAX);
+                self.inbox.resize(len, 0);
+            }
+        }
+        &mut self.inbox[self.end..]
+    }
+
+    /// Uses up what has been read, as far as it goes.
+    fn advance(&mut self, cx: &mut Context) {
+        while !self.is_behind() {
+            let goes_on = match self.state {
+                State::Head => self.read_head(cx),
+                State::Body { .. } => self.read_body(cx),
+                State::Linger { left, until } => {
+                    let left = left.saturating_sub((self.end - self.start) as u64);
+                    self.state = if left > 0 {
+                        State::Linger { left, until }
+                    } else {
+                        State::Closed
+                    };
+                    self.start = self.end;
+                    false
+                }
+                State::Last | State::Closed => false,
+            };
+            if !goes_on {
+                return;
+            }
+        }
+    }
+
+    /// Looks for a whole head. Whether there is more to do at once.
+    fn read_head(&mut self, cx: &mut Context) -> bool {
+        if self.searched == 0 {
+            self.start += head::leading_blank(&self.inbox[self.start..self.end]);
+        }
+        let bytes = &self.inbox[self.start..self.end];
+        let Some(&first) = bytes.first() else {
+            return false;
+        };
+        if !head::begins_request(first) {
+            self.refuse(
+                Refusal {
+                    status: 400,
+                    reason: "not HTTP",
+                },
+                cx,
+            );
+        } else if let Some(len) = head::end(bytes, &mut self.searched) {
+            self.searched = 0;
+            let begun = self.begin(len, cx);
+            self.start += len;
+            if let Err(refusal) = begun {
+                self.refuse(refusal, cx);
+            }
+        } else if head::too_long(bytes.len()) {
+            let status = if bytes.contains(&b'\n') { 431 } else { 414 };
+            self.refuse(
+                Refusal {
+                    status,
+                    reason: "the head is too long",
+                },
+                cx,
+            );
+        } else {
+            return false;
+        }
+        true
+    }
+
+    /// Begins the request whose head is the next `len` bytes.
+    fn begin(&mut self, len: usize, cx: &mut Context) -> Result<(), Refusal> {
+        let mut slots = header_slots();
+        let request = head::request(&self.inbox[self.start..self.start + len], &mut slots)?;
+        let framing = request.framing()?;
+        let http10 = request.http10;
+        let sink = match cx.remote {
+            None => Sink::Discard(Loss::Unusable),
+            Some(remote) => {
+                cx.head.clear();
+                let (session, entropy) = (&mut *cx.session, cx.entropy);
+                forward::head(cx.head, &request, remote, || {
+                    *session.get_or_insert_with(|| session_id(entropy()))
+                });
+                let length = match framing.body {
+                    BodyReader::Length(length) if cx.ring.could_hold(cx.head.len(), length) => {
+                        Some(length as usize)
+                    }
+                    BodyReader::Length(_) => return Err(TOO_LARGE),
+                    _ => None,
+                };
+                // A method that is about its content says a length even where there is none (RFC 9110 section 8.6).
+                let has_body =
+                    framing.has_body || matches!(request.method, "POST" | "PUT" | "PATCH");
+                let shape = Shape {
+                    length,
+                    has_body,
+                    to_head_request: request.method == "HEAD",
+                };
+                cx.ring
+                    .open(cx.head, shape)
+                    .map_or(Sink::Discard(Loss::Full), Sink::Slot)
+            }
+        };
+        // A client that has begun its body does not wait any more.
+        if framing.expects_continue && self.start + len == self.end {
+            self.answers.extend_from_slice(write::CONTINUE);
+        }
+        self.state = State::Body {
+            sink,
+            reader: framing.body,
+            keep_alive: framing.keep_alive,
+            http10,
+        };
+        Ok(())
+    }
+
+    /// Moves body bytes from the inbox to where they belong. Whether there is more to do at once.
+    fn read_body(&mut self, cx: &mut Context) -> bool {
+        let State::Body {
+            sink,
+            reader,
+            keep_alive,
+            http10,
+        } = &mut self.state
+        else {
+            return false;
+        };
+        let (sink, keep_alive, http10) = (*sink, *keep_alive, *http10);
+        if reader.is_done() {
+            match sink {
+                Sink::Slot(id) => cx.ring.commit(id),
+                Sink::Discard(loss) => cx.ring.acknowledge_lost(loss),
+            }
+            write::reply(&mut self.answers, 200, keep_alive, http10);
+            self.state = if keep_alive { State::Head } else { State::Last };
+            return true;
+        }
+        if self.start == self.end {
+            return false;
+        }
+        let read = &mut self.inbox[self.start..self.end];
+        let decoded = match sink {
+            Sink::Discard(_) => reader.decode(read),
+            Sink::Slot(id) => match cx.ring.space(id) {
+                Err(no) => {
+                    self.overflow(no, cx.ring);
+                    return true;
+                }
+                Ok(space) => {
+                    let n = space.len().min(read.len());
+                    space[..n].copy_from_slice(&read[..n]);
+                    let decoded = reader.decode(&mut space[..n]);
+                    cx.ring.filled(id, decoded.map_or(0, |at| at.body));
+                    decoded
+                }
+            },
+        };
+        match decoded {
+            Ok(at) => self.start += at.used,
+            Err(_) => self.refuse(
+                Refusal {
+                    status: 400,
+                    reason: "malformed chunk",
+                },
+                cx,
+            ),
+        }
+        true
+    }
+
+    /// The body cannot be kept: it is refused if it is too large for us, else read to its end and lost.
+    fn overflow(&mut self, no: NoSpace, ring: &mut Ring) {
+        let State::Body { sink, .. } = &mut self.state else {
+            return;
+        };
+        if let Sink::Slot(id) = *sink {
+            ring.abandon(id);
+            *sink = Sink::Discard(Loss::Full);
+        }
+        if no == NoSpace::TooLarge {
+            write::reply(&mut self.answers, TOO_LARGE.status, false, false);
+            self.state = State::Last;
+        }
+    }
+
+    fn refuse(&mut self, refusal: Refusal, cx: &mut Context) {
+        self.close(cx.ring);
+        self.start = self.end;
+        write::reply(&mut self.answers, refusal.status, false, false);
+        self.state = State::Last;
+        let fields = [
+            ("reason", refusal.reason.into()),
+            ("status", u64::from(refusal.status).into()),
+        ];
+        cx.log
+            .line(Level::Warning, cx.now.unix_ms, "Request refused", &fields);
+    }
+}
+
+const TOO_LARGE: Refusal = Refusal {
+    status: 413,
+    reason: "the body is larger than the ring",
+};
+
+/// Sixteen lower-case hexadecimal digits.
+fn session_id(random: u64) -> [u8; 16] {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    std::array::from_fn(|i| HEX[(random >> (60 - 4 * i) & 15) as usize])
+}

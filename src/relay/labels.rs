@@ -1,0 +1,250 @@
+//! The `name` of a profile, `app{key=value,…}`, and the query string it comes in: adds `__session_id__`.
+//!
+//! The grammar is the Pyroscope server's. What does not parse is left alone: the backend judges it.
+
+use crate::config::percent_decode;
+
+/// The label that tells one sandbox from another.
+const SESSION_LABEL: &[u8] = b"__session_id__";
+
+/// The label that stands for the application's name when it is given inside the braces.
+const NAME_LABEL: &[u8] = b"__name__";
+
+/// Adds the session label to the `name` parameter of a raw query.
+///
+/// `None`, and the query stays as it is, if it has no `name`, if anything in it cannot be decoded, if the name
+/// does not parse, or if it has a session already. Else the query is encoded anew, as Go's `url.Values.Encode`
+/// does: sorted by key.
+#[must_use]
+pub fn with_session(query: &str, session: impl FnOnce() -> [u8; 16]) -> Option<String> {
+    let mut pairs = decode_query(query)?;
+    let at = pairs.iter().position(|(key, _)| key == b"name")?;
+    let mut name = Name::parse(&pairs[at].1)?;
+    if name.labels.iter().any(|(key, _)| key == SESSION_LABEL) {
+        return None;
+    }
+    name.labels
+        .push((SESSION_LABEL.to_vec(), session().to_vec()));
+    pairs[at].1 = name.normalised();
+    // One name only, as url.Values.Set leaves it.
+    let mut index = 0;
+    pairs.retain(|(key, _)| {
+        index += 1;
+        key != b"name" || index - 1 == at
+    });
+    pairs.sort_by(|(a, _), (b, _)| a.cmp(b));
+    Some(encode_query(&pairs))
+}
+
+type Pair = (Vec<u8>, Vec<u8>);
+
+/// A parsed name.
+#[derive(Debug, PartialEq, Eq)]
+struct Name {
+    app: Vec<u8>,
+    /// No key twice.
+    labels: Vec<Pair>,
+}
+
+impl Name {
+    /// The server's rules: the name before the first `{`, then `key=value` up to `,` or `}`. The last of two
+    /// equal keys wins, an unclosed last pair is dropped, pairs may go on after a `}`.
+    fn parse(text: &[u8]) -> Option<Self> {
+        let open = text.iter().position(|&b| b == b'{').unwrap_or(text.len());
+        let app = text[..open].trim_ascii();
+        if app.is_empty()
+            || !app
+                .iter()
+                .all(|&b| is_label_byte(b) || b == b'-' || b == b'/')
+        {
+            return None;
+        }
+        let mut name = Self {
+            app: app.to_vec(),
+            labels: Vec::new(),
+        };
+        let mut rest = text.get(open + 1..).unwrap_or_default();
+        // A brace where a key is due ends the name, whatever follows.
+        while let Some(at) = rest
+            .iter()
+            .position(|&b| b == b'=' || b == b'}')
+            .filter(|&at| rest[at] == b'=')
+        {
+            let key = rest[..at].trim_ascii();
+            let value_start = &rest[at + 1..];
+            let Some(end) = value_start.iter().position(|&b| b == b',' || b == b'}') else {
+                break;
+            };
+            if key.is_empty() || !key.iter().all(|&b| is_label_byte(b)) {
+                return None;
+            }
+            name.set(key, value_start[..end].trim_ascii());
+            rest = &value_start[end + 1..];
+        }
+        Some(name)
+    }
+
+    fn set(&mut self, key: &[u8], value: &[u8]) {
+        if key == NAME_LABEL {
+            self.app = value.to_vec();
+            return;
+        }
+        self.labels.retain(|(before, _)| before != key);
+        self.labels.push((key.to_vec(), value.to_vec()));
+    }
+
+    /// `app{a=1,b=2}` with the keys in order.
+    fn normalised(mut self) -> Vec<u8> {
+        self.labels.sort();
+        let mut out = self.app;
+        out.push(b'{');
+        for (i, (key, value)) in self.labels.iter().enumerate() {
+            if i > 0 {
+                out.push(b',');
+            }
+            out.extend_from_slice(key);
+            out.push(b'=');
+            out.extend_from_slice(value);
+        }
+        out.push(b'}');
+        out
+    }
+}
+
+const fn is_label_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'.'
+}
+
+/// Splits a form-encoded query into its pairs; `None` if Go's parser would refuse any of them.
+fn decode_query(query: &str) -> Option<Vec<Pair>> {
+    let mut pairs = Vec::new();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        if pair.contains(';') {
+            return None;
+        }
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        pairs.push((form_decode(key)?, form_decode(value)?));
+    }
+    Some(pairs)
+}
+
+fn form_decode(text: &str) -> Option<Vec<u8>> {
+    percent_decode(&text.replace('+', " "))
+}
+
+fn encode_query(pairs: &[Pair]) -> String {
+    let mut out = String::new();
+    for (key, value) in pairs {
+        if !out.is_empty() {
+            out.push('&');
+        }
+        form_encode(&mut out, key);
+        out.push('=');
+        form_encode(&mut out, value);
+    }
+    out
+}
+
+/// Go's `url.QueryEscape`.
+fn form_encode(out: &mut String, text: &[u8]) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    for &b in text {
+        match b {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                out.push(b as char)
+            }
+            b' ' => out.push('+'),
+            _ => {
+                out.push('%');
+                out.push(HEX[usize::from(b >> 4)] as char);
+                out.push(HEX[usize::from(b & 15)] as char);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn add(query: &str) -> Option<String> {
+        with_session(query, || *b"0123456789abcdef")
+    }
+
+    fn named(name: &str) -> Option<String> {
+        let name = Name::parse(name.as_bytes())?;
+        Some(String::from_utf8(name.normalised()).unwrap())
+    }
+
+    #[test]
+    fn names() {
+        for (name, normal) in [
+            ("foo", "foo{}"),
+            (" foo {}", "foo{}"),
+            ("a/b-c.d_E9{}", "a/b-c.d_E9{}"),
+            ("foo{b=2,a=1}", "foo{a=1,b=2}"),
+            ("foo{ a = 1 , }", "foo{a=1}"),
+            ("foo{a=1,a=2}", "foo{a=2}"),
+            ("foo{a=}", "foo{a=}"),
+            ("foo{a=x=y{z}", "foo{a=x=y{z}"),
+            ("foo{a=1", "foo{}"),
+            ("foo{a=1,b=2", "foo{a=1}"),
+            ("foo{a=1}b=2}", "foo{a=1,b=2}"),
+            ("foo{}b=2}", "foo{}"),
+            ("foo{a}", "foo{}"),
+            ("foo{a-b=1", "foo{}"),
+            ("foo{otel.scope.name=x y}", "foo{otel.scope.name=x y}"),
+            ("foo{__name__=bar}", "bar{}"),
+            ("foo{a=é}", "foo{a=é}"),
+        ] {
+            assert_eq!(named(name).as_deref(), Some(normal), "{name:?}");
+        }
+        for name in [
+            "",
+            "{}",
+            " {a=1}",
+            "foo bar",
+            "fo\u{e9}",
+            "foo{,a=1}",
+            "foo{a=1,,b=2}",
+            "foo{a-b=1}",
+            "foo{=1}",
+        ] {
+            assert_eq!(named(name), None, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn the_session_is_added_and_the_query_encoded_anew() {
+        assert_eq!(
+            add("until=2&name=simple.golang.app%7Bfoo%3Dbar%7D&from=1&units=").as_deref(),
+            Some(
+                "from=1&name=simple.golang.app%7B__session_id__%3D0123456789abcdef%2Cfoo%3Dbar%7D&units=&until=2"
+            )
+        );
+        assert_eq!(
+            add("name=a%7Bk=v w+x/y%7D").as_deref(),
+            Some("name=a%7B__session_id__%3D0123456789abcdef%2Ck%3Dv+w+x%2Fy%7D")
+        );
+        assert_eq!(
+            add("name=a&name=b&x").as_deref(),
+            Some("name=a%7B__session_id__%3D0123456789abcdef%7D&x=")
+        );
+    }
+
+    #[test]
+    fn other_queries_are_left_alone() {
+        for query in [
+            "",
+            "a=b",
+            "name=",
+            "name=%7B%7D",
+            "name=a%zz",
+            "name=a;b",
+            "name=a&x=%4",
+            "name=a%7B__session_id__%3D1%7D",
+        ] {
+            assert_eq!(add(query), None, "{query:?}");
+        }
+    }
+}

@@ -1,0 +1,602 @@
+//! The core: owns the ring and every machine, and decides. Pure: facts in, commands out.
+//!
+//! The shell reports what happened through [`Relay::accepted`], [`Relay::received`] and the other facts; they
+//! record it in the machine it belongs to and touch no other. Then it calls [`Relay::step`] until there is no
+//! [`Command`]: all policy is there, and in what it calls.
+//!
+//! ```text
+//!  client ──▶ Inlet ──▶ Ring ──▶ Uplink ──▶ remote        Lambda ◀──▶ Extensions API
+//! ```
+
+pub mod backend;
+pub mod forward;
+pub mod inlet;
+pub mod labels;
+pub mod ring;
+mod step;
+pub mod uplink;
+
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use crate::config::Config;
+use crate::lambda::Lambda;
+use crate::log::{Level, Log};
+use crate::tls;
+
+use backend::Backend;
+use inlet::Inlet;
+use ring::Ring;
+use uplink::Uplink;
+
+/// Local connections at once. SDKs hold one to five; when all are taken, the one without progress for longest
+/// gives way.
+const INLETS_MAX: usize = 64;
+
+/// How long looked-up addresses are used for new connections.
+const ADDRESSES_TTL: Duration = Duration::from_secs(60);
+
+/// Time kept back from Lambda's shutdown deadline, for leaving.
+const SHUTDOWN_MARGIN: Duration = Duration::from_millis(100);
+
+/// Time to drain where nobody gave a deadline: what Lambda gives an extension.
+const SHUTDOWN_DEFAULT: Duration = Duration::from_secs(2);
+
+/// What our lines say they come from.
+const SVC: (&str, crate::log::Value) =
+    ("svc", crate::log::Value::Text("pyroscope-lambda-ext-main"));
+
+/// The time, read once per turn by the shell.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    /// For every deadline.
+    pub mono: Instant,
+    /// For log lines, Lambda's deadlines, and how long a connection has been idle.
+    pub unix_ms: u64,
+}
+
+impl Now {
+    /// Time since `then`, by the clock that ran further: a monotonic clock may stand still in a freeze.
+    #[must_use]
+    pub fn since(self, then: Self) -> Duration {
+        let wall = Duration::from_millis(self.unix_ms.saturating_sub(then.unix_ms));
+        self.mono.saturating_duration_since(then.mono).max(wall)
+    }
+}
+
+/// Names a connection. Never used twice, so a stale report finds nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ConnId(u64);
+
+/// How a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The peer closed its side.
+    Eof,
+    /// It failed.
+    Io(ErrorKind),
+}
+
+impl End {
+    /// In words, for the log.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Eof => "connection closed",
+            Self::Io(kind) => error_words(kind),
+        }
+    }
+}
+
+/// An error of the system in words.
+#[must_use]
+pub const fn error_words(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::ConnectionRefused => "connection refused",
+        ErrorKind::ConnectionReset => "connection reset",
+        ErrorKind::ConnectionAborted => "connection aborted",
+        ErrorKind::BrokenPipe => "connection closed while sending",
+        ErrorKind::HostUnreachable => "host unreachable",
+        ErrorKind::NetworkUnreachable => "network unreachable",
+        ErrorKind::TimedOut => "timed out",
+        ErrorKind::AddrInUse => "address in use",
+        ErrorKind::AddrNotAvailable => "address not available",
+        ErrorKind::PermissionDenied => "permission denied",
+        ErrorKind::NotFound => "not found",
+        _ => "input/output error",
+    }
+}
+
+/// Whose name is to be looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// The Pyroscope server.
+    Remote,
+    /// Lambda's Extensions API.
+    Lambda,
+}
+
+/// What the shell is to do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Close the connection; report nothing more of it.
+    Close(ConnId),
+    /// Close our side of the connection, go on reading.
+    HalfClose(ConnId),
+    /// Connect, and report [`Relay::connected`] or [`Relay::ended`].
+    Connect(ConnId, SocketAddr),
+    /// Look up `host:port`, and report [`Relay::resolved`].
+    Resolve(Peer, String),
+    /// Read the file of trusted roots, and report [`Relay::roots`].
+    ReadRoots(String),
+    /// Leave with that exit status.
+    Exit(u8),
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Relay {
+    config: Config,
+    log: Log,
+    entropy: fn() -> u64,
+    ring: Ring,
+    inlets: Vec<(ConnId, Inlet)>,
+    uplinks: Vec<Uplink>,
+    lambda: Option<Lambda>,
+    lambda_addresses: Addresses,
+    remote_addresses: Addresses,
+    trust: Trust,
+    backend: Backend,
+    phase: Phase,
+    /// The sandbox's session id. What was drawn before the first INVOKE is forgotten then, so that copies of a
+    /// snapshot differ.
+    session: Option<[u8; 16]>,
+    invoked: bool,
+    /// The status last refused with, to be logged once until it changes.
+    refused: Option<u16>,
+    to_close: Vec<ConnId>,
+    /// Connections due to the remote's address of that index.
+    to_connect: Vec<(ConnId, usize)>,
+    next_id: u64,
+    head: Vec<u8>,
+    trim_at: Option<Instant>,
+}
+
+/// What is known of a peer's addresses.
+#[derive(Debug)]
+enum Addresses {
+    Unknown,
+    Asked,
+    /// Good until then; literals for ever.
+    Known(Vec<SocketAddr>, Option<Instant>),
+}
+
+/// The TLS client, made when it is first needed.
+#[derive(Debug)]
+enum Trust {
+    /// http.
+    None,
+    Unread,
+    Asked,
+    Client(Box<tls::Client>),
+    /// It cannot be made, and why.
+    Bad(String),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Serve,
+    Drain { until: Instant },
+    Done,
+}
+
+impl Relay {
+    /// The core of a process whose file is called `name`. `entropy` gives random numbers.
+    #[must_use]
+    pub fn new(config: Config, name: String, entropy: fn() -> u64) -> Self {
+        let log = Log::new(config.level);
+        let ring = Ring::new(config.buffer_bytes);
+        let api = if config.dev_mode {
+            None
+        } else {
+            config.runtime_api.clone()
+        };
+        let lambda_addresses = api
+            .as_deref()
+            .map_or(Addresses::Unknown, Addresses::of_literal);
+        let remote_addresses = config.remote.as_ref().map_or(Addresses::Unknown, |remote| {
+            remote
+                .host
+                .parse::<IpAddr>()
+                .map_or(Addresses::Unknown, |ip| {
+                    Addresses::Known(vec![SocketAddr::new(ip, remote.port)], None)
+                })
+        });
+        let trust = if config.remote.as_ref().is_some_and(|remote| remote.tls) {
+            Trust::Unread
+        } else {
+            Trust::None
+        };
+        Self {
+            log,
+            entropy,
+            ring,
+            inlets: Vec::new(),
+            uplinks: Vec::new(),
+            lambda: api.map(|api| Lambda::new(api, name)),
+            lambda_addresses,
+            remote_addresses,
+            trust,
+            backend: Backend::new(),
+            phase: Phase::Serve,
+            session: None,
+            invoked: false,
+            refused: None,
+            to_close: Vec::new(),
+            to_connect: Vec::new(),
+            next_id: 0,
+            head: Vec::new(),
+            trim_at: None,
+            config,
+        }
+    }
+
+    /// The log, for the shell to add to and to write.
+    pub const fn log(&mut self) -> &mut Log {
+        &mut self.log
+    }
+
+    /// The account so far.
+    #[must_use]
+    pub const fn totals(&self) -> &ring::Totals {
+        self.ring.totals()
+    }
+
+    /// The listeners are bound to `addresses`, or to none: then events are still served.
+    pub fn started(&mut self, addresses: &str, now: Now) {
+        for note in std::mem::take(&mut self.config.notes) {
+            let msg = if note.level == Level::Error {
+                "Unusable setting"
+            } else {
+                "Bad setting"
+            };
+            let fields = [
+                ("problem", (&note.problem).into()),
+                SVC,
+                ("variable", note.variable.into()),
+            ];
+            self.log.line(note.level, now.unix_ms, msg, &fields);
+        }
+        let fields = [
+            ("address", addresses.into()),
+            SVC,
+            ("version", env!("CARGO_PKG_VERSION").into()),
+        ];
+        self.log
+            .line(Level::Info, now.unix_ms, "Starting relay", &fields);
+    }
+
+    /// A client connected. `None` if it cannot be served.
+    pub fn accepted(&mut self, now: Now) -> ConnId {
+        if self.inlets.len() >= INLETS_MAX
+            && let Some(at) =
+                (0..self.inlets.len()).min_by_key(|&at| self.inlets[at].1.progressed())
+        {
+            let (id, mut inlet) = self.inlets.remove(at);
+            inlet.close(&mut self.ring);
+            self.to_close.push(id);
+            self.log.line(
+                Level::Warning,
+                now.unix_ms,
+                "Too many local connections, the idlest is closed",
+                &[SVC],
+            );
+        }
+        let id = self.fresh_id();
+        self.inlets.push((id, Inlet::new(now.mono)));
+        id
+    }
+
+    /// A connection asked for stands.
+    pub fn connected(&mut self, id: ConnId, _now: Now) {
+        if let Some(lambda) = self.lambda.as_mut().filter(|lambda| lambda.owns(id)) {
+            lambda.connected(id);
+        } else if let Some(uplink) = self.uplinks.iter_mut().find(|uplink| uplink.id() == id) {
+            let client = match &self.trust {
+                Trust::Client(client) => Some(&**client),
+                _ => None,
+            };
+            uplink.connected(client, &self.ring);
+        }
+    }
+
+    /// Where the next bytes from that connection go; empty while none are wanted.
+    pub fn space(&mut self, id: ConnId) -> &mut [u8] {
+        if let Some((_, inlet)) = self.inlets.iter_mut().find(|(own, _)| *own == id) {
+            inlet.space(&mut self.ring)
+        } else if let Some(uplink) = self.uplinks.iter_mut().find(|uplink| uplink.id() == id) {
+            uplink.space()
+        } else if let Some(lambda) = self.lambda.as_mut().filter(|lambda| lambda.owns(id)) {
+            lambda.space()
+        } else {
+            &mut []
+        }
+    }
+
+    /// Whether [`Relay::space`] is not empty; unlike it, this changes nothing.
+    #[must_use]
+    pub fn wants(&self, id: ConnId) -> bool {
+        if let Some(at) = self.inlet(id) {
+            self.inlets[at].1.wants()
+        } else if let Some(uplink) = self.uplinks.iter().find(|uplink| uplink.id() == id) {
+            uplink.wants()
+        } else {
+            self.lambda
+                .as_ref()
+                .is_some_and(|lambda| lambda.owns(id) && lambda.wants())
+        }
+    }
+
+    /// Whether the request to register is still to be sent, which nothing should delay.
+    #[must_use]
+    pub fn is_registering(&self) -> bool {
+        self.lambda.as_ref().is_some_and(Lambda::is_registering)
+    }
+
+    /// `n` bytes of [`Relay::space`] have been read.
+    pub fn received(&mut self, id: ConnId, n: usize, now: Now) {
+        if let Some(at) = self.inlet(id) {
+            let (inlet, mut cx) = self.inlet_context(at, now);
+            inlet.received(n, &mut cx);
+        } else if let Some(uplink) = self.uplinks.iter_mut().find(|uplink| uplink.id() == id) {
+            uplink.received(n, &self.ring, &mut self.log, now);
+        } else if let Some(lambda) = self.lambda.as_mut().filter(|lambda| lambda.owns(id)) {
+            self.to_close.extend(lambda.received(n, now.mono));
+        }
+    }
+
+    /// The connection ended, or could not be made.
+    pub fn ended(&mut self, id: ConnId, why: End, now: Now) {
+        if let Some((_, inlet)) = self.inlets.iter_mut().find(|(own, _)| *own == id) {
+            inlet.ended(why == End::Eof, &mut self.ring);
+        } else if let Some(at) = self.uplinks.iter().position(|uplink| uplink.id() == id) {
+            self.log.line(
+                Level::Debug,
+                now.unix_ms,
+                "Remote connection ended",
+                &[("cause", why.words().into()), SVC],
+            );
+            if self.uplinks[at].ended(why) {
+                self.try_next_address(at, why);
+            }
+        } else if let Some(lambda) = self.lambda.as_mut().filter(|lambda| lambda.owns(id)) {
+            lambda.ended(why, now.mono);
+            self.to_close.push(id);
+        }
+    }
+
+    /// Bytes to be written on that connection.
+    pub fn pending(&mut self, id: ConnId) -> [&[u8]; 2] {
+        if let Some((_, inlet)) = self.inlets.iter().find(|(own, _)| *own == id) {
+            [inlet.pending(), &[]]
+        } else if let Some(uplink) = self.uplinks.iter_mut().find(|uplink| uplink.id() == id) {
+            uplink.pending(&self.ring)
+        } else if let Some(lambda) = self.lambda.as_ref().filter(|lambda| lambda.owns(id)) {
+            [lambda.pending(), &[]]
+        } else {
+            [&[], &[]]
+        }
+    }
+
+    /// `n` bytes of [`Relay::pending`] have been written.
+    pub fn sent(&mut self, id: ConnId, n: usize, now: Now) {
+        if let Some(at) = self.inlet(id) {
+            let (inlet, mut cx) = self.inlet_context(at, now);
+            inlet.sent(n, &mut cx);
+        } else if let Some(uplink) = self.uplinks.iter_mut().find(|uplink| uplink.id() == id) {
+            uplink.sent(n);
+        } else if let Some(lambda) = self.lambda.as_mut().filter(|lambda| lambda.owns(id)) {
+            lambda.sent(n);
+        }
+    }
+
+    /// A name lookup ended.
+    pub fn resolved(&mut self, peer: Peer, result: Result<Vec<SocketAddr>, String>, now: Now) {
+        let addresses = match (&result, peer) {
+            (Ok(found), _) if !found.is_empty() => {
+                Addresses::Known(found.clone(), Some(now.mono + ADDRESSES_TTL))
+            }
+            _ => Addresses::Unknown,
+        };
+        let cause = match &result {
+            Ok(found) if found.is_empty() => Some("no address"),
+            Ok(_) => None,
+            Err(cause) => Some(cause.as_str()),
+        };
+        match peer {
+            Peer::Remote => {
+                self.remote_addresses = addresses;
+                if let Some(cause) = cause {
+                    self.uplinks
+                        .iter_mut()
+                        .for_each(|uplink| uplink.unresolved(cause));
+                }
+            }
+            Peer::Lambda => {
+                self.lambda_addresses = addresses;
+                if cause.is_some() {
+                    // Counts as one failed connection: the client pauses and asks again.
+                    let id = self.fresh_id();
+                    if let Some(lambda) = &mut self.lambda
+                        && lambda.connect(id, now.mono)
+                    {
+                        lambda.ended(End::Io(ErrorKind::NotFound), now.mono);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The file of trusted roots was read, or could not be.
+    pub fn roots(&mut self, file: Option<Result<Vec<u8>, ErrorKind>>, now: Now) {
+        let Some(remote) = &self.config.remote else {
+            return;
+        };
+        let (pem, unreadable) = match file {
+            None => (None, None),
+            Some(Ok(pem)) => (Some(pem), None),
+            Some(Err(kind)) => (None, Some(error_words(kind))),
+        };
+        let problem = match tls::Client::new(&remote.host, pem.as_deref()) {
+            Err(cause) => {
+                self.trust = Trust::Bad(cause);
+                None
+            }
+            Ok((client, roots)) => {
+                self.trust = Trust::Client(Box::new(client));
+                match unreadable {
+                    Some(cause) => Some(cause.to_owned()),
+                    None if roots.bad > 0 => {
+                        Some(format!("{} of its certificates cannot be used", roots.bad))
+                    }
+                    None if pem.is_some() && roots.added == 0 => {
+                        Some("holds no certificate".to_owned())
+                    }
+                    None => None,
+                }
+            }
+        };
+        if let Some(problem) = problem {
+            let fields = [
+                ("problem", (&problem).into()),
+                SVC,
+                ("variable", "SSL_CERT_FILE".into()),
+            ];
+            self.log
+                .line(Level::Warning, now.unix_ms, "Bad setting", &fields);
+        }
+    }
+
+    /// The remote's next address after one that failed, or the end of this attempt.
+    fn try_next_address(&mut self, at: usize, why: End) {
+        let count = match &self.remote_addresses {
+            Addresses::Known(addresses, _) => addresses.len(),
+            Addresses::Unknown | Addresses::Asked => 0,
+        };
+        let id = self.fresh_id();
+        match self.uplinks[at].connect_next(id, count) {
+            Some(index) => self.to_connect.push((id, index)),
+            None => self.uplinks[at].unconnected(why),
+        }
+    }
+
+    /// We are asked to leave by a signal.
+    pub fn terminated(&mut self, now: Now) {
+        self.drain(now.mono + SHUTDOWN_DEFAULT - SHUTDOWN_MARGIN);
+    }
+
+    /// The sandbox was frozen for so long: time that counts for nothing.
+    pub fn thawed(&mut self, frozen: Duration, now: Now) {
+        let ms = frozen.as_millis() as u64;
+        self.log.line(
+            Level::Debug,
+            now.unix_ms,
+            "Thawed",
+            &[("frozen_ms", ms.into()), SVC],
+        );
+        self.ring.thawed(frozen);
+        self.backend.thawed(frozen);
+        self.inlets
+            .iter_mut()
+            .for_each(|(_, inlet)| inlet.thawed(frozen));
+        self.uplinks
+            .iter_mut()
+            .for_each(|uplink| uplink.thawed(frozen));
+        if let Some(lambda) = &mut self.lambda {
+            lambda.thawed(frozen);
+        }
+        if let Addresses::Known(_, Some(_)) = self.remote_addresses {
+            self.remote_addresses = Addresses::Unknown;
+        }
+    }
+
+    /// Time went on. To be reported last in a turn: what has arrived counts before what is late.
+    pub fn expire(&mut self, now: Now) {
+        self.uplinks
+            .iter_mut()
+            .for_each(|uplink| uplink.expire(now.mono));
+        self.inlets
+            .iter_mut()
+            .for_each(|(_, inlet)| inlet.expire(now.mono));
+        if self.trim_at.is_some_and(|at| at <= now.mono) {
+            self.trim_at = None;
+            self.ring.trim();
+            self.uplinks.iter_mut().for_each(Uplink::trim);
+        }
+    }
+
+    /// When [`Relay::expire`] and [`Relay::step`] have something to do, if nothing happens before.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        let drain = match self.phase {
+            Phase::Drain { until } => Some(until),
+            Phase::Serve | Phase::Done => None,
+        };
+        let busy = self.uplinks.iter().any(Uplink::is_busy);
+        let probe = self
+            .backend
+            .probe_at()
+            .filter(|_| !busy && self.ring.in_hand() > 0);
+        let lambda = self.lambda.as_ref().and_then(Lambda::deadline);
+        let uplinks = self.uplinks.iter().filter_map(Uplink::deadline);
+        let inlets = self.inlets.iter().filter_map(|(_, inlet)| inlet.deadline());
+        let single = [drain, probe, lambda, self.trim_at, self.ring.next_due()]
+            .into_iter()
+            .flatten();
+        single.chain(uplinks).chain(inlets).min()
+    }
+
+    fn inlet(&self, id: ConnId) -> Option<usize> {
+        self.inlets.iter().position(|(own, _)| *own == id)
+    }
+
+    /// The inlet at that place, and what it needs.
+    fn inlet_context(&mut self, at: usize, now: Now) -> (&mut Inlet, inlet::Context<'_>) {
+        let cx = inlet::Context {
+            ring: &mut self.ring,
+            remote: self.config.remote.as_ref(),
+            session: &mut self.session,
+            entropy: self.entropy,
+            head: &mut self.head,
+            log: &mut self.log,
+            now,
+        };
+        (&mut self.inlets[at].1, cx)
+    }
+
+    const fn fresh_id(&mut self) -> ConnId {
+        self.next_id += 1;
+        ConnId(self.next_id)
+    }
+
+    /// Begins to leave: no event is asked for any more, and when all is delivered, or at `until`, it is over.
+    fn drain(&mut self, until: Instant) {
+        self.phase = match self.phase {
+            Phase::Serve => Phase::Drain { until },
+            Phase::Drain { until: before } => Phase::Drain {
+                until: until.min(before),
+            },
+            Phase::Done => Phase::Done,
+        };
+    }
+}
+
+impl Addresses {
+    /// The address itself where `host_port` names one by its number, as Lambda does.
+    fn of_literal(host_port: &str) -> Self {
+        host_port
+            .parse()
+            .map_or(Self::Unknown, |address| Self::Known(vec![address], None))
+    }
+}

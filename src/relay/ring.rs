@@ -1,0 +1,748 @@
+//! The ring: the fixed number of slots in which payloads wait, and the account of what became of each.
+//!
+//! Every payload we answered with 200 is acknowledged; it ends as relayed or as lost for a named reason, or is
+//! still here. [`Ring`] is the only place that counts, and checks the sum after every change in debug builds.
+//!
+//! ```text
+//!            ┌──────────── abandon ────────────▶ Free
+//! Free ─▶ Filling ── commit ─▶ Queued ── start ─▶ Sending ── relayed, lost ─▶ Free
+//!                                ▲  └─ gives way, lost ─▶ Free   │
+//!                                └──────────── retry ────────────┘
+//! ```
+//!
+//! A payload's request stands in one buffer: the outgoing head, a gap in which the `Content-Length` is written
+//! once it is known, and the body. So bytes are read from the client's socket into the place they are sent
+//! from. Buffers of finished payloads are kept for the next ones while there is traffic ([`Ring::trim`] gives
+//! them back), and everything kept, in use or spare, counts towards the limit.
+
+use std::time::Instant;
+
+use crate::http1::write;
+
+/// Most payloads at once. SDKs send one to six every 10 to 60 s; 256 is minutes of an outage.
+pub const SLOTS: usize = 256;
+
+/// A payload's buffer starts with room for this much body and doubles as it fills, so that a client which
+/// announces much and sends little holds little.
+const BODY_START: usize = 64 * 1024;
+
+/// The same where no length is announced.
+const BODY_START_CHUNKED: usize = 16 * 1024;
+
+/// Buffers are multiples of a page, so that one fits the next payload of about the same size.
+const PAGE: usize = 4096;
+
+/// Most spare buffers kept while there is traffic.
+const SPARES_MAX: usize = 8;
+
+/// A spare buffer serves a smaller payload only up to this factor: it counts with its whole size.
+const SPARE_FACTOR_MAX: usize = 4;
+
+/// Room between head and body: `Content-Length: `, 20 digits, and two line ends.
+const GAP: usize = 16 + 20 + 2 + 2;
+
+/// Names a payload. Numbers only grow, so a stale name finds nothing and the smallest is the oldest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PayloadId {
+    sequence: u64,
+    slot: usize,
+}
+
+/// Why an acknowledged payload did not arrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// It gave way to a newer one, or found no room, because the ring was full.
+    Full,
+    /// The remote refused it: a status that no repetition mends.
+    Refused,
+    /// It was tried as often as we try.
+    Attempts,
+    /// There is no usable remote address.
+    Unusable,
+    /// We had to leave before it could be sent.
+    Shutdown,
+}
+
+impl Loss {
+    /// All reasons, in the order of [`Totals::lost`].
+    pub const ALL: [Self; 5] = [
+        Self::Full,
+        Self::Refused,
+        Self::Attempts,
+        Self::Unusable,
+        Self::Shutdown,
+    ];
+
+    /// The reason's name in the closing line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Full => "lost_full",
+            Self::Refused => "lost_refused",
+            Self::Attempts => "lost_attempts",
+            Self::Unusable => "lost_unusable_address",
+            Self::Shutdown => "lost_shutdown",
+        }
+    }
+}
+
+/// What became of the payloads so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Payloads answered with 200.
+    pub acknowledged: u64,
+    /// Payloads the remote answered with 2xx.
+    pub relayed: u64,
+    /// Body bytes of those.
+    pub relayed_bytes: u64,
+    /// Times a payload was sent again.
+    pub resent: u64,
+    /// Payloads lost, by reason in the order of [`Loss::ALL`].
+    pub lost: [u64; Loss::ALL.len()],
+    /// Most bytes the ring held at once.
+    pub high_water_bytes: usize,
+}
+
+impl Totals {
+    /// All lost payloads.
+    #[must_use]
+    pub fn lost_sum(&self) -> u64 {
+        self.lost.iter().sum()
+    }
+}
+
+/// There is no room, and nothing that may give way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Full;
+
+/// A body cannot grow further.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoSpace {
+    /// The ring is full of what may not give way.
+    Full,
+    /// It would not fit the empty ring either.
+    TooLarge,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Ring {
+    slots: Vec<Slot>,
+    next_sequence: u64,
+    bytes_max: usize,
+    /// Bytes of the buffers in slots.
+    bytes_used: usize,
+    spares: Vec<Vec<u8>>,
+    totals: Totals,
+}
+
+#[derive(Debug)]
+struct Slot {
+    sequence: u64,
+    state: State,
+    payload: Payload,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Free,
+    Filling,
+    Queued {
+        attempts: u8,
+        not_before: Option<Instant>,
+    },
+    Sending {
+        attempts: u8,
+    },
+}
+
+/// One request, ready to be sent but for its length.
+#[derive(Debug, Default)]
+struct Payload {
+    /// As long as its capacity, so that a socket can be read into it.
+    buffer: Vec<u8>,
+    head_end: usize,
+    body_start: usize,
+    body_end: usize,
+    /// Where the body ends when the announced length is there.
+    body_limit: usize,
+    shape: Shape,
+}
+
+/// What the request is like, beside its bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Shape {
+    /// The announced length of the body; `None` where it comes in chunks.
+    pub length: Option<usize>,
+    /// Whether the outgoing head says a length at all.
+    pub has_body: bool,
+    /// Whether the method is HEAD, whose answer has no body.
+    pub to_head_request: bool,
+}
+
+impl Ring {
+    /// An empty ring that never holds more than `bytes_max`. Takes no memory yet.
+    #[must_use]
+    pub const fn new(bytes_max: usize) -> Self {
+        Self {
+            slots: Vec::new(),
+            next_sequence: 0,
+            bytes_max,
+            bytes_used: 0,
+            spares: Vec::new(),
+            totals: Totals {
+                acknowledged: 0,
+                relayed: 0,
+                relayed_bytes: 0,
+                resent: 0,
+                lost: [0; Loss::ALL.len()],
+                high_water_bytes: 0,
+            },
+        }
+    }
+
+    /// The account so far.
+    #[must_use]
+    pub const fn totals(&self) -> &Totals {
+        &self.totals
+    }
+
+    /// Whether a body of that length, behind a head of that length, could ever fit.
+    #[must_use]
+    pub const fn could_hold(&self, head_bytes: usize, body_bytes: u64) -> bool {
+        (head_bytes + GAP + PAGE) as u64 <= (self.bytes_max as u64).saturating_sub(body_bytes)
+    }
+
+    /// Opens a slot for a request with this head, which lacks only its `Content-Length` line and empty line.
+    ///
+    /// # Errors
+    /// No room, and nothing queued that could give way.
+    pub fn open(&mut self, head: &[u8], shape: Shape) -> Result<PayloadId, Full> {
+        let body_start = head.len() + GAP;
+        let body_limit = shape
+            .length
+            .map_or(usize::MAX, |length| body_start.saturating_add(length));
+        let first = shape
+            .length
+            .map_or(BODY_START_CHUNKED, |length| length.min(BODY_START));
+        let slot = self.free_slot()?;
+        let mut buffer = self.take_buffer(body_start + first)?;
+        buffer[..head.len()].copy_from_slice(head);
+        let sequence = self.next_sequence;
+        self.next_sequence += 1;
+        self.bytes_used += buffer.len();
+        let payload = Payload {
+            buffer,
+            head_end: head.len(),
+            body_start,
+            body_end: body_start,
+            body_limit,
+            shape,
+        };
+        self.slots[slot] = Slot {
+            sequence,
+            state: State::Filling,
+            payload,
+        };
+        self.totals.high_water_bytes = self.totals.high_water_bytes.max(self.bytes_used);
+        self.check();
+        Ok(PayloadId { sequence, slot })
+    }
+
+    /// Where the next body bytes go: at least one byte, and no further than the announced length.
+    ///
+    /// # Errors
+    /// No room to grow.
+    pub fn space(&mut self, id: PayloadId) -> Result<&mut [u8], NoSpace> {
+        let payload = &self.slots[id.slot].payload;
+        let (len, end, limit) = (payload.buffer.len(), payload.body_end, payload.body_limit);
+        if end == len && end < limit {
+            // Twice as much, or what is left up to the ring's size.
+            let more = pages(len.min(limit - len)).min((self.bytes_max - len) / PAGE * PAGE);
+            if more == 0 {
+                return Err(NoSpace::TooLarge);
+            }
+            self.make_room(more).map_err(|Full| NoSpace::Full)?;
+            // Still there: only queued payloads give way.
+            self.slots[id.slot].payload.buffer.resize(len + more, 0);
+            self.bytes_used += more;
+            self.totals.high_water_bytes = self.totals.high_water_bytes.max(self.bytes_used);
+            self.check();
+        }
+        let payload = &mut self.slots[id.slot].payload;
+        let limit = payload.buffer.len().min(payload.body_limit);
+        Ok(&mut payload.buffer[payload.body_end..limit])
+    }
+
+    /// `n` bytes of [`Ring::space`] are body now.
+    pub fn filled(&mut self, id: PayloadId, n: usize) {
+        self.slots[id.slot].payload.body_end += n;
+    }
+
+    /// The client broke off: the payload was never acknowledged and is forgotten.
+    pub fn abandon(&mut self, id: PayloadId) {
+        debug_assert_eq!(self.slots[id.slot].state, State::Filling);
+        self.free(id);
+        self.check();
+    }
+
+    /// The body is whole: the payload is acknowledged, and waits to be sent.
+    pub fn commit(&mut self, id: PayloadId) {
+        let slot = &mut self.slots[id.slot];
+        debug_assert_eq!(slot.state, State::Filling);
+        slot.payload.end_head();
+        slot.state = State::Queued {
+            attempts: 0,
+            not_before: None,
+        };
+        self.totals.acknowledged += 1;
+        self.check();
+    }
+
+    /// A payload was acknowledged that could not be kept.
+    pub fn acknowledge_lost(&mut self, loss: Loss) {
+        self.totals.acknowledged += 1;
+        self.totals.lost[loss as usize] += 1;
+        self.check();
+    }
+
+    /// The oldest payload that may be sent at `now`.
+    #[must_use]
+    pub fn ready(&self, now: Instant) -> Option<PayloadId> {
+        self.oldest(|not_before| not_before.is_none_or(|at| at <= now))
+    }
+
+    /// When the next payload that waits for its time may be sent; `None` if none waits for a time.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Instant> {
+        let times = self.slots.iter().filter_map(|slot| match slot.state {
+            State::Queued { not_before, .. } => not_before,
+            _ => None,
+        });
+        times.min()
+    }
+
+    /// `Queued` → `Sending`.
+    pub fn start(&mut self, id: PayloadId) {
+        if let State::Queued { attempts, .. } = self.slots[id.slot].state {
+            self.slots[id.slot].state = State::Sending { attempts };
+        }
+    }
+
+    /// `Sending` → `Queued`, not to be sent before `not_before`.
+    pub fn retry(&mut self, id: PayloadId, attempts: u8, not_before: Option<Instant>) {
+        self.slots[id.slot].state = State::Queued {
+            attempts,
+            not_before,
+        };
+        self.check();
+    }
+
+    /// Attempts that a payload being sent has behind it.
+    #[must_use]
+    pub fn attempts(&self, id: PayloadId) -> u8 {
+        match self.slots[id.slot].state {
+            State::Sending { attempts } | State::Queued { attempts, .. } => attempts,
+            _ => 0,
+        }
+    }
+
+    /// Counts a payload that goes out again.
+    pub fn count_resent(&mut self) {
+        self.totals.resent += 1;
+    }
+
+    /// The remote took it.
+    pub fn relayed(&mut self, id: PayloadId) {
+        self.totals.relayed += 1;
+        self.totals.relayed_bytes += self.slots[id.slot].payload.body_bytes() as u64;
+        self.free(id);
+        self.check();
+    }
+
+    /// It will not arrive.
+    pub fn lost(&mut self, id: PayloadId, loss: Loss) {
+        self.totals.lost[loss as usize] += 1;
+        self.free(id);
+        self.check();
+    }
+
+    /// We leave: all that is acknowledged and still here is lost.
+    pub fn lose_all(&mut self, loss: Loss) {
+        for slot in 0..self.slots.len() {
+            if matches!(
+                self.slots[slot].state,
+                State::Queued { .. } | State::Sending { .. }
+            ) {
+                self.lost(
+                    PayloadId {
+                        sequence: self.slots[slot].sequence,
+                        slot,
+                    },
+                    loss,
+                );
+            }
+        }
+    }
+
+    /// The bytes to send: head and body.
+    #[must_use]
+    pub fn request(&self, id: PayloadId) -> [&[u8]; 2] {
+        let payload = &self.slots[id.slot].payload;
+        [
+            &payload.buffer[..payload.head_end],
+            &payload.buffer[payload.body_start..payload.body_end],
+        ]
+    }
+
+    /// Whether the request's method is HEAD.
+    #[must_use]
+    pub fn to_head_request(&self, id: PayloadId) -> bool {
+        self.slots[id.slot].payload.shape.to_head_request
+    }
+
+    /// Payloads acknowledged and not yet relayed or lost.
+    #[must_use]
+    pub fn in_hand(&self) -> usize {
+        self.slots
+            .iter()
+            .filter(|s| matches!(s.state, State::Queued { .. } | State::Sending { .. }))
+            .count()
+    }
+
+    /// Whether no slot is taken.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.slots.iter().all(|s| s.state == State::Free)
+    }
+
+    /// Whether [`Ring::trim`] would give anything back.
+    #[must_use]
+    pub fn has_spares(&self) -> bool {
+        !self.spares.is_empty()
+    }
+
+    /// Gives spare memory back to the system.
+    pub fn trim(&mut self) {
+        self.spares = Vec::new();
+    }
+
+    /// Frozen time does not count: every waiting payload waits that much longer on the clock.
+    pub fn thawed(&mut self, frozen: std::time::Duration) {
+        for slot in &mut self.slots {
+            if let State::Queued {
+                not_before: Some(at),
+                ..
+            } = &mut slot.state
+            {
+                *at += frozen;
+            }
+        }
+    }
+
+    fn oldest(&self, may: impl Fn(Option<Instant>) -> bool) -> Option<PayloadId> {
+        let queued = self
+            .slots
+            .iter()
+            .enumerate()
+            .filter(|(_, slot)| match slot.state {
+                State::Queued { not_before, .. } => may(not_before),
+                _ => false,
+            });
+        queued
+            .min_by_key(|(_, slot)| slot.sequence)
+            .map(|(slot, s)| PayloadId {
+                sequence: s.sequence,
+                slot,
+            })
+    }
+
+    fn free_slot(&mut self) -> Result<usize, Full> {
+        if let Some(free) = self.slots.iter().position(|slot| slot.state == State::Free) {
+            return Ok(free);
+        }
+        if self.slots.len() < SLOTS {
+            self.slots.push(Slot {
+                sequence: 0,
+                state: State::Free,
+                payload: Payload::default(),
+            });
+            return Ok(self.slots.len() - 1);
+        }
+        let oldest = self.oldest(|_| true).ok_or(Full)?;
+        self.lost(oldest, Loss::Full);
+        Ok(oldest.slot)
+    }
+
+    /// A buffer of at least `bytes`: a spare one of about that size, or a new one.
+    fn take_buffer(&mut self, bytes: usize) -> Result<Vec<u8>, Full> {
+        let fits = |spare: &Vec<u8>| {
+            spare.len() >= bytes && spare.len() / SPARE_FACTOR_MAX <= pages(bytes)
+        };
+        if let Some(at) = self.spares.iter().position(fits) {
+            return Ok(self.spares.swap_remove(at));
+        }
+        self.make_room(pages(bytes))?;
+        Ok(vec![0; pages(bytes)])
+    }
+
+    /// Makes `bytes` more fit: spare buffers go first, then the oldest queued payloads.
+    fn make_room(&mut self, bytes: usize) -> Result<(), Full> {
+        loop {
+            let spare_bytes: usize = self.spares.iter().map(Vec::len).sum();
+            if self.bytes_used + spare_bytes + bytes <= self.bytes_max {
+                return Ok(());
+            }
+            if self.spares.pop().is_none() {
+                let oldest = self.oldest(|_| true).ok_or(Full)?;
+                self.lost(oldest, Loss::Full);
+            }
+        }
+    }
+
+    fn free(&mut self, id: PayloadId) {
+        let slot = &mut self.slots[id.slot];
+        debug_assert_eq!(slot.sequence, id.sequence, "a stale name");
+        slot.state = State::Free;
+        let buffer = std::mem::take(&mut slot.payload).buffer;
+        self.bytes_used -= buffer.len();
+        if self.spares.len() < SPARES_MAX {
+            self.spares.push(buffer);
+        }
+    }
+
+    /// What must hold after every change.
+    fn check(&self) {
+        debug_assert_eq!(
+            self.totals.acknowledged,
+            self.totals.relayed + self.totals.lost_sum() + self.in_hand() as u64,
+            "an acknowledged payload is unaccounted for"
+        );
+        debug_assert_eq!(
+            self.bytes_used,
+            self.slots
+                .iter()
+                .map(|s| s.payload.buffer.len())
+                .sum::<usize>()
+        );
+        debug_assert!(self.bytes_used <= self.bytes_max);
+    }
+}
+
+impl Payload {
+    const fn body_bytes(&self) -> usize {
+        self.body_end - self.body_start
+    }
+
+    /// Writes the length, now known, and the empty line into the gap behind the head.
+    fn end_head(&mut self) {
+        let mut end = ArrayWriter {
+            bytes: [0; GAP],
+            len: 0,
+        };
+        if self.shape.has_body {
+            end.push(b"Content-Length: ");
+            end.push(write::decimal(&mut [0; 20], self.body_bytes() as u64));
+            end.push(b"\r\n");
+        }
+        end.push(b"\r\n");
+        self.buffer[self.head_end..self.head_end + end.len].copy_from_slice(&end.bytes[..end.len]);
+        self.head_end += end.len;
+    }
+}
+
+/// The gap's content, put together without an allocation.
+struct ArrayWriter {
+    bytes: [u8; GAP],
+    len: usize,
+}
+
+impl ArrayWriter {
+    fn push(&mut self, bytes: &[u8]) {
+        self.bytes[self.len..self.len + bytes.len()].copy_from_slice(bytes);
+        self.len += bytes.len();
+    }
+}
+
+const fn pages(bytes: usize) -> usize {
+    bytes.div_ceil(PAGE) * PAGE
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const HEAD: &[u8] = b"POST / HTTP/1.1\r\n";
+
+    fn shape(length: Option<usize>) -> Shape {
+        Shape {
+            length,
+            has_body: true,
+            to_head_request: false,
+        }
+    }
+
+    fn fill(ring: &mut Ring, body: &[u8], length: Option<usize>) -> Result<PayloadId, Full> {
+        let id = ring.open(HEAD, shape(length))?;
+        let mut rest = body;
+        while !rest.is_empty() {
+            let space = ring.space(id).unwrap();
+            let n = space.len().min(rest.len()).min(1000);
+            space[..n].copy_from_slice(&rest[..n]);
+            ring.filled(id, n);
+            rest = &rest[n..];
+        }
+        Ok(id)
+    }
+
+    fn put(ring: &mut Ring, body: &[u8]) -> PayloadId {
+        let id = fill(ring, body, Some(body.len())).unwrap();
+        ring.commit(id);
+        id
+    }
+
+    #[test]
+    fn a_payload_comes_out_as_it_went_in() {
+        let mut ring = Ring::new(16 << 20);
+        let body: Vec<u8> = (0..300_000_u32).map(|i| (i % 251) as u8).collect();
+        for length in [Some(body.len()), None] {
+            let id = fill(&mut ring, &body, length).unwrap();
+            ring.commit(id);
+            let [head, sent] = ring.request(id);
+            assert_eq!(head, b"POST / HTTP/1.1\r\nContent-Length: 300000\r\n\r\n");
+            assert!(sent == body);
+            ring.start(id);
+            ring.relayed(id);
+        }
+        assert_eq!(
+            (ring.totals().relayed, ring.totals().relayed_bytes),
+            (2, 600_000)
+        );
+        assert!(ring.is_empty());
+    }
+
+    #[test]
+    fn a_request_without_a_body_says_no_length() {
+        let mut ring = Ring::new(1 << 20);
+        let id = ring
+            .open(
+                HEAD,
+                Shape {
+                    length: Some(0),
+                    has_body: false,
+                    to_head_request: true,
+                },
+            )
+            .unwrap();
+        ring.commit(id);
+        assert_eq!(ring.request(id), [&b"POST / HTTP/1.1\r\n\r\n"[..], b""]);
+        assert!(ring.to_head_request(id));
+    }
+
+    #[test]
+    fn the_oldest_queued_gives_way_when_slots_are_full() {
+        let mut ring = Ring::new(16 << 20);
+        let first = put(&mut ring, b"first");
+        ring.start(first);
+        for _ in 1..SLOTS {
+            put(&mut ring, b"more");
+        }
+        let newest = put(&mut ring, b"newest");
+        assert_eq!(ring.totals().lost[Loss::Full as usize], 1);
+        assert_eq!(ring.request(first)[1], b"first", "what is being sent stays");
+        assert_eq!(ring.request(newest)[1], b"newest");
+        assert_eq!(ring.in_hand(), SLOTS);
+    }
+
+    #[test]
+    fn the_oldest_queued_gives_way_when_bytes_are_full() {
+        let mut ring = Ring::new(1 << 20);
+        let body = vec![7; 200_000];
+        let mut ids = Vec::new();
+        for _ in 0..8 {
+            ids.push(put(&mut ring, &body));
+        }
+        let lost = ring.totals().lost[Loss::Full as usize];
+        assert_eq!(ring.in_hand() as u64 + lost, 8);
+        assert_eq!(ring.in_hand(), 5, "five of 200 KB fit a MiB");
+        assert_eq!(
+            ring.ready(Instant::now()),
+            Some(ids[3]),
+            "the three oldest are gone"
+        );
+    }
+
+    #[test]
+    fn nothing_gives_way_to_what_cannot_fit() {
+        let mut ring = Ring::new(100_000);
+        assert!(!ring.could_hold(HEAD.len(), 100_000));
+        assert!(!ring.could_hold(HEAD.len(), u64::MAX));
+        assert!(ring.could_hold(HEAD.len(), 90_000));
+        let id = ring.open(HEAD, shape(None)).unwrap();
+        let refused = loop {
+            match ring.space(id) {
+                Ok(space) => {
+                    let n = space.len();
+                    ring.filled(id, n);
+                }
+                Err(full) => break full,
+            }
+        };
+        assert_eq!(refused, NoSpace::TooLarge);
+        ring.abandon(id);
+        assert_eq!(
+            *ring.totals(),
+            Totals {
+                high_water_bytes: ring.totals().high_water_bytes,
+                ..Totals::default()
+            }
+        );
+    }
+
+    #[test]
+    fn a_slow_payload_does_not_block_its_neighbours() {
+        let mut ring = Ring::new(1 << 20);
+        let slow = put(&mut ring, b"slow");
+        ring.start(slow);
+        for _ in 0..3 * SLOTS {
+            let id = put(&mut ring, b"quick");
+            ring.start(id);
+            ring.relayed(id);
+        }
+        assert_eq!(ring.totals().relayed, 3 * SLOTS as u64);
+        assert_eq!(ring.totals().lost_sum(), 0);
+        assert_eq!(ring.request(slow)[1], b"slow");
+    }
+
+    #[test]
+    fn retries_wait_and_keep_their_age() {
+        let mut ring = Ring::new(1 << 20);
+        let now = Instant::now();
+        let (old, new) = (put(&mut ring, b"old"), put(&mut ring, b"new"));
+        ring.start(old);
+        ring.retry(old, 1, Some(now + Duration::from_secs(1)));
+        assert_eq!(ring.ready(now), Some(new));
+        assert_eq!(ring.next_due(), Some(now + Duration::from_secs(1)));
+        ring.thawed(Duration::from_secs(9));
+        assert_eq!(ring.next_due(), Some(now + Duration::from_secs(10)));
+        assert_eq!(ring.ready(now + Duration::from_secs(10)), Some(old));
+        assert_eq!(ring.attempts(old), 1);
+    }
+
+    #[test]
+    fn spare_buffers_are_reused_bounded_and_given_back() {
+        let mut ring = Ring::new(1 << 20);
+        let id = put(&mut ring, &[1; 2000]);
+        ring.start(id);
+        ring.relayed(id);
+        assert!(ring.has_spares());
+        put(&mut ring, &[2; 2000]);
+        assert!(!ring.has_spares(), "the spare one was taken");
+        ring.lose_all(Loss::Shutdown);
+        assert_eq!(ring.totals().lost[Loss::Shutdown as usize], 1);
+        ring.trim();
+        assert!(!ring.has_spares());
+    }
+}

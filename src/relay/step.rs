@@ -1,0 +1,408 @@
+//! All policy: what to do next, given the facts so far.
+//!
+//! Order matters in [`Relay::step`] alone. What ended is judged first, so that its payload may go out again in
+//! the same turn; leaving comes before asking Lambda for more; new work comes last.
+
+use std::time::Duration;
+
+use crate::lambda::Event;
+use crate::log::Level;
+
+use super::backend::jitter;
+use super::inlet::Hang;
+use super::ring::{Loss, PayloadId};
+use super::uplink::{Answer, Outcome, Uplink};
+use super::{
+    Addresses, Command, ConnId, Now, Peer, Phase, Relay, SHUTDOWN_DEFAULT, SHUTDOWN_MARGIN, SVC,
+    Trust,
+};
+
+/// Attempts for one payload, if the remote was reached.
+const ATTEMPTS_MAX: u8 = 5;
+
+/// Pause before a payload's second attempt, doubling with each.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+
+/// Longest `Retry-After` honoured.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
+
+/// How long spare memory is kept after the last payload.
+const TRIM_AFTER: Duration = Duration::from_secs(1);
+
+impl Relay {
+    /// The next thing to do; `None` when there is nothing until the next fact.
+    pub fn step(&mut self, now: Now) -> Option<Command> {
+        self.judge_finished(now);
+        self.heed_lambda(now)
+            .or_else(|| self.hang_up(now))
+            .or_else(|| self.leave(now))
+            .or_else(|| self.ask_lambda(now))
+            .or_else(|| self.dispatch(now))
+            .or_else(|| self.prepare_connections(now))
+            .or_else(|| {
+                self.plan_trim(now);
+                None
+            })
+    }
+
+    /// Connections that have ended, or should.
+    fn hang_up(&mut self, now: Now) -> Option<Command> {
+        if let Some(id) = self.to_close.pop() {
+            return Some(Command::Close(id));
+        }
+        for at in 0..self.inlets.len() {
+            let (id, inlet) = &mut self.inlets[at];
+            let id = *id;
+            match inlet.hang(now.mono) {
+                None => {}
+                Some(Hang::Half) => return Some(Command::HalfClose(id)),
+                Some(Hang::Up) => {
+                    self.inlets.swap_remove(at);
+                    return Some(Command::Close(id));
+                }
+            }
+        }
+        let at = self.uplinks.iter().position(Uplink::is_closed)?;
+        Some(Command::Close(self.uplinks.swap_remove(at).id()))
+    }
+
+    /// What Lambda told us.
+    fn heed_lambda(&mut self, now: Now) -> Option<Command> {
+        match self.lambda.as_mut()?.event()? {
+            Event::Registered => {}
+            Event::Refused(cause) => {
+                self.log.line(
+                    Level::Error,
+                    now.unix_ms,
+                    "Lambda refused to register the extension",
+                    &[("cause", (&cause).into()), SVC],
+                );
+                self.phase = Phase::Done;
+                return Some(Command::Exit(1));
+            }
+            Event::Invoke { request_id, .. } => {
+                if !std::mem::replace(&mut self.invoked, true) {
+                    self.session = None;
+                }
+                self.log.line(
+                    Level::Debug,
+                    now.unix_ms,
+                    "Invoked",
+                    &[("request_id", (&request_id).into()), SVC],
+                );
+            }
+            Event::Shutdown {
+                deadline_ms,
+                reason,
+            } => {
+                self.log.line(
+                    Level::Debug,
+                    now.unix_ms,
+                    "Shutting down",
+                    &[("reason", (&reason).into()), SVC],
+                );
+                let left = deadline_ms.map_or(SHUTDOWN_DEFAULT, |at| {
+                    Duration::from_millis(at.saturating_sub(now.unix_ms))
+                });
+                self.drain(now.mono + left.saturating_sub(SHUTDOWN_MARGIN));
+            }
+            Event::Odd(what) => {
+                self.log.line(
+                    Level::Warning,
+                    now.unix_ms,
+                    "Odd answer from Lambda",
+                    &[("cause", (&what).into()), SVC],
+                );
+            }
+        }
+        None
+    }
+
+    /// Asking for the next event permits Lambda to freeze us. Nothing is held back for: what is unsent goes on
+    /// after the thaw.
+    fn ask_lambda(&mut self, now: Now) -> Option<Command> {
+        let lambda = self.lambda.as_mut()?;
+        if lambda.is_parked() && self.phase == Phase::Serve {
+            lambda.ask();
+        }
+        match &self.lambda_addresses {
+            Addresses::Asked => None,
+            Addresses::Unknown => {
+                let name = lambda.authority().to_owned();
+                self.lambda_addresses = Addresses::Asked;
+                Some(Command::Resolve(Peer::Lambda, name))
+            }
+            Addresses::Known(addresses, _) => {
+                let address = *addresses.first()?;
+                let id = ConnId(self.next_id + 1);
+                if !lambda.connect(id, now.mono) {
+                    return None;
+                }
+                self.next_id += 1;
+                Some(Command::Connect(id, address))
+            }
+        }
+    }
+
+    /// Leaves once everything is delivered, or when time is up.
+    fn leave(&mut self, now: Now) -> Option<Command> {
+        let Phase::Drain { until } = self.phase else {
+            return None;
+        };
+        let settled =
+            self.ring.in_hand() == 0 && !self.inlets.iter().any(|(_, inlet)| inlet.is_busy());
+        if !settled && now.mono < until {
+            return None;
+        }
+        self.ring.lose_all(Loss::Shutdown);
+        self.phase = Phase::Done;
+        self.log_totals(now);
+        Some(Command::Exit(0))
+    }
+
+    /// Gives waiting payloads to connections.
+    fn dispatch(&mut self, now: Now) -> Option<Command> {
+        if self.phase == Phase::Done {
+            return None;
+        }
+        while let Some(payload) = self.ring.ready(now.mono) {
+            let busy = self
+                .uplinks
+                .iter()
+                .filter(|uplink| uplink.is_busy())
+                .count();
+            let unproven = self
+                .uplinks
+                .iter()
+                .filter(|uplink| uplink.is_unproven())
+                .count();
+            if !self.backend.admits(busy, unproven, now.mono) {
+                return None;
+            }
+            self.uplinks
+                .iter_mut()
+                .for_each(|uplink| uplink.retire(now));
+            let deadline = now.mono + self.config.timeout;
+            // The one used last: the others age until they are retired.
+            let ready = self
+                .uplinks
+                .iter_mut()
+                .filter(|uplink| uplink.ready_since().is_some());
+            if let Some(uplink) =
+                ready.max_by_key(|uplink| uplink.ready_since().map(|since| since.mono))
+            {
+                self.ring.start(payload);
+                uplink.send(payload, deadline, &self.ring);
+            } else if self.uplinks.len() < self.config.workers {
+                self.ring.start(payload);
+                let id = self.fresh_id();
+                self.uplinks.push(Uplink::new(id, payload, deadline));
+            } else {
+                return self.hang_up(now);
+            }
+        }
+        None
+    }
+
+    /// Gets new uplinks what they need before they can connect: the TLS client, then addresses.
+    fn prepare_connections(&mut self, now: Now) -> Option<Command> {
+        if let (Some((id, index)), Addresses::Known(addresses, _)) =
+            (self.to_connect.pop(), &self.remote_addresses)
+        {
+            return Some(Command::Connect(id, *addresses.get(index)?));
+        }
+        let at = self.uplinks.iter().position(Uplink::awaits_address)?;
+        match &self.trust {
+            Trust::Asked => return None,
+            Trust::Unread => {
+                if let Some(file) = self.config.ca_file.clone() {
+                    self.trust = Trust::Asked;
+                    return Some(Command::ReadRoots(file));
+                }
+                self.roots(None, now);
+                return self.prepare_connections(now);
+            }
+            Trust::Bad(cause) => {
+                let cause = cause.clone();
+                self.uplinks[at].unresolved(&cause);
+                self.judge_finished(now);
+                return None;
+            }
+            Trust::None | Trust::Client(_) => {}
+        }
+        match &self.remote_addresses {
+            Addresses::Asked => None,
+            Addresses::Unknown => {
+                let remote = self.config.remote.as_ref()?;
+                self.remote_addresses = Addresses::Asked;
+                Some(Command::Resolve(
+                    Peer::Remote,
+                    format!("{}:{}", remote.host, remote.port),
+                ))
+            }
+            Addresses::Known(addresses, _) => {
+                let address = *addresses.first()?;
+                let id = self.fresh_id();
+                self.uplinks[at].connect(id);
+                Some(Command::Connect(id, address))
+            }
+        }
+    }
+
+    /// Draws the conclusions from every attempt that ended.
+    fn judge_finished(&mut self, now: Now) {
+        for at in 0..self.uplinks.len() {
+            if let Some(finished) = self.uplinks[at].finished(now) {
+                self.judge(finished.payload, finished.outcome, now);
+            }
+        }
+    }
+
+    /// What an outcome means for the payload and for the backend: the table of failures.
+    fn judge(&mut self, payload: PayloadId, outcome: Outcome, now: Now) {
+        match outcome {
+            Outcome::Answered(answer) => match answer.status {
+                200..=299 => {
+                    self.reached(now);
+                    self.ring.relayed(payload);
+                }
+                408 | 429 | 500 | 502 | 503 | 504 => {
+                    let cause = answer_words(&answer);
+                    let pause = answer.retry_after.map(|pause| pause.min(RETRY_AFTER_MAX));
+                    self.again(payload, &cause, pause, now);
+                }
+                _ => {
+                    self.reached(now);
+                    self.refused(&answer, now);
+                    self.ring.lost(payload, Loss::Refused);
+                }
+            },
+            // Nothing was wrong with the payload, nor with the backend.
+            Outcome::Stale => {
+                let attempts = self.ring.attempts(payload);
+                self.ring.retry(payload, attempts, None);
+                self.ring.count_resent();
+            }
+            // Nothing was wrong with the payload: it waits until the backend is back.
+            Outcome::Unreached(cause) => {
+                let attempts = self.ring.attempts(payload);
+                self.ring.retry(payload, attempts, None);
+                if let Addresses::Known(_, Some(_)) = self.remote_addresses {
+                    self.remote_addresses = Addresses::Unknown;
+                }
+                let news = self.backend.unreached(now.mono, (self.entropy)());
+                self.log_trouble(news, &cause, now);
+            }
+            Outcome::Broken(cause) => self.again(payload, &cause, None, now),
+        }
+    }
+
+    /// The payload is tried again later, unless that was its last attempt.
+    fn again(&mut self, payload: PayloadId, cause: &str, pause: Option<Duration>, now: Now) {
+        let news = self.backend.broke(now.mono, (self.entropy)());
+        self.log_trouble(news, cause, now);
+        let attempts = self.ring.attempts(payload) + 1;
+        if attempts >= ATTEMPTS_MAX {
+            self.ring.lost(payload, Loss::Attempts);
+            self.log.line(
+                Level::Error,
+                now.unix_ms,
+                "A profile is lost, tried too often",
+                &[("cause", cause.into()), SVC],
+            );
+            return;
+        }
+        let backoff = jitter(RETRY_PAUSE * (1 << (attempts - 1)), (self.entropy)());
+        self.ring
+            .retry(payload, attempts, Some(now.mono + pause.unwrap_or(backoff)));
+        self.ring.count_resent();
+    }
+
+    fn reached(&mut self, now: Now) {
+        if self.backend.reached() {
+            let waiting = self.ring.in_hand() as u64;
+            self.log.line(
+                Level::Info,
+                now.unix_ms,
+                "The remote can be reached again",
+                &[SVC, ("waiting", waiting.into())],
+            );
+        }
+    }
+
+    /// Says that the backend is in trouble: once aloud, then at debug.
+    fn log_trouble(&mut self, news: bool, cause: &str, now: Now) {
+        let level = if news { Level::Error } else { Level::Debug };
+        let remote = self
+            .config
+            .remote
+            .as_ref()
+            .map_or("", |remote| &remote.authority);
+        let fields = [("cause", cause.into()), ("remote", remote.into()), SVC];
+        let msg = if news {
+            "Cannot reach the remote, profiles wait"
+        } else {
+            "An attempt failed"
+        };
+        self.log.line(level, now.unix_ms, msg, &fields);
+    }
+
+    /// Says that the remote refuses profiles: once per status until it changes.
+    fn refused(&mut self, answer: &Answer, now: Now) {
+        let again = self.refused.replace(answer.status) == Some(answer.status);
+        let level = if again { Level::Debug } else { Level::Error };
+        let cause = answer_words(answer);
+        self.log.line(
+            level,
+            now.unix_ms,
+            "The remote refuses profiles, they are lost",
+            &[("cause", (&cause).into()), SVC],
+        );
+    }
+
+    /// One line for the whole sandbox.
+    fn log_totals(&mut self, now: Now) {
+        let totals = *self.ring.totals();
+        let mut fields = vec![
+            ("acknowledged", totals.acknowledged.into()),
+            ("bytes", totals.relayed_bytes.into()),
+            ("high_water_bytes", (totals.high_water_bytes as u64).into()),
+            ("lost", totals.lost_sum().into()),
+            ("relayed", totals.relayed.into()),
+            ("resent", totals.resent.into()),
+            SVC,
+        ];
+        for loss in Loss::ALL {
+            if totals.lost[loss as usize] > 0 {
+                fields.push((loss.name(), totals.lost[loss as usize].into()));
+            }
+        }
+        fields.sort_by_key(|(name, _)| *name);
+        let level = if totals.lost_sum() > 0 {
+            Level::Warning
+        } else {
+            Level::Info
+        };
+        self.log.line(level, now.unix_ms, "Relay closed", &fields);
+    }
+
+    /// Spare memory goes back to the system some time after the last payload.
+    fn plan_trim(&mut self, now: Now) {
+        if !self.ring.is_empty() {
+            self.trim_at = None;
+        } else if self.trim_at.is_none() && self.ring.has_spares() {
+            self.trim_at = Some(now.mono + TRIM_AFTER);
+        }
+    }
+}
+
+/// `503: the beginning of the body`.
+fn answer_words(answer: &Answer) -> String {
+    let excerpt = String::from_utf8_lossy(&answer.excerpt);
+    let excerpt = excerpt.trim();
+    if excerpt.is_empty() {
+        format!("status {}", answer.status)
+    } else {
+        format!("status {}: {excerpt}", answer.status)
+    }
+}

@@ -1,0 +1,529 @@
+//! One connection to the remote, and the attempt it carries.
+//!
+//! ```text
+//! Resolve ─▶ Connect ─▶ Handshake ─▶ Exchange ── answered ──▶ Finished ──▶ Ready
+//!    │          │  (https)  │            │ ▲                      │           │
+//!    └──────────┴───────────┴── failed ──┼─┼──────────────────────┘        next payload
+//!                                        ▼ └────────────────────────────────┘
+//!                                     Finished ──▶ Closed
+//! ```
+//!
+//! An uplink says what happened ([`Finished`]); what that means for the payload and for the backend is the
+//! owner's to judge.
+
+use std::time::{Duration, Instant};
+
+use crate::http1::head;
+use crate::http1::response::ResponseReader;
+use crate::log::{Level, Log};
+use crate::tls::{self, Tls};
+
+use super::ring::{PayloadId, Ring};
+use super::{ConnId, End, Now};
+
+/// First size of the buffer for answers: Pyroscope's have a head of 200 bytes and no body.
+const INBOX_START: usize = 2048;
+
+/// Largest buffer for an answer's head, which must be whole to be read.
+const INBOX_MAX: usize = crate::http1::HEAD_BYTES_MAX;
+
+/// Most bytes of an answer's body read so that the connection can be used again.
+const ANSWER_BODY_MAX: usize = 64 * 1024;
+
+/// Bytes of an answer's body kept for the log.
+const EXCERPT_BYTES: usize = 200;
+
+/// Longest time an idle connection is used again. Load balancers close at 60 s, Pyroscope itself at 120 s, and
+/// Lambda's network forgets at 350 s without a word.
+const IDLE_MAX: Duration = Duration::from_secs(50);
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Uplink {
+    id: ConnId,
+    state: State,
+    /// Plaintext of the answer not used yet is `inbox[..end]`.
+    inbox: Vec<u8>,
+    end: usize,
+    tls: Option<Box<Tls>>,
+    /// Exchanges completed on this connection.
+    served: u32,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Waiting for the remote's addresses.
+    Resolve(Attempt),
+    /// Waiting for the connection to the address of that index.
+    Connect(Attempt, usize),
+    Handshake(Attempt),
+    Exchange(Exchange),
+    Finished(Finished),
+    Ready {
+        since: Now,
+    },
+    Closed,
+}
+
+/// One try to relay one payload.
+#[derive(Debug, Clone, Copy)]
+struct Attempt {
+    payload: PayloadId,
+    /// From the name lookup to the answer's end: PYROSCOPE_TIMEOUT.
+    deadline: Instant,
+}
+
+#[derive(Debug)]
+struct Exchange {
+    attempt: Attempt,
+    /// Bytes of head and body written, or sealed.
+    sent: usize,
+    reader: ResponseReader,
+    answer: Answer,
+    body_bytes: usize,
+    /// Whether a byte of an answer has come.
+    heard: bool,
+}
+
+/// What the remote answered.
+#[derive(Debug, Clone, Default)]
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// `Retry-After` in seconds; dates are not taken (RFC 9110 section 10.2.3 allows either).
+    pub retry_after: Option<Duration>,
+    /// Where a 3xx points, or the beginning of the body, for the log.
+    pub excerpt: Vec<u8>,
+}
+
+/// How an attempt ended.
+#[derive(Debug)]
+pub struct Finished {
+    /// The payload it was for.
+    pub payload: PayloadId,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// Whether the connection may carry another.
+    reusable: bool,
+}
+
+/// What came of an attempt.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The remote answered.
+    Answered(Answer),
+    /// The remote was not reached: look-up, connection or TLS handshake failed.
+    Unreached(String),
+    /// The connection broke, or time ran out, after sending began.
+    Broken(String),
+    /// A connection used before had died before this request: nothing was wrong with either.
+    Stale,
+}
+
+impl Uplink {
+    /// A connection to be made, for that payload.
+    #[must_use]
+    pub const fn new(id: ConnId, payload: PayloadId, deadline: Instant) -> Self {
+        let state = State::Resolve(Attempt { payload, deadline });
+        Self {
+            id,
+            state,
+            inbox: Vec::new(),
+            end: 0,
+            tls: None,
+            served: 0,
+        }
+    }
+
+    /// The connection's name.
+    #[must_use]
+    pub const fn id(&self) -> ConnId {
+        self.id
+    }
+
+    /// Whether it waits for the remote's addresses.
+    #[must_use]
+    pub const fn awaits_address(&self) -> bool {
+        matches!(self.state, State::Resolve(_))
+    }
+
+    /// Whether the remote has not been reached on it yet.
+    #[must_use]
+    pub const fn is_unproven(&self) -> bool {
+        matches!(
+            self.state,
+            State::Resolve(_) | State::Connect(..) | State::Handshake(_)
+        )
+    }
+
+    /// Whether it carries an attempt.
+    #[must_use]
+    pub const fn is_busy(&self) -> bool {
+        !matches!(self.state, State::Ready { .. } | State::Closed)
+    }
+
+    /// Since when it is idle, if it is.
+    #[must_use]
+    pub const fn ready_since(&self) -> Option<Now> {
+        match self.state {
+            State::Ready { since } => Some(since),
+            _ => None,
+        }
+    }
+
+    /// Whether it is to be closed.
+    #[must_use]
+    pub const fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed)
+    }
+
+    /// The addresses are there: connect to the first, under the name `id`.
+    pub fn connect(&mut self, id: ConnId) {
+        if let State::Resolve(attempt) = self.state {
+            (self.id, self.state) = (id, State::Connect(attempt, 0));
+        }
+    }
+
+    /// The index of the address to connect to next, if the last one failed and there are `count`.
+    pub fn connect_next(&mut self, id: ConnId, count: usize) -> Option<usize> {
+        match self.state {
+            State::Connect(attempt, tried) if tried + 1 < count => {
+                (self.id, self.state) = (id, State::Connect(attempt, tried + 1));
+                Some(tried + 1)
+            }
+            _ => None,
+        }
+    }
+
+    /// The look-up failed.
+    pub fn unresolved(&mut self, cause: &str) {
+        if let State::Resolve(attempt) = self.state {
+            self.finish(
+                attempt,
+                Outcome::Unreached(format!("name lookup: {cause}")),
+                false,
+            );
+        }
+    }
+
+    /// The connection stands. `client` is there for https.
+    pub fn connected(&mut self, client: Option<&tls::Client>, ring: &Ring) {
+        let State::Connect(attempt, _) = self.state else {
+            return;
+        };
+        let Some(client) = client else {
+            return self.begin(attempt, ring);
+        };
+        match Tls::new(client) {
+            Ok(tls) => {
+                self.tls = Some(Box::new(tls));
+                self.state = State::Handshake(attempt);
+            }
+            Err(cause) => self.finish(attempt, Outcome::Unreached(cause), false),
+        }
+    }
+
+    /// Takes up a payload on an idle connection.
+    pub fn send(&mut self, payload: PayloadId, deadline: Instant, ring: &Ring) {
+        self.begin(Attempt { payload, deadline }, ring);
+    }
+
+    fn begin(&mut self, attempt: Attempt, ring: &Ring) {
+        self.end = 0;
+        self.state = State::Exchange(Exchange {
+            attempt,
+            sent: 0,
+            reader: ResponseReader::new(ring.to_head_request(attempt.payload)),
+            answer: Answer::default(),
+            body_bytes: 0,
+            heard: false,
+        });
+    }
+
+    /// Whether bytes from the remote are wanted.
+    #[must_use]
+    pub const fn wants(&self) -> bool {
+        !matches!(self.state, State::Closed | State::Finished(_))
+    }
+
+    /// Where the next bytes from the remote go.
+    pub fn space(&mut self) -> &mut [u8] {
+        match &mut self.tls {
+            _ if matches!(self.state, State::Closed | State::Finished(_)) => &mut [],
+            Some(tls) => tls.space(),
+            None => {
+                if self.end == self.inbox.len() {
+                    let len = (self.inbox.len() * 2).clamp(INBOX_START, INBOX_MAX);
+                    self.inbox.resize(len, 0);
+                }
+                &mut self.inbox[self.end..]
+            }
+        }
+    }
+
+    /// `n` bytes of [`Uplink::space`] have been read.
+    pub fn received(&mut self, n: usize, ring: &Ring, log: &mut Log, now: Now) {
+        if let Some(tls) = &mut self.tls {
+            self.inbox.truncate(self.end);
+            if let Err(cause) = tls.received(n, &mut self.inbox) {
+                return self.fail(cause);
+            }
+            self.end = self.inbox.len();
+            if let State::Handshake(attempt) = self.state {
+                if !tls.may_send() {
+                    return;
+                }
+                let kind = if tls.is_resumed() { "resumed" } else { "full" };
+                log.line(
+                    Level::Debug,
+                    now.unix_ms,
+                    "TLS handshake done",
+                    &[("handshake", kind.into())],
+                );
+                self.begin(attempt, ring);
+            }
+        } else {
+            self.end += n;
+        }
+        match self.state {
+            State::Exchange(_) if self.end > 0 => self.read_answer(ring),
+            // A server that speaks without being asked cannot be trusted with a request.
+            State::Ready { .. } if self.end > 0 => self.state = State::Closed,
+            _ => {}
+        }
+    }
+
+    /// The connection ended. Reports whether it failed while connecting, so that another address may be tried.
+    pub fn ended(&mut self, why: End) -> bool {
+        match &mut self.state {
+            State::Connect(..) => return true,
+            State::Exchange(exchange) if exchange.reader.is_whole_at_close() => {
+                self.answered(false)
+            }
+            State::Ready { .. } => self.state = State::Closed,
+            _ => self.fail(why.words().to_owned()),
+        }
+        false
+    }
+
+    /// No address is left to try.
+    pub fn unconnected(&mut self, why: End) {
+        self.fail(why.words().to_owned());
+    }
+
+    /// Bytes to be written: from the ring as they are, or sealed.
+    pub fn pending<'b>(&'b mut self, ring: &'b Ring) -> [&'b [u8]; 2] {
+        if self.tls.is_some() {
+            if let Err(cause) = self.seal(ring) {
+                self.fail(cause);
+            }
+            let sealed = self.tls.as_ref().map_or(&[][..], |tls| tls.pending());
+            return [sealed, &[]];
+        }
+        match &self.state {
+            State::Exchange(exchange) => exchange.unsent(ring),
+            _ => [&[], &[]],
+        }
+    }
+
+    /// Encrypts what comes next, if all before it has been written.
+    fn seal(&mut self, ring: &Ring) -> Result<(), String> {
+        let (State::Exchange(exchange), Some(tls)) = (&mut self.state, &mut self.tls) else {
+            return Ok(());
+        };
+        if tls.pending().is_empty() {
+            let [head, body] = exchange.unsent(ring);
+            let mut sealed = tls.seal(head)?;
+            if sealed == head.len() && !body.is_empty() {
+                sealed += tls.seal(body)?;
+            }
+            exchange.sent += sealed;
+        }
+        Ok(())
+    }
+
+    /// `n` bytes of [`Uplink::pending`] have been written.
+    pub fn sent(&mut self, n: usize) {
+        match (&mut self.tls, &mut self.state) {
+            (Some(tls), _) => tls.sent(n),
+            (None, State::Exchange(exchange)) => exchange.sent += n,
+            _ => {}
+        }
+    }
+
+    /// Ends an attempt whose time is up.
+    pub fn expire(&mut self, now: Instant) {
+        if self.deadline().is_some_and(|at| at <= now) {
+            self.fail("timed out".to_owned());
+        }
+    }
+
+    /// When [`Uplink::expire`] has something to do.
+    #[must_use]
+    pub const fn deadline(&self) -> Option<Instant> {
+        match &self.state {
+            State::Resolve(attempt) | State::Connect(attempt, _) | State::Handshake(attempt) => {
+                Some(attempt.deadline)
+            }
+            State::Exchange(exchange) => Some(exchange.attempt.deadline),
+            _ => None,
+        }
+    }
+
+    /// Frozen time does not count against an attempt; an idle connection did not survive it.
+    pub fn thawed(&mut self, frozen: Duration) {
+        match &mut self.state {
+            State::Resolve(attempt) | State::Connect(attempt, _) | State::Handshake(attempt) => {
+                attempt.deadline += frozen;
+            }
+            State::Exchange(exchange) => exchange.attempt.deadline += frozen,
+            State::Ready { .. } => self.state = State::Closed,
+            State::Finished(_) | State::Closed => {}
+        }
+    }
+
+    /// Closes an idle connection that is too old to be used again, by the clock that ran further.
+    pub fn retire(&mut self, now: Now) {
+        if let State::Ready { since } = self.state
+            && now.since(since) > IDLE_MAX
+        {
+            self.state = State::Closed;
+        }
+    }
+
+    /// Gives the buffers back while nothing is under way.
+    pub fn trim(&mut self) {
+        if let State::Ready { .. } = self.state {
+            self.inbox = Vec::new();
+            self.end = 0;
+            if let Some(tls) = &mut self.tls {
+                tls.trim();
+            }
+        }
+    }
+
+    /// How the attempt ended, once. The connection is ready for another, or closed.
+    pub fn finished(&mut self, now: Now) -> Option<Finished> {
+        if !matches!(self.state, State::Finished(_)) {
+            return None;
+        }
+        let State::Finished(finished) = std::mem::replace(&mut self.state, State::Closed) else {
+            return None;
+        };
+        if finished.reusable {
+            self.served += 1;
+            self.state = State::Ready { since: now };
+        }
+        Some(finished)
+    }
+
+    fn read_answer(&mut self, ring: &Ring) {
+        let State::Exchange(exchange) = &mut self.state else {
+            return;
+        };
+        exchange.heard = true;
+        let mut used = 0;
+        let result = loop {
+            let answer = &mut exchange.answer;
+            let bytes = &mut self.inbox[used..self.end];
+            let given = bytes.len();
+            match exchange
+                .reader
+                .advance(bytes, |head| answer.read_head(head))
+            {
+                Err(cause) => break Err(cause),
+                Ok(at) => {
+                    answer.keep_excerpt(&bytes[..at.body]);
+                    exchange.body_bytes += at.body;
+                    used += at.used;
+                    if at.used == 0 || at.used == given || exchange.reader.done().is_some() {
+                        break Ok(());
+                    }
+                }
+            }
+        };
+        self.inbox.copy_within(used..self.end, 0);
+        self.end -= used;
+        let early =
+            exchange.reader.has_head() && exchange.unsent(ring).iter().any(|rest| !rest.is_empty());
+        match (result, exchange.reader.done()) {
+            (Err(cause), _) => self.fail(cause.to_owned()),
+            // Final before it heard us out: take the status, then close.
+            (Ok(()), _) if early => self.answered(false),
+            (Ok(()), Some(keep_alive)) => self.answered(keep_alive && self.end == 0),
+            (Ok(()), None) if exchange.body_bytes > ANSWER_BODY_MAX => self.answered(false),
+            (Ok(()), None) => {}
+        }
+    }
+
+    fn answered(&mut self, reusable: bool) {
+        if let State::Exchange(exchange) = &mut self.state {
+            let (attempt, answer) = (exchange.attempt, std::mem::take(&mut exchange.answer));
+            self.finish(attempt, Outcome::Answered(answer), reusable);
+        }
+    }
+
+    fn fail(&mut self, cause: String) {
+        match &self.state {
+            State::Resolve(attempt) | State::Connect(attempt, _) | State::Handshake(attempt) => {
+                self.finish(*attempt, Outcome::Unreached(cause), false);
+            }
+            State::Exchange(exchange) => {
+                // A final status that came whole counts, whatever became of the rest of the answer.
+                if exchange.reader.has_head() {
+                    return self.answered(false);
+                }
+                let stale = self.served > 0 && !exchange.heard && cause != "timed out";
+                let outcome = if stale {
+                    Outcome::Stale
+                } else {
+                    Outcome::Broken(cause)
+                };
+                self.finish(exchange.attempt, outcome, false);
+            }
+            State::Ready { .. } => self.state = State::Closed,
+            State::Finished(_) | State::Closed => {}
+        }
+    }
+
+    fn finish(&mut self, attempt: Attempt, outcome: Outcome, reusable: bool) {
+        self.state = State::Finished(Finished {
+            payload: attempt.payload,
+            outcome,
+            reusable,
+        });
+    }
+}
+
+impl Exchange {
+    fn unsent<'r>(&self, ring: &'r Ring) -> [&'r [u8]; 2] {
+        let [head, body] = ring.request(self.attempt.payload);
+        if self.sent < head.len() {
+            [&head[self.sent..], body]
+        } else {
+            [&[], &body[self.sent - head.len()..]]
+        }
+    }
+}
+
+impl Answer {
+    fn read_head(&mut self, response: &head::Response) {
+        self.status = response.status;
+        let seconds = head::value(response.headers, "retry-after").and_then(head::digits);
+        self.retry_after = seconds.map(Duration::from_secs);
+        if (300..400).contains(&response.status)
+            && let Some(location) = head::value(response.headers, "location")
+        {
+            self.keep_excerpt(b"Location: ");
+            self.keep_excerpt(location);
+        }
+    }
+
+    fn keep_excerpt(&mut self, body: &[u8]) {
+        if self.status / 100 != 2 {
+            let room = EXCERPT_BYTES - self.excerpt.len();
+            self.excerpt
+                .extend_from_slice(&body[..body.len().min(room)]);
+        }
+    }
+}

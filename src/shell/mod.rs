@@ -1,0 +1,471 @@
+//! The only code that touches sockets, clocks and threads.
+//!
+//! One turn of the loop: do what the core says and write what it has until nothing moves; sleep; read the clock
+//! once; report what happened, time last. Sockets are registered once, for both directions, edge-triggered;
+//! whether one can be read or written is remembered. Hang-up flags are hints, `read` decides: so a client that
+//! closes its side behind its request is served.
+
+mod dns;
+mod signals;
+
+use std::io::{ErrorKind, IoSlice, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token};
+
+use crate::config::Config;
+use crate::log::{Level, Log};
+use crate::relay::{Command, ConnId, End, Now, Relay, error_words};
+use crate::tls;
+
+use dns::Dns;
+use signals::Signals;
+
+/// Events taken from the system at once; what is left stays for the next turn.
+const EVENTS_PER_TURN: usize = 64;
+
+/// A wait that overslept by more, or clocks that drifted apart by more, mean that the sandbox was frozen.
+const FREEZE_MIN: Duration = Duration::from_secs(1);
+
+/// Most bytes read from one connection in one turn, so that a busy client does not hold up the others.
+const READ_BYTES_PER_TURN: usize = 1 << 20;
+
+const LISTENERS: usize = 16;
+const SIGNALS: Token = Token(LISTENERS);
+const DNS: Token = Token(LISTENERS + 1);
+const FIRST_SOCKET: usize = LISTENERS + 2;
+
+/// Runs the extension until it is told to leave; gives the exit status.
+///
+/// # Errors
+/// The system refuses what nothing works without: an event queue.
+pub fn run(config: Config, name: String) -> std::io::Result<u8> {
+    let listen = config.listen.clone();
+    let mut shell = Shell {
+        poll: Poll::new()?,
+        relay: Relay::new(config, name, tls::random),
+        listeners: Vec::new(),
+        sockets: Vec::new(),
+        next_token: FIRST_SOCKET,
+        dns: None,
+        signals: None,
+    };
+    let mut now = clock();
+    shell.listen(&listen, now);
+    let mut events = Events::with_capacity(EVENTS_PER_TURN);
+    loop {
+        if let Some(status) = shell.act(now) {
+            shell.write_log();
+            return Ok(status);
+        }
+        // What could come before registering, and need not, comes after.
+        if !shell.relay.is_registering() {
+            shell.watch_signals(now);
+            shell.write_log();
+        }
+        now = shell.sleep(&mut events, now)?;
+        shell.report(&events, now);
+    }
+}
+
+/// Says why there is nothing to run, where there is no relay and no log.
+pub fn complain(problem: &str) {
+    let mut log = Log::new(Level::Error);
+    log.line(Level::Error, clock().unix_ms, problem, &[]);
+    // Nobody to tell if nobody reads it.
+    let _ = std::io::stderr().write_all(log.take());
+}
+
+struct Shell {
+    poll: Poll,
+    relay: Relay,
+    listeners: Vec<TcpListener>,
+    /// In the order they were made.
+    sockets: Vec<Socket>,
+    next_token: usize,
+    dns: Option<Dns>,
+    signals: Option<Signals>,
+}
+
+struct Socket {
+    id: ConnId,
+    token: Token,
+    stream: TcpStream,
+    connecting: bool,
+    readable: bool,
+    writable: bool,
+    /// The peer may have closed its side: a short read then does not mean that all is read.
+    hung_up: bool,
+}
+
+impl Shell {
+    /// Binds what can be bound; with port 0, all to the port the first was given.
+    fn listen(&mut self, addresses: &[SocketAddr], now: Now) {
+        let mut bound = String::new();
+        let mut port = 0;
+        for address in addresses.iter().take(LISTENERS) {
+            let mut address = *address;
+            if address.port() == 0 {
+                address.set_port(port);
+            }
+            match self.bind(address) {
+                Ok(local) => {
+                    port = local.port();
+                    if !bound.is_empty() {
+                        bound.push_str(", ");
+                    }
+                    bound.push_str(&local.to_string());
+                }
+                // Lambda has no IPv6 everywhere: one address is enough.
+                Err(_) if !bound.is_empty() => {}
+                Err(error) => {
+                    let address = address.to_string();
+                    let fields = [
+                        ("address", (&address).into()),
+                        ("cause", error_words(error.kind()).into()),
+                        ("svc", "pyroscope-lambda-ext-main".into()),
+                    ];
+                    self.relay.log().line(
+                        Level::Error,
+                        now.unix_ms,
+                        "Cannot listen, profiles cannot be taken",
+                        &fields,
+                    );
+                }
+            }
+        }
+        self.relay.started(&bound, now);
+    }
+
+    fn bind(&mut self, address: SocketAddr) -> std::io::Result<SocketAddr> {
+        let mut listener = TcpListener::bind(address)?;
+        self.poll.registry().register(
+            &mut listener,
+            Token(self.listeners.len()),
+            Interest::READABLE,
+        )?;
+        let local = listener.local_addr()?;
+        self.listeners.push(listener);
+        Ok(local)
+    }
+
+    /// Does what the core says, and moves bytes, until nothing moves. Gives the exit status if it is over.
+    fn act(&mut self, now: Now) -> Option<u8> {
+        loop {
+            // First the answers that wait: nobody's function waits for what `step` begins.
+            let mut moved = self.write_all(now);
+            while let Some(command) = self.relay.step(now) {
+                moved = true;
+                if let Command::Exit(status) = command {
+                    self.write_all(now);
+                    return Some(status);
+                }
+                self.perform(command, now);
+            }
+            moved |= self.write_all(now);
+            if !moved {
+                return None;
+            }
+        }
+    }
+
+    fn perform(&mut self, command: Command, now: Now) {
+        match command {
+            Command::Exit(_) => {}
+            Command::Close(id) => self.sockets.retain(|socket| socket.id != id),
+            Command::HalfClose(id) => {
+                if let Some(socket) = self.sockets.iter().find(|socket| socket.id == id) {
+                    // A failure shows at the next read.
+                    let _ = socket.stream.shutdown(Shutdown::Write);
+                }
+            }
+            Command::Connect(id, address) => {
+                if let Err(error) = self.connect(id, address) {
+                    self.relay.ended(id, End::Io(error.kind()), now);
+                }
+            }
+            Command::Resolve(peer, name) => {
+                let dns = match &mut self.dns {
+                    Some(dns) => Ok(dns),
+                    none => Dns::new(self.poll.registry(), DNS).map(|dns| none.insert(dns)),
+                };
+                if let Err(cause) = dns.and_then(|dns| dns.resolve(peer, name)) {
+                    self.relay
+                        .resolved(peer, Err(error_words(cause.kind()).to_owned()), now);
+                }
+            }
+            Command::ReadRoots(path) => {
+                let file = std::fs::read(path).map_err(|error| error.kind());
+                self.relay.roots(Some(file), now);
+            }
+        }
+    }
+
+    fn connect(&mut self, id: ConnId, address: SocketAddr) -> std::io::Result<()> {
+        let stream = TcpStream::connect(address)?;
+        // A request's last segment must not wait for the answer to its first.
+        stream.set_nodelay(true)?;
+        self.add(id, stream, true)
+    }
+
+    fn add(&mut self, id: ConnId, mut stream: TcpStream, connecting: bool) -> std::io::Result<()> {
+        let token = Token(self.next_token);
+        self.next_token += 1;
+        self.poll.registry().register(
+            &mut stream,
+            token,
+            Interest::READABLE | Interest::WRITABLE,
+        )?;
+        let (readable, writable) = (false, !connecting);
+        self.sockets.push(Socket {
+            id,
+            token,
+            stream,
+            connecting,
+            readable,
+            writable,
+            hung_up: false,
+        });
+        Ok(())
+    }
+
+    /// Writes everything the core has, as far as the sockets take it. Whether anything moved.
+    fn write_all(&mut self, now: Now) -> bool {
+        let mut moved = false;
+        for at in (0..self.sockets.len()).rev() {
+            while self.sockets[at].writable && !self.sockets[at].connecting {
+                let socket = &mut self.sockets[at];
+                let [head, body] = self.relay.pending(socket.id);
+                if head.is_empty() && body.is_empty() {
+                    break;
+                }
+                let written = match (head.is_empty(), body.is_empty()) {
+                    (_, true) => socket.stream.write(head),
+                    (true, _) => socket.stream.write(body),
+                    _ => socket
+                        .stream
+                        .write_vectored(&[IoSlice::new(head), IoSlice::new(body)]),
+                };
+                let id = socket.id;
+                match written {
+                    Ok(n) => {
+                        // Less than all means that the socket is full.
+                        socket.writable = n == head.len() + body.len();
+                        self.relay.sent(id, n, now);
+                        moved = true;
+                    }
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => socket.writable = false,
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    Err(error) => {
+                        moved = true;
+                        self.drop_broken(at, error.kind(), now);
+                        break;
+                    }
+                }
+            }
+        }
+        moved
+    }
+
+    /// A write failed. What the peer said before it closed is still to be heard.
+    fn drop_broken(&mut self, at: usize, kind: ErrorKind, now: Now) {
+        let id = self.sockets[at].id;
+        self.sockets[at].writable = false;
+        self.sockets[at].readable = true;
+        self.sockets[at].hung_up = true;
+        self.read(at, now);
+        if let Some(still) = self.sockets.iter().position(|socket| socket.id == id) {
+            self.sockets.remove(still);
+            self.relay.ended(id, End::Io(kind), now);
+        }
+    }
+
+    /// Waits for something to happen, reads the clock, and notices a freeze.
+    fn sleep(&mut self, events: &mut Events, before: Now) -> std::io::Result<Now> {
+        let unread = self
+            .sockets
+            .iter()
+            .any(|socket| socket.readable && self.relay.wants(socket.id));
+        let timeout = match self.relay.deadline() {
+            _ if unread => Some(Duration::ZERO),
+            deadline => deadline.map(|at| at.saturating_duration_since(clock().mono)),
+        };
+        match self.poll.poll(events, timeout) {
+            Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
+            _ => {}
+        }
+        let now = clock();
+        let slept = now.mono.saturating_duration_since(before.mono);
+        let wall = Duration::from_millis(now.unix_ms.saturating_sub(before.unix_ms));
+        let overslept = timeout.map_or(Duration::ZERO, |timeout| slept.saturating_sub(timeout));
+        if overslept > FREEZE_MIN {
+            self.relay.thawed(overslept, now);
+        } else if wall.saturating_sub(slept) > FREEZE_MIN {
+            // The monotonic clock stood still: no deadline on it has moved, but connections have aged.
+            self.relay.thawed(Duration::ZERO, now);
+        }
+        Ok(now)
+    }
+
+    /// Tells the core what happened; what has arrived first, time last.
+    fn report(&mut self, events: &Events, now: Now) {
+        for event in events {
+            match event.token() {
+                Token(listener) if listener < LISTENERS => self.accept(listener, now),
+                SIGNALS => {
+                    if self.signals.as_mut().is_some_and(Signals::arrived) {
+                        self.relay.terminated(now);
+                    }
+                }
+                DNS => {
+                    while let Some((peer, result)) = self.dns.as_mut().and_then(Dns::answer) {
+                        self.relay.resolved(peer, result, now);
+                    }
+                }
+                token => {
+                    let Ok(at) = self
+                        .sockets
+                        .binary_search_by_key(&token, |socket| socket.token)
+                    else {
+                        continue;
+                    };
+                    let socket = &mut self.sockets[at];
+                    socket.readable |=
+                        event.is_readable() || event.is_read_closed() || event.is_error();
+                    socket.writable |= event.is_writable() || event.is_write_closed();
+                    socket.hung_up |= event.is_read_closed() || event.is_error();
+                    if socket.connecting && (socket.writable || event.is_error()) {
+                        self.finish_connect(at, now);
+                    }
+                }
+            }
+        }
+        for at in (0..self.sockets.len()).rev() {
+            self.read(at, now);
+        }
+        self.relay.expire(now);
+    }
+
+    /// Watches for signals, once.
+    fn watch_signals(&mut self, now: Now) {
+        if self.signals.is_none() {
+            match Signals::new(self.poll.registry(), SIGNALS) {
+                Ok(signals) => self.signals = Some(signals),
+                Err(error) => {
+                    let fields = [("cause", error_words(error.kind()).into())];
+                    self.relay.log().line(
+                        Level::Debug,
+                        now.unix_ms,
+                        "Cannot watch for signals",
+                        &fields,
+                    );
+                }
+            }
+        }
+    }
+
+    fn accept(&mut self, listener: usize, now: Now) {
+        loop {
+            match self.listeners[listener].accept() {
+                Ok((stream, _)) => {
+                    let id = self.relay.accepted(now);
+                    if let Err(error) = self.add(id, stream, false) {
+                        self.relay.ended(id, End::Io(error.kind()), now);
+                    } else if let Some(socket) = self.sockets.last_mut() {
+                        // The request is usually there already.
+                        socket.readable = true;
+                    }
+                }
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::Interrupted | ErrorKind::ConnectionAborted
+                    ) => {}
+                // WouldBlock; or no descriptors are left, and the next connection tells us when there are.
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// A connection attempt came to an end: `take_error` and `peer_addr` tell which.
+    fn finish_connect(&mut self, at: usize, now: Now) {
+        let socket = &mut self.sockets[at];
+        let failed = match socket.stream.take_error() {
+            Ok(Some(error)) | Err(error) => Some(error.kind()),
+            Ok(None) => match socket.stream.peer_addr() {
+                Ok(_) => None,
+                Err(error) if error.kind() == ErrorKind::NotConnected => return,
+                Err(error) => Some(error.kind()),
+            },
+        };
+        let id = socket.id;
+        if let Some(kind) = failed {
+            self.sockets.remove(at);
+            self.relay.ended(id, End::Io(kind), now);
+        } else {
+            socket.connecting = false;
+            self.relay.connected(id, now);
+        }
+    }
+
+    /// Reads what is there, as far as the core wants it.
+    fn read(&mut self, at: usize, now: Now) {
+        let mut budget = READ_BYTES_PER_TURN;
+        while self.sockets[at].readable && !self.sockets[at].connecting && budget > 0 {
+            let socket = &mut self.sockets[at];
+            let space = self.relay.space(socket.id);
+            if space.is_empty() {
+                return;
+            }
+            let id = socket.id;
+            let end = match socket.stream.read(space) {
+                Ok(0) => End::Eof,
+                Ok(n) => {
+                    // With edges, a short read has emptied the socket, unless it hides the peer's end.
+                    socket.readable = n == space.len() || socket.hung_up;
+                    budget = budget.saturating_sub(n);
+                    self.relay.received(id, n, now);
+                    continue;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    socket.readable = false;
+                    return;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => End::Io(error.kind()),
+            };
+            socket.readable = false;
+            self.relay.ended(id, end, now);
+            // A client that only closed its side still gets its answer: the core closes.
+            if end != End::Eof {
+                self.sockets.remove(at);
+            }
+            return;
+        }
+    }
+
+    fn write_log(&mut self) {
+        let lines = self.relay.log().take();
+        if !lines.is_empty() {
+            // Nobody to tell if nobody reads it.
+            let _ = std::io::stderr().write_all(lines);
+            lines.clear();
+        }
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that reads the clocks"
+)]
+fn clock() -> Now {
+    let unix = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Now {
+        mono: Instant::now(),
+        unix_ms: unix.as_millis() as u64,
+    }
+}

@@ -1,0 +1,42 @@
+//! SIGTERM and SIGINT as readable events: blocked, and read from a descriptor.
+
+use std::io;
+use std::os::fd::AsRawFd as _;
+
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+/// The signals that ask us to leave.
+#[derive(Debug)]
+pub struct Signals {
+    descriptor: SignalFd,
+}
+
+impl Signals {
+    /// Takes the signals over; their arrival is told under `token`.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn new(registry: &Registry, token: Token) -> io::Result<Self> {
+        let mut set = SigSet::empty();
+        set.add(Signal::SIGTERM);
+        set.add(Signal::SIGINT);
+        let descriptor =
+            SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+        registry.register(
+            &mut SourceFd(&descriptor.as_raw_fd()),
+            token,
+            Interest::READABLE,
+        )?;
+        // Last: until here a signal ends the process, as it would without us.
+        set.thread_block()?;
+        Ok(Self { descriptor })
+    }
+
+    /// Whether one has arrived.
+    pub fn arrived(&mut self) -> bool {
+        matches!(self.descriptor.read_signal(), Ok(Some(_)))
+    }
+}

@@ -1,0 +1,421 @@
+//! TLS 1.2 and 1.3 to the remote: the only file that knows `rustls`.
+//!
+//! [`Client`] holds the trusted roots and the sessions to resume. [`Tls`] is one connection, bytes in and bytes
+//! out: ciphertext is read into [`Tls::space`], plaintext comes out of [`Tls::received`]; plaintext goes into
+//! [`Tls::seal`], ciphertext out of [`Tls::pending`]. It never touches a socket.
+//!
+//! The provider is written out field by field, because naming rustls' default one links everything it could
+//! do. Left out: what a client without a certificate of its own never does (signing), and ChaCha20-Poly1305,
+//! since every Lambda processor has AES instructions and TLS 1.3 obliges servers to offer AES-128-GCM.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::client::{Resumption, UnbufferedClientConnection};
+use rustls::crypto::ring::{cipher_suite, kx_group};
+use rustls::crypto::{
+    CryptoProvider, GetRandomFailed, KeyProvider, SecureRandom, WebPkiSupportedAlgorithms,
+};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::sign::SigningKey;
+use rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedStatus};
+use rustls::{CertificateError, ClientConfig, Error, RootCertStore, SignatureScheme};
+
+/// Sessions kept for resumption. There is one remote; a few names leave room for redirected look-ups.
+const SESSIONS: usize = 4;
+
+/// First size of the ciphertext buffer: a record of a short answer.
+const INBOX_START: usize = 4096;
+
+/// Largest flight of handshake messages taken: rustls' own limit for one message is 64 KiB.
+const INBOX_MAX: usize = 128 * 1024;
+
+/// Most plaintext sealed at once; with the records' overhead, what one write takes.
+pub const SEAL_BYTES_MAX: usize = 64 * 1024;
+
+/// More than TLS 1.2 or 1.3 adds to a record: header 5, explicit nonce 8, tag 16, content type 1.
+const RECORD_OVERHEAD: usize = 32;
+
+/// Most plaintext in one record (RFC 8446 section 5.1).
+const RECORD_BYTES_MAX: usize = 16 * 1024;
+
+/// Whom we trust, and whom we talked to.
+#[derive(Debug)]
+pub struct Client {
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+}
+
+impl Client {
+    /// A client for the server called `host`: the Mozilla roots, and those in `pem`.
+    ///
+    /// Returns how many certificates of `pem` could be used, and whether there was anything else in it.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub fn new(host: &str, pem: Option<&[u8]>) -> Result<(Self, Roots), String> {
+        let name = ServerName::try_from(host)
+            .map_err(|_| "is not a name a certificate can have".to_owned())?
+            .to_owned();
+        let mut roots = RootCertStore {
+            roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
+        };
+        let mut counts = Roots::default();
+        for certificate in CertificateDer::pem_slice_iter(pem.unwrap_or_default()) {
+            match certificate
+                .ok()
+                .and_then(|certificate| roots.add(certificate).ok())
+            {
+                Some(()) => counts.added += 1,
+                None => counts.bad += 1,
+            }
+        }
+        let mut config = ClientConfig::builder_with_provider(Arc::new(provider()))
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+            .map_err(|error| words(&error))?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.resumption = Resumption::in_memory_sessions(SESSIONS);
+        Ok((
+            Self {
+                config: Arc::new(config),
+                name,
+            },
+            counts,
+        ))
+    }
+}
+
+/// What was found in a file of roots.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Roots {
+    /// Certificates now trusted.
+    pub added: usize,
+    /// Blocks that are no certificate, or none that can be used.
+    pub bad: usize,
+}
+
+/// One connection.
+pub struct Tls {
+    connection: UnbufferedClientConnection,
+    /// Ciphertext not processed yet is `inbox[..end]`.
+    inbox: Vec<u8>,
+    end: usize,
+    /// Ciphertext to be written is `outbox[sent..out_end]`.
+    outbox: Vec<u8>,
+    sent: usize,
+    out_end: usize,
+    may_send: bool,
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls")
+            .field("may_send", &self.may_send)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Tls {
+    /// A connection that has its first message pending.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub fn new(client: &Client) -> Result<Self, String> {
+        let connection =
+            UnbufferedClientConnection::new(Arc::clone(&client.config), client.name.clone())
+                .map_err(|error| words(&error))?;
+        let mut tls = Self {
+            connection,
+            inbox: Vec::new(),
+            end: 0,
+            outbox: Vec::new(),
+            sent: 0,
+            out_end: 0,
+            may_send: false,
+        };
+        tls.process(&mut Vec::new())?;
+        Ok(tls)
+    }
+
+    /// Where the next ciphertext from the server goes.
+    pub fn space(&mut self) -> &mut [u8] {
+        if self.end == self.inbox.len() {
+            let len = (self.inbox.len() * 2).clamp(INBOX_START, INBOX_MAX);
+            self.inbox.resize(len, 0);
+        }
+        &mut self.inbox[self.end..]
+    }
+
+    /// `n` bytes of [`Tls::space`] have been read. Plaintext is appended to `plain`.
+    ///
+    /// # Errors
+    /// Why the connection cannot go on, in words.
+    pub fn received(&mut self, n: usize, plain: &mut Vec<u8>) -> Result<(), String> {
+        self.end += n;
+        self.process(plain)?;
+        if self.end == INBOX_MAX {
+            Err("a TLS message is too large".to_owned())
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Whether the handshake is done.
+    #[must_use]
+    pub const fn may_send(&self) -> bool {
+        self.may_send
+    }
+
+    /// Whether the handshake took up an earlier session. Only for the log.
+    #[must_use]
+    pub fn is_resumed(&self) -> bool {
+        self.connection.handshake_kind() == Some(rustls::HandshakeKind::Resumed)
+    }
+
+    /// Encrypts the front of `plain`, as much as goes out at once. Returns how much that was.
+    ///
+    /// # Errors
+    /// Why it cannot be, in words.
+    pub fn seal(&mut self, plain: &[u8]) -> Result<usize, String> {
+        let n = plain.len().min(SEAL_BYTES_MAX.saturating_sub(self.out_end));
+        let room = n + n.div_ceil(RECORD_BYTES_MAX) * RECORD_OVERHEAD;
+        reserve(&mut self.outbox, self.out_end + room);
+        match self.connection.process_tls_records(&mut []).state {
+            Ok(ConnectionState::WriteTraffic(mut traffic)) => {
+                let sealed = traffic.encrypt(&plain[..n], &mut self.outbox[self.out_end..]);
+                self.out_end += sealed.map_err(|_| "the TLS connection is worn out".to_owned())?;
+                Ok(n)
+            }
+            Ok(_) => Err("the TLS connection does not take data".to_owned()),
+            Err(error) => Err(words(&error)),
+        }
+    }
+
+    /// Ciphertext to be written.
+    #[must_use]
+    pub fn pending(&self) -> &[u8] {
+        &self.outbox[self.sent..self.out_end]
+    }
+
+    /// `n` bytes of [`Tls::pending`] have been written.
+    pub fn sent(&mut self, n: usize) {
+        self.sent += n;
+        if self.sent == self.out_end {
+            (self.sent, self.out_end) = (0, 0);
+        }
+    }
+
+    /// Gives the buffers back while nothing is under way.
+    pub fn trim(&mut self) {
+        if self.end == 0 && self.out_end == 0 {
+            (self.inbox, self.outbox) = (Vec::new(), Vec::new());
+        }
+    }
+
+    fn process(&mut self, plain: &mut Vec<u8>) -> Result<(), String> {
+        loop {
+            let UnbufferedStatus { discard, state, .. } = self
+                .connection
+                .process_tls_records(&mut self.inbox[..self.end]);
+            let goes_on = match state {
+                Err(error) => return Err(words(&error)),
+                Ok(ConnectionState::EncodeTlsData(mut data)) => {
+                    loop {
+                        match data.encode(&mut self.outbox[self.out_end..]) {
+                            Ok(n) => {
+                                self.out_end += n;
+                                break;
+                            }
+                            Err(EncodeError::InsufficientSize(size)) => {
+                                reserve(&mut self.outbox, self.out_end + size.required_size);
+                            }
+                            Err(EncodeError::AlreadyEncoded) => break,
+                        }
+                    }
+                    true
+                }
+                // What is encoded is pending, and goes out in order: as good as transmitted.
+                Ok(ConnectionState::TransmitTlsData(data)) => {
+                    data.done();
+                    true
+                }
+                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                    while let Some(record) = traffic.next_record() {
+                        plain.extend_from_slice(record.map_err(|error| words(&error))?.payload);
+                    }
+                    true
+                }
+                Ok(ConnectionState::WriteTraffic(_)) => {
+                    self.may_send = true;
+                    false
+                }
+                // Waiting for more, or the peer's close_notify, behind which the socket's end follows.
+                Ok(_) => false,
+            };
+            self.inbox.copy_within(discard..self.end, 0);
+            self.end -= discard;
+            if !goes_on {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Makes `buffer` at least `len` long.
+fn reserve(buffer: &mut Vec<u8>, len: usize) {
+    if buffer.len() < len {
+        buffer.resize(len, 0);
+    }
+}
+
+/// A random number from the system.
+#[must_use]
+pub fn random() -> u64 {
+    let mut bytes = [0; 8];
+    // The system's source cannot fail once it is seeded, and a kernel that runs us has seeded it.
+    let _ = Random.fill(&mut bytes);
+    u64::from_le_bytes(bytes)
+}
+
+/// Everything a client needs of cryptography, and nothing more.
+fn provider() -> CryptoProvider {
+    CryptoProvider {
+        cipher_suites: vec![
+            cipher_suite::TLS13_AES_128_GCM_SHA256,
+            cipher_suite::TLS13_AES_256_GCM_SHA384,
+            cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+            cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+            cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+            cipher_suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+        ],
+        kx_groups: vec![kx_group::X25519, kx_group::SECP256R1, kx_group::SECP384R1],
+        signature_verification_algorithms: SIGNATURES,
+        secure_random: &Random,
+        key_provider: &NoKeys,
+    }
+}
+
+/// The signatures of the public web: RSA and ECDSA on P-256 and P-384.
+static SIGNATURES: WebPkiSupportedAlgorithms = {
+    use webpki::ring as algorithm;
+    WebPkiSupportedAlgorithms {
+        all: &[
+            algorithm::ECDSA_P256_SHA256,
+            algorithm::ECDSA_P256_SHA384,
+            algorithm::ECDSA_P384_SHA256,
+            algorithm::ECDSA_P384_SHA384,
+            algorithm::RSA_PSS_2048_8192_SHA256_LEGACY_KEY,
+            algorithm::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
+            algorithm::RSA_PSS_2048_8192_SHA512_LEGACY_KEY,
+            algorithm::RSA_PKCS1_2048_8192_SHA256,
+            algorithm::RSA_PKCS1_2048_8192_SHA384,
+            algorithm::RSA_PKCS1_2048_8192_SHA512,
+        ],
+        mapping: &[
+            // In TLS 1.2 the scheme does not fix the curve, so both are named; 1.3 takes the first.
+            (
+                SignatureScheme::ECDSA_NISTP384_SHA384,
+                &[algorithm::ECDSA_P384_SHA384, algorithm::ECDSA_P256_SHA384],
+            ),
+            (
+                SignatureScheme::ECDSA_NISTP256_SHA256,
+                &[algorithm::ECDSA_P256_SHA256, algorithm::ECDSA_P384_SHA256],
+            ),
+            (
+                SignatureScheme::RSA_PSS_SHA512,
+                &[algorithm::RSA_PSS_2048_8192_SHA512_LEGACY_KEY],
+            ),
+            (
+                SignatureScheme::RSA_PSS_SHA384,
+                &[algorithm::RSA_PSS_2048_8192_SHA384_LEGACY_KEY],
+            ),
+            (
+                SignatureScheme::RSA_PSS_SHA256,
+                &[algorithm::RSA_PSS_2048_8192_SHA256_LEGACY_KEY],
+            ),
+            (
+                SignatureScheme::RSA_PKCS1_SHA512,
+                &[algorithm::RSA_PKCS1_2048_8192_SHA512],
+            ),
+            (
+                SignatureScheme::RSA_PKCS1_SHA384,
+                &[algorithm::RSA_PKCS1_2048_8192_SHA384],
+            ),
+            (
+                SignatureScheme::RSA_PKCS1_SHA256,
+                &[algorithm::RSA_PKCS1_2048_8192_SHA256],
+            ),
+        ],
+    }
+};
+
+#[derive(Debug)]
+struct Random;
+
+impl SecureRandom for Random {
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), GetRandomFailed> {
+        use ring::rand::SecureRandom as _;
+        ring::rand::SystemRandom::new()
+            .fill(bytes)
+            .map_err(|_| GetRandomFailed)
+    }
+}
+
+/// We never show a certificate of our own.
+#[derive(Debug)]
+struct NoKeys;
+
+impl KeyProvider for NoKeys {
+    fn load_private_key(&self, _: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, Error> {
+        Err(Error::General(String::new()))
+    }
+}
+
+/// An error in words. Written out, because the small build has no `Debug` text to fall back on.
+fn words(error: &Error) -> String {
+    let text = match error {
+        Error::InvalidCertificate(reason) => {
+            return format!("the server's certificate {}", certificate_words(reason));
+        }
+        Error::AlertReceived(alert) => {
+            return format!("the server sent the TLS alert {}", u8::from(*alert));
+        }
+        Error::PeerIncompatible(_) => "the server has no TLS version or cipher in common with us",
+        Error::PeerMisbehaved(_) => "the server broke the TLS protocol",
+        Error::NoCertificatesPresented => "the server showed no certificate",
+        Error::InvalidMessage(_)
+        | Error::InappropriateMessage { .. }
+        | Error::InappropriateHandshakeMessage { .. } => "the server does not speak TLS here",
+        Error::DecryptError => "a TLS record was damaged on the way",
+        Error::PeerSentOversizedRecord => "the server sent a TLS record that is too large",
+        Error::FailedToGetRandomBytes => "the system gave no random bytes",
+        _ => "TLS failed",
+    };
+    text.to_owned()
+}
+
+/// Completes "the server's certificate …".
+fn certificate_words(reason: &CertificateError) -> &'static str {
+    match reason {
+        CertificateError::UnknownIssuer => {
+            "is issued by nobody we trust (SSL_CERT_FILE adds issuers)"
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "has expired",
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "is not valid yet"
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "is not for the host of PYROSCOPE_REMOTE_ADDRESS"
+        }
+        CertificateError::Revoked => "is revoked",
+        CertificateError::BadSignature => "has a bad signature",
+        CertificateError::BadEncoding => "is malformed",
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            "is not for a server"
+        }
+        CertificateError::UnhandledCriticalExtension => "demands an extension we do not know",
+        _ => "cannot be trusted",
+    }
+}
