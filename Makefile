@@ -15,7 +15,7 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
 
 setup: ## install what is missing, from Debian (as root), rustup and PyPI
-	@.ci/setup host layer arm64 e2e
+	@.ci/setup host layer arm64
 
 build: ## build the static binary for this machine's processor: dist/
 	@.ci/setup host layer
@@ -38,7 +38,6 @@ test: ## run the tests
 	cargo test --locked
 
 e2e: build ## run it in AWS's emulator, with real functions and their real SDKs
-	@.ci/setup e2e
 	tests/e2e/run $(BINARY)
 
 lint: ## check format, lints and the rules of the house
