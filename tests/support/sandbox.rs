@@ -9,7 +9,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::thread;
@@ -27,6 +27,7 @@ use super::pyroscope::{Pyroscope, bound};
 #[derive(Clone)]
 pub struct Sandbox {
     variables: Vec<(String, String)>,
+    binary: Option<PathBuf>,
     name: Option<String>,
 }
 
@@ -39,11 +40,12 @@ impl Default for Sandbox {
 impl Sandbox {
     /// An environment with nothing in it but a listen address on port 0.
     pub fn new() -> Self {
-        Self {
+        let empty = Self {
             variables: Vec::new(),
+            binary: None,
             name: None,
-        }
-        .set("PYROSCOPE_LISTEN_ADDRESS", "127.0.0.1:0")
+        };
+        empty.set("PYROSCOPE_LISTEN_ADDRESS", "127.0.0.1:0")
     }
 
     /// The usual: registered with `lambda`, relaying to `remote`.
@@ -71,6 +73,12 @@ impl Sandbox {
         self.set("PYROSCOPE_REMOTE_ADDRESS", remote.url())
     }
 
+    /// This binary, whatever the environment says.
+    pub fn binary(mut self, path: &Path) -> Self {
+        self.binary = Some(path.to_owned());
+        self
+    }
+
     /// Starts the binary under this file name, as if the layer had called it so.
     pub fn named(mut self, name: &str) -> Self {
         self.name = Some(name.to_owned());
@@ -80,11 +88,12 @@ impl Sandbox {
     /// Starts it, and returns at once.
     pub fn start(self) -> Extension {
         let folder = tempfile::tempdir().expect("a temporary folder");
+        let binary = absolute(self.binary.unwrap_or_else(binary));
         let path = match &self.name {
-            None => binary(),
+            None => binary,
             Some(name) => {
                 let link = folder.path().join(name);
-                std::os::unix::fs::symlink(binary(), &link).expect("a link to the binary");
+                std::os::unix::fs::symlink(binary, &link).expect("a link to the binary");
                 link
             }
         };
@@ -351,13 +360,16 @@ impl ReservedPort {
 }
 
 /// The binary under test.
-pub fn binary() -> PathBuf {
+fn binary() -> PathBuf {
     let built = option_env!("CARGO_BIN_EXE_pyroscope-lambda-extension").map(PathBuf::from);
-    let binary = env::var_os("EXTENSION_BINARY")
+    env::var_os("EXTENSION_BINARY")
         .map(PathBuf::from)
         .or(built)
-        .expect("EXTENSION_BINARY says which binary");
-    fs::canonicalize(&binary).unwrap_or_else(|error| panic!("{}: {error}", binary.display()))
+        .expect("EXTENSION_BINARY says which binary")
+}
+
+fn absolute(path: PathBuf) -> PathBuf {
+    fs::canonicalize(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// What is put before the binary, word by word; usually nothing.
