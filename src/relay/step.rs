@@ -155,6 +155,8 @@ impl Relay {
             return None;
         }
         self.ring.lose_all(Loss::Shutdown);
+        // Their payloads are gone.
+        self.uplinks.clear();
         self.phase = Phase::Done;
         self.log_totals(now);
         Some(Command::Exit(0))
