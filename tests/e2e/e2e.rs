@@ -285,11 +285,17 @@ pub fn has_burned(arrived: &[(Request, Result<Vec<Decoded>, String>)], subject: 
         .iter()
         .filter_map(|(_, profiles)| profiles.as_ref().ok())
         .flatten();
-    profiles.any(|profile| {
-        profile
-            .value_of(subject.burning)
-            .is_some_and(|value| value > 0)
-    })
+    profiles.any(|profile| burned(profile, subject).is_some_and(|value| value > 0))
+}
+
+/// What the burning function used of what a CPU profile counts. It is in heap profiles too, and not meant there.
+pub fn burned(profile: &Decoded, subject: &Subject) -> Option<i64> {
+    let counts_time = |kind: &String| kind.starts_with("cpu:") || kind.starts_with("samples:");
+    profile
+        .sample_types
+        .first()
+        .filter(|kind| counts_time(kind))
+        .and_then(|_| profile.value_of(subject.burning))
 }
 
 pub const EXTENSION_NAME: &str = "pyroscope-lambda-extension";

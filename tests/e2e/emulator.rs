@@ -72,7 +72,28 @@ impl Emulator {
         let log = Arc::new(Monitor::new(Log::default()));
         let collecting = Arc::clone(&log);
         thread::spawn(move || collect(reader, copy, &collecting));
-        Ok(Self { child, log })
+        let emulator = Self { child, log };
+        emulator.wait_until_ready()?;
+        Ok(emulator)
+    }
+
+    /// Lambda's API listens before anything is started that needs it. The emulator is less careful: invoked
+    /// within its first milliseconds, it starts the extension before its own API listens.
+    fn wait_until_ready(&self) -> Result<(), String> {
+        let ready = |log: &mut Log| {
+            let listens = log
+                .lines
+                .iter()
+                .any(|line| line.contains("Runtime API Server listening"));
+            (listens || log.closed).then_some(listens)
+        };
+        match self.log.wait_within(GUARD, ready) {
+            Some(true) => Ok(()),
+            Some(false) => Err("the emulator has ended".to_owned()),
+            None => Err(format!(
+                "the emulator's API does not listen within {GUARD:?}"
+            )),
+        }
     }
 
     /// Invokes the function and returns what it answers.

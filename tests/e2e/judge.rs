@@ -22,7 +22,7 @@ pub fn judge(subject: &Subject, outcome: &Outcome, remote: &Pyroscope) -> Vec<St
         wrong.push(format!("{cut_off} requests were cut off"));
     }
     if !has_burned(&outcome.arrived, subject) {
-        wrong.push(format!("no profile has {} in it", subject.burning));
+        wrong.push(format!("no CPU profile has {} in it", subject.burning));
     }
     wrong.extend(judge_log(outcome));
     // One process per run: none that was started again, none that is still there.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::decode::Decoded;
-use crate::{Outcome, Subject};
+use crate::{Outcome, Subject, burned};
 
 /// One SDK's line in the table.
 pub struct Row {
@@ -175,22 +175,21 @@ fn sent_as(outcome: &Outcome) -> String {
     .to_owned()
 }
 
-/// The burning function's part of all that its profiles hold, in their own unit.
+/// What the burning function used, in the unit of its profiles.
 fn found(subject: &Subject, profiles: &[&Decoded]) -> String {
-    let mut with = profiles
+    let with: Vec<(i64, &str)> = profiles
         .iter()
-        .filter(|profile| profile.value_of(subject.burning).is_some())
-        .peekable();
-    let Some(unit) = with
-        .peek()
-        .and_then(|profile| profile.sample_types.first().cloned())
-    else {
+        .filter_map(|profile| {
+            Some((
+                burned(profile, subject)?,
+                profile.sample_types.first()?.as_str(),
+            ))
+        })
+        .collect();
+    let Some((_, unit)) = with.first() else {
         return String::new();
     };
-    let value: i64 = with
-        .filter(|profile| profile.sample_types.first() == Some(&unit))
-        .filter_map(|profile| profile.value_of(subject.burning))
-        .sum();
+    let value: i64 = with.iter().map(|(value, _)| value).sum();
     format!("{} ({value} {unit})", subject.burning)
 }
 
