@@ -255,11 +255,9 @@ fn an_early_answer_ends_the_attempt() {
     ]));
     let extension = Sandbox::relay_only(&remote).listening();
     post_all(&extension, [vec![7; 8 << 20].as_slice()]);
-    let why = remote.wait_ended(0);
-    assert!(remote.complete().is_empty(), "{why}");
-    post_all(&extension, [b"next".as_slice()]);
-    remote.wait_answered(2);
     extension.wait_complaint(&["413"]);
+    post_all(&extension, [b"next".as_slice()]);
+    assert_eq!(remote.wait_complete(1)[0].payload(), b"next");
     end(extension).expect(1, 1);
 }
 
@@ -292,7 +290,6 @@ fn an_answer_that_is_no_http_is_no_answer() {
     remote.next(Play::raw("HTTP/1.1 200 OK\r\nContent-Le").then_close());
     post_all(&extension, [b"payload".as_slice()]);
     remote.wait_complete(3);
-    extension.wait_complaint(&[]);
     end(extension).expect(1, 0);
 }
 
@@ -500,7 +497,7 @@ fn extra_headers_that_are_not_json() {
 fn what_is_between_two_neighbours_is_not_relayed() {
     let request = relayed(
         &[],
-        "Connection: keep-alive, X-Mine\r\nX-Mine: 1\r\nKeep-Alive: timeout=5\r\nProxy-Authorization: x\r\nProxy-Connection: x\r\nTE: trailers\r\nTrailer: X\r\nUpgrade: h2c\r\nExpect: \r\nAccept-Encoding: br\r\nX-Kept: yes\r\nX-Empty:\r\n",
+        "Connection: keep-alive, X-Mine\r\nX-Mine: 1\r\nKeep-Alive: timeout=5\r\nProxy-Authorization: x\r\nProxy-Connection: x\r\nTE: trailers\r\nTrailer: X\r\nUpgrade: h2c\r\nAccept-Encoding: br\r\nX-Kept: yes\r\nX-Empty:\r\n",
     );
     let names: Vec<String> = request
         .head

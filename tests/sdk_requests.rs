@@ -69,9 +69,9 @@ fn crlf(head: &str) -> Vec<u8> {
 
 /// A gzip pprof as far as a relay is concerned: bytes of every value, in no order.
 fn profile(length: usize) -> Vec<u8> {
+    let mixed = (0_u32..).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0]);
     let mut bytes = vec![0x1f, 0x8b, 0x08, 0];
-    bytes.extend((0_u32..).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0]));
-    bytes.truncate(length);
+    bytes.extend(mixed.take(length - bytes.len()));
     bytes
 }
 
