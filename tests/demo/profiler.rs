@@ -17,11 +17,11 @@ pub struct Profiler {
 
 impl Profiler {
     /// Calls `function` and books the CPU time it burns under its name.
-    pub fn call<F: FnOnce(&mut Self)>(&mut self, function: F) {
+    pub fn call<A, F: FnOnce(&mut Self, A)>(&mut self, function: F, argument: A) {
         self.stack.push(type_name::<F>());
         self.callees.push(Duration::ZERO);
         let before = cpu_time();
-        function(self);
+        function(self, argument);
         let burned = cpu_time().saturating_sub(before);
         let callees = self.callees.pop().unwrap_or_default();
         *self.own_time.entry(self.stack.clone()).or_default() += burned.saturating_sub(callees);
@@ -38,7 +38,7 @@ impl Profiler {
 }
 
 /// The CPU time this thread has used.
-pub fn cpu_time() -> Duration {
+fn cpu_time() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)
         .expect("a clock that Linux has")
         .into()

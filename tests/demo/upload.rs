@@ -33,7 +33,7 @@ pub fn by_go(app: &str, profiler: &Profiler) -> Upload {
         "POST /ingest?aggregationType=sum&from={from}&name={name}&sampleRate=100&spyName=gospy&units=samples&until={until} HTTP/1.1\r\nHost: localhost:4040\r\nUser-Agent: Go-http-client/1.1\r\nContent-Type: multipart/form-data; boundary={boundary}\r\nAccept-Encoding: gzip\r\n"
     );
     Upload {
-        sdk: "go",
+        sdk: "Go",
         head,
         body,
     }
@@ -63,7 +63,7 @@ pub fn by_python(app: &str, profiler: &Profiler) -> Upload {
     };
     let head = "POST /push.v1.PusherService/Push HTTP/1.1\r\nuser-agent: pyroscope-rs/pyspy/1.0.7 reqwest\r\ncontent-type: application/proto\r\ncontent-encoding: gzip\r\naccept: */*\r\nhost: localhost:4040\r\n";
     Upload {
-        sdk: "python",
+        sdk: "Python",
         head: head.to_owned(),
         body: gzipped(&request.encode_to_vec()),
     }
