@@ -111,6 +111,7 @@ fn heads_and_bodies_split_at_every_byte() {
     let mut client = extension.client();
     client.send_bytewise(post("/ingest?name=length", b"0123456789"));
     client.expect_ok();
+    remote.wait_complete(1);
     client.send_bytewise("POST /chunks HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n");
     client.send_bytewise(chunked(b"abcdefghijklmnopqrstuvwxyz", 10));
     client.expect_ok();
@@ -168,7 +169,13 @@ fn a_client_that_does_not_wait_for_100() {
         assert_eq!(first.status, 200);
     }
     client.expect_ok();
-    assert_eq!(remote.wait_complete(2)[0].payload(), b"hello");
+    let mut bodies: Vec<Vec<u8>> = remote
+        .wait_complete(2)
+        .iter()
+        .map(|request| request.payload().to_vec())
+        .collect();
+    bodies.sort();
+    assert_eq!(bodies, [b"hello".to_vec(), b"x".to_vec()]);
 }
 
 #[test]
@@ -428,6 +435,7 @@ fn a_body_larger_than_the_ring_is_refused_before_it_is_sent() {
     assert_eq!(client.response().status, 413);
 }
 
+/// Fewer payloads than the ring has slots, so none has to give way.
 #[test]
 fn many_clients_at_once() {
     let (remote, extension) = bench();
@@ -436,7 +444,7 @@ fn many_clients_at_once() {
         .map(|n| {
             thread::spawn(move || {
                 let mut client = Client::connect(addr);
-                for _ in 0..20 {
+                for _ in 0..12 {
                     client.send(post("/", &vec![n; 10_000 + usize::from(n)]));
                     client.expect_ok();
                 }
@@ -446,7 +454,7 @@ fn many_clients_at_once() {
     clients
         .into_iter()
         .for_each(|client| client.join().expect("a client that was served"));
-    let requests = remote.wait_complete(320);
+    let requests = remote.wait_complete(192);
     for n in 0..16_u8 {
         let whole = |body: &[u8]| {
             body.len() == 10_000 + usize::from(n) && body.iter().all(|&byte| byte == n)
@@ -456,7 +464,7 @@ fn many_clients_at_once() {
                 .iter()
                 .filter(|request| whole(request.payload()))
                 .count(),
-            20
+            12
         );
     }
 }
