@@ -13,19 +13,19 @@ use crate::http1::head::{is_field_value, is_token};
 use crate::json;
 use crate::log::Level;
 
-/// Where profiles go unless PYROSCOPE_REMOTE_ADDRESS says otherwise: Grafana Cloud.
+/// Where profiles go unless `PYROSCOPE_REMOTE_ADDRESS` says otherwise: Grafana Cloud.
 const REMOTE_DEFAULT: &str = "https://profiles-prod-001.grafana.net";
 
 /// Where SDKs in Lambda expect the relay.
 const LISTEN_DEFAULT: &str = "localhost:4040";
 
-/// PYROSCOPE_TIMEOUT's default: one attempt, from the name lookup to the answer's end.
+/// `PYROSCOPE_TIMEOUT`'s default: one attempt, from the name lookup to the answer's end.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 
-/// PYROSCOPE_NUM_WORKERS' default: relay requests at once.
+/// `PYROSCOPE_NUM_WORKERS`' default: relay requests at once.
 const WORKERS_DEFAULT: usize = 5;
 
-/// Most relay connections, whatever PYROSCOPE_NUM_WORKERS says: Lambda gives function and extensions together
+/// Most relay connections, whatever `PYROSCOPE_NUM_WORKERS` says: Lambda gives function and extensions together
 /// 1,024 file descriptors.
 const WORKERS_MAX: usize = 64;
 
@@ -35,29 +35,29 @@ const BUFFER_BYTES_DEFAULT: usize = 16 << 20;
 /// Smallest ring: two of the largest profiles an SDK is known to send.
 const BUFFER_BYTES_MIN: usize = 8 << 20;
 
-/// Largest ring chosen by itself; PYROSCOPE_BUFFER_BYTES may ask for more.
+/// Largest ring chosen by itself; `PYROSCOPE_BUFFER_BYTES` may ask for more.
 const BUFFER_BYTES_MAX: usize = 64 << 20;
 
 /// All settings.
 #[derive(Debug)]
 pub struct Config {
-    /// PYROSCOPE_LOG_LEVEL.
+    /// `PYROSCOPE_LOG_LEVEL`.
     pub level: Level,
-    /// PYROSCOPE_LISTEN_ADDRESS: bound in this order; at least one must succeed.
+    /// `PYROSCOPE_LISTEN_ADDRESS`: bound in this order; at least one must succeed.
     pub listen: Vec<SocketAddr>,
-    /// PYROSCOPE_REMOTE_ADDRESS and what is set on each relayed request; `None` if it cannot be used.
+    /// `PYROSCOPE_REMOTE_ADDRESS` and what is set on each relayed request; `None` if it cannot be used.
     pub remote: Option<Remote>,
-    /// PYROSCOPE_TIMEOUT: one attempt, from the name lookup to the answer's end.
+    /// `PYROSCOPE_TIMEOUT`: one attempt, from the name lookup to the answer's end.
     pub timeout: Duration,
-    /// PYROSCOPE_NUM_WORKERS: remote connections at once, at most.
+    /// `PYROSCOPE_NUM_WORKERS`: remote connections at once, at most.
     pub workers: usize,
-    /// PYROSCOPE_DEV_MODE: relay only, never ask Lambda for anything.
+    /// `PYROSCOPE_DEV_MODE`: relay only, never ask Lambda for anything.
     pub dev_mode: bool,
-    /// AWS_LAMBDA_RUNTIME_API: `host:port` of the Extensions API.
+    /// `AWS_LAMBDA_RUNTIME_API`: `host:port` of the Extensions API.
     pub runtime_api: Option<String>,
-    /// PYROSCOPE_BUFFER_BYTES: most bytes of payloads kept in memory.
+    /// `PYROSCOPE_BUFFER_BYTES`: most bytes of payloads kept in memory.
     pub buffer_bytes: usize,
-    /// SSL_CERT_FILE: more trusted roots, PEM.
+    /// `SSL_CERT_FILE`: more trusted roots, PEM.
     pub ca_file: Option<String>,
     /// What was wrong with the values, to be logged once there is a log.
     pub notes: Vec<Note>,
@@ -189,22 +189,20 @@ fn workers(value: Option<String>, notes: &mut Vec<Note>) -> usize {
     }
 }
 
-/// An eighth of the function's memory, within bounds, unless PYROSCOPE_BUFFER_BYTES says otherwise.
+/// An eighth of the function's memory, within bounds, unless `PYROSCOPE_BUFFER_BYTES` says otherwise.
 fn buffer_bytes(value: Option<String>, memory_mib: Option<String>, notes: &mut Vec<Note>) -> usize {
     let memory = memory_mib.and_then(|mib| mib.parse::<usize>().ok());
     let default = memory.map_or(BUFFER_BYTES_DEFAULT, |mib| {
         (mib.saturating_mul(1 << 20) / 8).clamp(BUFFER_BYTES_MIN, BUFFER_BYTES_MAX)
     });
     let Some(value) = value else { return default };
-    match value.parse::<usize>() {
-        Ok(bytes @ 1..) => bytes,
-        _ => {
-            let problem = format!(
-                "{value:?} is not a number of bytes above zero, using the default {default}"
-            );
-            warn(notes, "PYROSCOPE_BUFFER_BYTES", problem);
-            default
-        }
+    if let Ok(bytes @ 1..) = value.parse::<usize>() {
+        bytes
+    } else {
+        let problem =
+            format!("{value:?} is not a number of bytes above zero, using the default {default}");
+        warn(notes, "PYROSCOPE_BUFFER_BYTES", problem);
+        default
     }
 }
 
@@ -266,6 +264,7 @@ fn set_fields(
     env: &impl Fn(&str) -> Option<String>,
     notes: &mut Vec<Note>,
 ) -> Vec<(String, String)> {
+    const EXTRA: &str = "PYROSCOPE_HTTP_HEADERS";
     let mut fields: Vec<(String, String)> = Vec::new();
     if let Some(token) = env("PYROSCOPE_AUTH_TOKEN") {
         set(
@@ -296,7 +295,6 @@ fn set_fields(
             tenant,
         );
     }
-    const EXTRA: &str = "PYROSCOPE_HTTP_HEADERS";
     if let Some(text) = env(EXTRA) {
         let mut extra = Vec::new();
         if json::object(&text, |name, value| extra.push((name.into_owned(), value))).is_err() {
@@ -310,7 +308,7 @@ fn set_fields(
         for (name, value) in extra {
             match value {
                 json::Value::String(value) => {
-                    set(&mut fields, notes, EXTRA, &name, value.into_owned())
+                    set(&mut fields, notes, EXTRA, &name, value.into_owned());
                 }
                 _ => warn(
                     notes,
@@ -537,13 +535,14 @@ pub fn go_duration(text: &str) -> Option<i64> {
 }
 
 /// A decimal fraction of a unit, cut to whole nanoseconds; digits past what a `u64` holds do not count, as in Go.
+#[expect(clippy::cast_sign_loss, reason = "no factor is negative")]
 fn fraction_ns(digits: &str, unit_ns: u64) -> u64 {
     let (mut value, mut scale) = (0_u64, 1.0_f64);
     for digit in digits.bytes().map(|b| u64::from(b - b'0')) {
         match value
             .checked_mul(10)
             .and_then(|v| v.checked_add(digit))
-            .filter(|&v| v <= i64::MAX as u64)
+            .filter(|&v| i64::try_from(v).is_ok())
         {
             Some(v) => (value, scale) = (v, scale * 10.0),
             None => break,

@@ -1,6 +1,6 @@
 //! JSON, as much of it as we meet (RFC 8259): a scanner for one object's fields, and string escaping.
 //!
-//! Used for Lambda's events, for error bodies and for PYROSCOPE_HTTP_HEADERS. Nested values are checked for
+//! Used for Lambda's events, for error bodies and for `PYROSCOPE_HTTP_HEADERS`. Nested values are checked for
 //! balance and skipped. Never recurses, so depth costs nothing.
 
 use std::borrow::Cow;

@@ -47,7 +47,7 @@
     unreachable_pub,
     unused_qualifications
 )]
-#![warn(clippy::all, clippy::pedantic, clippy::nursery)]
+#![warn(clippy::all, clippy::pedantic, clippy::missing_const_for_fn)]
 #![warn(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -58,8 +58,7 @@
 #![allow(
     clippy::cast_possible_truncation, // on the 64-bit targets we build for, usize and u64 are one size
     clippy::cast_precision_loss,      // one place does as Go does, in floating point
-    clippy::module_name_repetitions,
-    clippy::redundant_pub_crate
+    clippy::module_name_repetitions
 )]
 
 pub mod config;

@@ -20,7 +20,7 @@ pub enum Level {
 }
 
 impl Level {
-    /// Reads PYROSCOPE_LOG_LEVEL; any letter case. `None` for an unknown word.
+    /// Reads `PYROSCOPE_LOG_LEVEL`; any letter case. `None` for an unknown word.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
         let names = [

@@ -1,6 +1,6 @@
 //! The extension's executable: reads the environment, runs the relay, gives the exit status.
 #![forbid(unsafe_code)]
-#![warn(clippy::all, clippy::pedantic, clippy::nursery)]
+#![warn(clippy::all, clippy::pedantic)]
 
 use std::process::ExitCode;
 

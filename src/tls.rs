@@ -200,7 +200,7 @@ impl Tls {
     }
 
     /// `n` bytes of [`Tls::pending`] have been written.
-    pub fn sent(&mut self, n: usize) {
+    pub const fn sent(&mut self, n: usize) {
         self.sent += n;
         if self.sent == self.out_end {
             (self.sent, self.out_end) = (0, 0);
@@ -397,7 +397,7 @@ fn words(error: &Error) -> String {
 }
 
 /// Completes "the server's certificate …".
-fn certificate_words(reason: &CertificateError) -> &'static str {
+const fn certificate_words(reason: &CertificateError) -> &'static str {
     match reason {
         CertificateError::UnknownIssuer => {
             "is issued by nobody we trust (SSL_CERT_FILE adds issuers)"

@@ -81,7 +81,7 @@ impl BodyReader {
 
     /// Whether the whole body has been read. A body until close is whole when the peer closes.
     #[must_use]
-    pub fn is_done(&self) -> bool {
+    pub const fn is_done(&self) -> bool {
         matches!(self, Self::Length(0) | Self::Chunked(Chunks::Done))
     }
 
@@ -139,9 +139,8 @@ impl Chunks {
                 let digit = u64::from((byte as char).to_digit(16).unwrap_or(0));
                 Self::Size(size << 4 | digit, digits + 1)
             }
-            (Self::Size(size, 1..), b'\r') => Self::SizeLf(size),
             (Self::Size(size, 1..), b';' | b' ' | b'\t') => Self::Extension(size, 0),
-            (Self::Extension(size, _), b'\r') => Self::SizeLf(size),
+            (Self::Size(size, 1..) | Self::Extension(size, _), b'\r') => Self::SizeLf(size),
             (Self::Extension(size, n), _) if text(byte) && n < EXTENSION_BYTES_MAX => {
                 Self::Extension(size, n + 1)
             }
@@ -164,7 +163,7 @@ impl Chunks {
 }
 
 /// A byte that may stand in an extension or a trailer: no control characters but tab (RFC 9110 section 5.5).
-fn text(byte: u8) -> bool {
+const fn text(byte: u8) -> bool {
     byte == b'\t' || (byte >= b' ' && byte != 0x7f)
 }
 

@@ -318,7 +318,7 @@ fn chunked(headers: &[httparse::Header]) -> Coding {
 
 /// Whether a head that has not ended yet has grown past what we take.
 #[must_use]
-pub fn too_long(bytes: usize) -> bool {
+pub const fn too_long(bytes: usize) -> bool {
     bytes >= HEAD_BYTES_MAX
 }
 

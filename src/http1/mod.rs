@@ -13,7 +13,9 @@ pub mod head;
 pub mod response;
 pub mod write;
 
-/// Longest head taken from any peer, in bytes. The largest real one is a `name` with 30 labels of 3 KB each,
+/// Longest head taken from any peer, in bytes.
+///
+/// The largest real one is a `name` with 30 labels of 3 KB each,
 /// percent-encoded (Pyroscope's own limits); Go's server stops at 1 MiB, Node's at 16 KiB, nginx at 32 KiB.
 pub const HEAD_BYTES_MAX: usize = 64 * 1024;
 

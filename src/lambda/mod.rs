@@ -242,7 +242,7 @@ impl Lambda {
     pub fn ended(&mut self, why: End, now: Instant) {
         match std::mem::replace(&mut self.wire, Wire::None) {
             Wire::Asking { answer, .. } if answer.reader.is_whole_at_close() => {
-                self.answered(*answer, now)
+                self.answered(*answer, now);
             }
             // It had died before this request: ask again on a new one.
             Wire::Asking { answer, .. } if self.served && answer.is_unheard() => {}
@@ -261,7 +261,7 @@ impl Lambda {
     }
 
     /// `n` bytes of [`Lambda::pending`] have been written.
-    pub fn sent(&mut self, n: usize) {
+    pub const fn sent(&mut self, n: usize) {
         if let Wire::Asking { sent, .. } = &mut self.wire {
             *sent += n;
         }
@@ -324,11 +324,11 @@ impl Lambda {
                 self.put();
             }
             (State::Register, status) => {
-                self.refuse(format!("status {status}: {}", lossy(&answer.body)))
+                self.refuse(format!("status {status}: {}", lossy(&answer.body)));
             }
             (State::Poll, 200) => self.read_event(&lossy(&answer.body)),
             (State::Poll, status) => {
-                self.broke(&format!("status {status}: {}", lossy(&answer.body)), now)
+                self.broke(&format!("status {status}: {}", lossy(&answer.body)), now);
             }
             _ => {}
         }

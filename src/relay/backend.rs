@@ -18,29 +18,24 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 const BROKEN_IN_A_ROW: u8 = 3;
 
 /// See the module's documentation.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Backend {
     state: State,
     broken: u8,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 enum State {
+    #[default]
     Untried,
     Up,
-    Down { pause: Duration, probe_at: Instant },
+    Down {
+        pause: Duration,
+        probe_at: Instant,
+    },
 }
 
 impl Backend {
-    /// A backend nobody has tried.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self {
-            state: State::Untried,
-            broken: 0,
-        }
-    }
-
     /// Whether another attempt may begin while `busy` are under way, of which `unproven` have not reached it.
     #[must_use]
     pub fn admits(&self, busy: usize, unproven: usize, now: Instant) -> bool {
@@ -105,7 +100,7 @@ impl Backend {
 /// Between three quarters of `pause` and all of it, so that sandboxes do not come back as one.
 #[must_use]
 pub fn jitter(pause: Duration, random: u64) -> Duration {
-    pause - pause / 4 * (random % 1024) as u32 / 1024
+    pause.saturating_sub(pause / 4 * (random % 1024) as u32 / 1024)
 }
 
 #[cfg(test)]
@@ -115,7 +110,7 @@ mod tests {
     #[test]
     fn one_goes_ahead_until_the_first_success() {
         let now = Instant::now();
-        let mut backend = Backend::new();
+        let mut backend = Backend::default();
         assert!(backend.admits(0, 0, now));
         assert!(!backend.admits(1, 1, now));
         assert!(!backend.reached());
@@ -125,7 +120,7 @@ mod tests {
     #[test]
     fn down_is_probed_with_growing_pauses() {
         let now = Instant::now();
-        let mut backend = Backend::new();
+        let mut backend = Backend::default();
         assert!(backend.unreached(now, 0));
         assert!(!backend.admits(0, 0, now));
         assert_eq!(backend.probe_at(), Some(now + PAUSE_MIN));
@@ -153,7 +148,7 @@ mod tests {
     #[test]
     fn three_broken_in_a_row_are_down() {
         let now = Instant::now();
-        let mut backend = Backend::new();
+        let mut backend = Backend::default();
         assert!(!backend.broke(now, 0));
         assert!(!backend.broke(now, 0));
         assert!(backend.broke(now, 0));

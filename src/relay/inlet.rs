@@ -131,7 +131,7 @@ impl Inlet {
 
     /// Whether bytes from the client are wanted.
     #[must_use]
-    pub fn wants(&self) -> bool {
+    pub const fn wants(&self) -> bool {
         !self.half_closed && !self.is_behind() && !matches!(self.state, State::Last | State::Closed)
     }
 
@@ -149,22 +149,19 @@ impl Inlet {
             } => {
                 let id = *id;
                 let chunked = matches!(reader, BodyReader::Chunked(_));
-                match ring.space(id) {
-                    Err(no) => {
-                        self.overflow(no, ring);
-                        self.space(ring)
-                    }
-                    Ok(_) => {
-                        // Asked twice for the borrow's sake; the second time nothing grows.
-                        let space = ring.space(id).unwrap_or_default();
-                        let most = if chunked {
-                            CHUNKED_READ_MAX
-                        } else {
-                            usize::MAX
-                        };
-                        let n = space.len().min(most);
-                        &mut space[..n]
-                    }
+                if let Err(no) = ring.space(id) {
+                    self.overflow(no, ring);
+                    self.space(ring)
+                } else {
+                    // Asked twice for the borrow's sake; the second time nothing grows.
+                    let space = ring.space(id).unwrap_or_default();
+                    let most = if chunked {
+                        CHUNKED_READ_MAX
+                    } else {
+                        usize::MAX
+                    };
+                    let n = space.len().min(most);
+                    &mut space[..n]
                 }
             }
             State::Head => self.inbox_space(INBOX_START),
@@ -300,16 +297,16 @@ impl Inlet {
 
     /// Whether a request is being read or an answer being written.
     #[must_use]
-    pub fn is_busy(&self) -> bool {
+    pub const fn is_busy(&self) -> bool {
         matches!(self.state, State::Body { .. }) || self.has_answers() || self.start < self.end
     }
 
-    fn has_answers(&self) -> bool {
+    const fn has_answers(&self) -> bool {
         !self.answers.is_empty()
     }
 
     /// Whether the client reads its answers too slowly to be given more.
-    fn is_behind(&self) -> bool {
+    const fn is_behind(&self) -> bool {
         self.answers.len() > UNREAD_ANSWERS_MAX
     }
 

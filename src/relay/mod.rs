@@ -35,7 +35,7 @@ use uplink::Uplink;
 const INLETS_MAX: usize = 64;
 
 /// How long looked-up addresses are used for new connections.
-const ADDRESSES_TTL: Duration = Duration::from_secs(60);
+const ADDRESSES_TTL: Duration = Duration::from_mins(1);
 
 /// Time kept back from Lambda's shutdown deadline, for leaving.
 const SHUTDOWN_MARGIN: Duration = Duration::from_millis(100);
@@ -228,7 +228,7 @@ impl Relay {
             lambda_addresses,
             remote_addresses,
             trust,
-            backend: Backend::new(),
+            backend: Backend::default(),
             phase: Phase::Serve,
             session: None,
             invoked: false,
@@ -403,16 +403,13 @@ impl Relay {
 
     /// A name lookup ended.
     pub fn resolved(&mut self, peer: Peer, result: Result<Vec<SocketAddr>, String>, now: Now) {
-        let addresses = match (&result, peer) {
-            (Ok(found), _) if !found.is_empty() => {
-                Addresses::Known(found.clone(), Some(now.mono + ADDRESSES_TTL))
-            }
-            _ => Addresses::Unknown,
-        };
-        let cause = match &result {
-            Ok(found) if found.is_empty() => Some("no address"),
-            Ok(_) => None,
-            Err(cause) => Some(cause.as_str()),
+        let (addresses, cause) = match result {
+            Ok(found) if found.is_empty() => (Addresses::Unknown, Some("no address".to_owned())),
+            Ok(found) => (
+                Addresses::Known(found, Some(now.mono + ADDRESSES_TTL)),
+                None,
+            ),
+            Err(cause) => (Addresses::Unknown, Some(cause)),
         };
         match peer {
             Peer::Remote => {
@@ -420,7 +417,7 @@ impl Relay {
                 if let Some(cause) = cause {
                     self.uplinks
                         .iter_mut()
-                        .for_each(|uplink| uplink.unresolved(cause));
+                        .for_each(|uplink| uplink.unresolved(&cause));
                 }
             }
             Peer::Lambda => {
@@ -493,7 +490,7 @@ impl Relay {
 
     /// We are asked to leave by a signal.
     pub fn terminated(&mut self, now: Now) {
-        self.drain(now.mono + SHUTDOWN_DEFAULT - SHUTDOWN_MARGIN);
+        self.drain(now.mono + SHUTDOWN_DEFAULT.saturating_sub(SHUTDOWN_MARGIN));
     }
 
     /// The sandbox was frozen for so long: time that counts for nothing.

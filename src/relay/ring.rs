@@ -348,7 +348,7 @@ impl Ring {
     }
 
     /// Counts a payload that goes out again.
-    pub fn count_resent(&mut self) {
+    pub const fn count_resent(&mut self) {
         self.totals.resent += 1;
     }
 
@@ -418,7 +418,7 @@ impl Ring {
 
     /// Whether [`Ring::trim`] would give anything back.
     #[must_use]
-    pub fn has_spares(&self) -> bool {
+    pub const fn has_spares(&self) -> bool {
         !self.spares.is_empty()
     }
 

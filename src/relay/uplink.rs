@@ -69,7 +69,7 @@ enum State {
 #[derive(Debug, Clone, Copy)]
 struct Attempt {
     payload: PayloadId,
-    /// From the name lookup to the answer's end: PYROSCOPE_TIMEOUT.
+    /// From the name lookup to the answer's end: `PYROSCOPE_TIMEOUT`.
     deadline: Instant,
 }
 
@@ -298,7 +298,7 @@ impl Uplink {
         match &mut self.state {
             State::Connect(..) => return true,
             State::Exchange(exchange) if exchange.reader.is_whole_at_close() => {
-                self.answered(false)
+                self.answered(false);
             }
             State::Ready { .. } => self.state = State::Closed,
             _ => self.fail(why.words().to_owned()),

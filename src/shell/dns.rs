@@ -22,7 +22,7 @@ type Answer = (Peer, Result<Vec<SocketAddr>, String>);
 
 /// Lookups under way.
 #[derive(Debug)]
-pub struct Dns {
+pub(super) struct Dns {
     waker: Arc<Waker>,
     sender: Sender<Answer>,
     receiver: Receiver<Answer>,
@@ -33,7 +33,7 @@ impl Dns {
     ///
     /// # Errors
     /// No descriptor is left.
-    pub fn new(registry: &Registry, token: Token) -> io::Result<Self> {
+    pub(super) fn new(registry: &Registry, token: Token) -> io::Result<Self> {
         let (sender, receiver) = channel();
         Ok(Self {
             waker: Arc::new(Waker::new(registry, token)?),
@@ -47,7 +47,7 @@ impl Dns {
     /// # Errors
     /// No thread could be had.
     #[expect(clippy::disallowed_methods, reason = "the one thread besides the loop")]
-    pub fn resolve(&self, peer: Peer, name: String) -> io::Result<()> {
+    pub(super) fn resolve(&self, peer: Peer, name: String) -> io::Result<()> {
         let (waker, sender) = (Arc::clone(&self.waker), self.sender.clone());
         let lookup = move || {
             let found = name
@@ -64,7 +64,7 @@ impl Dns {
     }
 
     /// The next answer that has come.
-    pub fn answer(&mut self) -> Option<Answer> {
+    pub(super) fn answer(&mut self) -> Option<Answer> {
         self.receiver.try_recv().ok()
     }
 }

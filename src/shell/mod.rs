@@ -89,6 +89,10 @@ struct Shell {
     signals: Option<Signals>,
 }
 
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "what the system said, bit by bit"
+)]
 struct Socket {
     id: ConnId,
     token: Token,

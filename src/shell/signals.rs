@@ -10,7 +10,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 /// The signals that ask us to leave.
 #[derive(Debug)]
-pub struct Signals {
+pub(super) struct Signals {
     descriptor: SignalFd,
 }
 
@@ -19,7 +19,7 @@ impl Signals {
     ///
     /// # Errors
     /// No descriptor is left.
-    pub fn new(registry: &Registry, token: Token) -> io::Result<Self> {
+    pub(super) fn new(registry: &Registry, token: Token) -> io::Result<Self> {
         let mut set = SigSet::empty();
         set.add(Signal::SIGTERM);
         set.add(Signal::SIGINT);
@@ -36,7 +36,7 @@ impl Signals {
     }
 
     /// Whether one has arrived.
-    pub fn arrived(&mut self) -> bool {
+    pub(super) fn arrived(&mut self) -> bool {
         matches!(self.descriptor.read_signal(), Ok(Some(_)))
     }
 }
