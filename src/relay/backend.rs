@@ -5,8 +5,8 @@
 //!    └── not reached ──▶ Down ◀── not reached, or three attempts in a row broke ── Up
 //! ```
 //!
-//! While it is `Untried` or `Down`, one attempt goes ahead of the others: the first to succeed lets all of
-//! them go, and they resume its TLS session.
+//! While it is `Untried`, connections are made one after the other, so that the later ones can resume the TLS
+//! session of the first. While it is `Down`, one attempt goes ahead: its success lets all of them go.
 
 use std::time::{Duration, Instant};
 

@@ -534,24 +534,27 @@ impl Relay {
     }
 
     /// When [`Relay::expire`] and [`Relay::step`] have something to do, if nothing happens before.
+    ///
+    /// Always later than `now`: what was due by then is done, or waits for something else to happen.
     #[must_use]
-    pub fn deadline(&self) -> Option<Instant> {
+    pub fn deadline(&self, now: Now) -> Option<Instant> {
         let drain = match self.phase {
             Phase::Drain { until } => Some(until),
             Phase::Serve | Phase::Done => None,
         };
-        let busy = self.uplinks.iter().any(Uplink::is_busy);
-        let probe = self
-            .backend
-            .probe_at()
-            .filter(|_| !busy && self.ring.in_hand() > 0);
+        let probe = self.backend.probe_at().filter(|_| self.ring.in_hand() > 0);
         let lambda = self.lambda.as_ref().and_then(Lambda::deadline);
         let uplinks = self.uplinks.iter().filter_map(Uplink::deadline);
         let inlets = self.inlets.iter().filter_map(|(_, inlet)| inlet.deadline());
-        let single = [drain, probe, lambda, self.trim_at, self.ring.next_due()]
-            .into_iter()
-            .flatten();
-        single.chain(uplinks).chain(inlets).min()
+        let single = [
+            drain,
+            probe,
+            lambda,
+            self.trim_at,
+            self.ring.next_due(now.mono),
+        ];
+        let all = single.into_iter().flatten().chain(uplinks).chain(inlets);
+        all.filter(|at| *at > now.mono).min()
     }
 
     fn inlet(&self, id: ConnId) -> Option<usize> {

@@ -312,11 +312,11 @@ impl Ring {
         self.oldest(|not_before| not_before.is_none_or(|at| at <= now))
     }
 
-    /// When the next payload that waits for its time may be sent; `None` if none waits for a time.
+    /// When the next payload that waits for a time after `now` may be sent.
     #[must_use]
-    pub fn next_due(&self) -> Option<Instant> {
+    pub fn next_due(&self, now: Instant) -> Option<Instant> {
         let times = self.slots.iter().filter_map(|slot| match slot.state {
-            State::Queued { not_before, .. } => not_before,
+            State::Queued { not_before, .. } => not_before.filter(|at| *at > now),
             _ => None,
         });
         times.min()
@@ -724,9 +724,9 @@ mod tests {
         ring.start(old);
         ring.retry(old, 1, Some(now + Duration::from_secs(1)));
         assert_eq!(ring.ready(now), Some(new));
-        assert_eq!(ring.next_due(), Some(now + Duration::from_secs(1)));
+        assert_eq!(ring.next_due(now), Some(now + Duration::from_secs(1)));
         ring.thawed(Duration::from_secs(9));
-        assert_eq!(ring.next_due(), Some(now + Duration::from_secs(10)));
+        assert_eq!(ring.next_due(now), Some(now + Duration::from_secs(10)));
         assert_eq!(ring.ready(now + Duration::from_secs(10)), Some(old));
         assert_eq!(ring.attempts(old), 1);
     }

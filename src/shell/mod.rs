@@ -292,7 +292,7 @@ impl Shell {
             .sockets
             .iter()
             .any(|socket| socket.readable && self.relay.wants(socket.id));
-        let timeout = match self.relay.deadline() {
+        let timeout = match self.relay.deadline(before) {
             _ if unread => Some(Duration::ZERO),
             deadline => deadline.map(|at| at.saturating_duration_since(clock().mono)),
         };

@@ -1,0 +1,766 @@
+//! The core alone, under a made-up clock, with peers made of bytes: every row of the table of failures, the
+//! freeze, the shutdown, and Lambda's events. No socket, no thread, no waiting.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use pyroscope_lambda_extension::config::Config;
+use pyroscope_lambda_extension::relay::ring::{Loss, Totals};
+use pyroscope_lambda_extension::relay::{Command, ConnId, End, Now, Peer, Relay};
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+
+/// A relay, the time, and what the world has seen of it.
+struct World {
+    relay: Relay,
+    now: Now,
+    /// Connections asked for and not yet reported.
+    connecting: Vec<(ConnId, SocketAddr)>,
+    /// What was written on each open connection.
+    written: BTreeMap<ConnId, Vec<u8>>,
+    half_closed: Vec<ConnId>,
+    resolving: Vec<(Peer, String)>,
+    exit: Option<u8>,
+}
+
+impl World {
+    fn new(vars: &[(&str, &str)]) -> Self {
+        let defaults = [
+            ("PYROSCOPE_DEV_MODE", "true"),
+            ("PYROSCOPE_REMOTE_ADDRESS", "http://10.0.0.1:4040"),
+            ("PYROSCOPE_LOG_LEVEL", "info"),
+        ];
+        let config = Config::read(|name| {
+            let mut all = vars.iter().chain(&defaults);
+            all.find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned())
+        });
+        let now = Now {
+            mono: Instant::now(),
+            unix_ms: 1_800_000_000_000,
+        };
+        let mut world = Self {
+            relay: Relay::new(config, "extension".to_owned(), || 0x0123_4567_89ab_cdef),
+            now,
+            connecting: Vec::new(),
+            written: BTreeMap::new(),
+            half_closed: Vec::new(),
+            resolving: Vec::new(),
+            exit: None,
+        };
+        world.relay.started("127.0.0.1:4040", now);
+        world.settle();
+        world
+    }
+
+    /// Does what the core says until it says nothing.
+    fn settle(&mut self) {
+        loop {
+            let mut moved = false;
+            while let Some(command) = self.relay.step(self.now) {
+                moved = true;
+                match command {
+                    Command::Close(id) => drop(self.written.remove(&id)),
+                    Command::HalfClose(id) => self.half_closed.push(id),
+                    Command::Connect(id, address) => self.connecting.push((id, address)),
+                    Command::Resolve(peer, name) => self.resolving.push((peer, name)),
+                    Command::ReadRoots(_) => unreachable!("these tests speak http"),
+                    Command::Exit(status) => self.exit = Some(status),
+                }
+            }
+            for (id, written) in &mut self.written {
+                let sent = self.relay.pending(*id).concat();
+                if !sent.is_empty() {
+                    moved = true;
+                    self.relay.sent(*id, sent.len(), self.now);
+                    written.extend_from_slice(&sent);
+                }
+            }
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now.mono += time;
+        self.now.unix_ms += time.as_millis() as u64;
+        self.relay.expire(self.now);
+        self.settle();
+    }
+
+    /// Lets time pass until the core has something to do, and says how long that was.
+    fn pass_to_deadline(&mut self) -> Duration {
+        let at = self
+            .relay
+            .deadline(self.now)
+            .expect("the core waits for something");
+        let time = at.saturating_duration_since(self.now.mono);
+        self.pass(time);
+        time
+    }
+
+    fn client(&mut self) -> ConnId {
+        let id = self.relay.accepted(self.now);
+        self.written.insert(id, Vec::new());
+        id
+    }
+
+    /// Bytes arrive on a connection, as many at a time as `step`.
+    fn arrive(&mut self, id: ConnId, mut bytes: &[u8], step: usize) {
+        while !bytes.is_empty() {
+            let space = self.relay.space(id);
+            let n = space.len().min(bytes.len()).min(step);
+            assert!(n > 0, "{} bytes are not wanted", bytes.len());
+            space[..n].copy_from_slice(&bytes[..n]);
+            self.relay.received(id, n, self.now);
+            self.settle();
+            bytes = &bytes[n..];
+        }
+    }
+
+    fn close(&mut self, id: ConnId, why: End) {
+        if why != End::Eof {
+            self.written.remove(&id);
+        }
+        self.relay.ended(id, why, self.now);
+        self.settle();
+    }
+
+    /// One upload from a client of its own, acknowledged.
+    fn post(&mut self, body: &str) {
+        let id = self.client();
+        let request = format!(
+            "POST /ingest HTTP/1.1\r\nHost: localhost:4040\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        self.arrive(id, request.as_bytes(), usize::MAX);
+        assert_eq!(String::from_utf8_lossy(&self.written[&id]), OK);
+        self.close(id, End::Eof);
+        assert!(
+            !self.written.contains_key(&id),
+            "a client that left is let go"
+        );
+    }
+
+    /// The one connection asked for stands.
+    fn connect(&mut self) -> ConnId {
+        let (id, _) = self.connecting.pop().expect("a connection is asked for");
+        self.written.insert(id, Vec::new());
+        self.relay.connected(id, self.now);
+        self.settle();
+        id
+    }
+
+    fn refuse(&mut self) {
+        let (id, _) = self.connecting.pop().expect("a connection is asked for");
+        self.close(id, End::Io(std::io::ErrorKind::ConnectionRefused));
+    }
+
+    /// What was written on a connection since the last look.
+    fn seen(&mut self, id: ConnId) -> String {
+        String::from_utf8(std::mem::take(
+            self.written.get_mut(&id).expect("the connection is open"),
+        ))
+        .unwrap()
+    }
+
+    fn answer(&mut self, id: ConnId, answer: &str) {
+        self.arrive(id, answer.as_bytes(), usize::MAX);
+    }
+
+    /// Lets time pass until a whole request, whose body is `x`, is written; the connection it is on.
+    fn next_attempt(&mut self) -> ConnId {
+        for _ in 0..20 {
+            if !self.connecting.is_empty() {
+                self.connect();
+            }
+            if let Some((&id, written)) = self
+                .written
+                .iter_mut()
+                .find(|(_, written)| written.ends_with(b"\r\n\r\nx"))
+            {
+                written.clear();
+                return id;
+            }
+            self.pass_to_deadline();
+        }
+        panic!("no attempt is made");
+    }
+
+    fn totals(&self) -> Totals {
+        *self.relay.totals()
+    }
+
+    fn lost(&self, loss: Loss) -> u64 {
+        self.totals().lost[loss as usize]
+    }
+
+    fn log(&mut self) -> String {
+        String::from_utf8(std::mem::take(self.relay.log().take())).unwrap()
+    }
+}
+
+fn status(status: u16) -> String {
+    format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n")
+}
+
+#[test]
+fn a_payload_goes_through_and_its_connection_is_used_again() {
+    let mut world = World::new(&[]);
+    world.post("one");
+    let id = world.connect();
+    assert_eq!(
+        world.seen(id),
+        "POST /ingest HTTP/1.1\r\nHost: 10.0.0.1:4040\r\nX-Forwarded-Host: localhost:4040\r\nContent-Length: 3\r\n\r\none"
+    );
+    world.answer(id, OK);
+    world.post("two");
+    assert!(world.seen(id).ends_with("\r\n\r\ntwo"));
+    assert!(world.connecting.is_empty());
+    world.answer(id, OK);
+    assert_eq!(
+        (
+            world.totals().acknowledged,
+            world.totals().relayed,
+            world.totals().relayed_bytes
+        ),
+        (2, 2, 6)
+    );
+}
+
+#[test]
+fn requests_cut_anywhere_and_pipelined() {
+    let wire = "POST /a HTTP/1.1\r\nHost: l\r\nContent-Length: 3\r\n\r\nabc\
+                POST /b HTTP/1.1\r\nHost: l\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nde\r\n1;x=y\r\nf\r\n0\r\nT: v\r\n\r\n\
+                \r\nGET /c HTTP/1.1\r\nHost: l\r\n\r\n\
+                POST /d HTTP/1.1\r\nHost: l\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    for step in (1..=wire.len()).rev() {
+        let mut world = World::new(&[("PYROSCOPE_NUM_WORKERS", "1")]);
+        let client = world.client();
+        world.arrive(client, wire.as_bytes(), step);
+        let close = OK.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
+        assert_eq!(
+            world.seen(client),
+            OK.repeat(3) + &close,
+            "in steps of {step}"
+        );
+        assert_eq!(world.half_closed, [client]);
+        let remote = world.connect();
+        for (path, end) in [
+            ("/a", "3\r\n\r\nabc"),
+            ("/b", "3\r\n\r\ndef"),
+            ("/c", "l\r\n\r\n"),
+            ("/d", "0\r\n\r\n"),
+        ] {
+            let seen = world.seen(remote);
+            assert!(
+                seen.contains(&format!("T {path} HTTP/1.1\r\n")) && seen.ends_with(end),
+                "{step}: {seen:?}"
+            );
+            world.answer(remote, OK);
+        }
+        assert_eq!(world.totals().relayed, 4);
+    }
+}
+
+#[test]
+fn one_connection_goes_ahead_of_the_others() {
+    let mut world = World::new(&[("PYROSCOPE_NUM_WORKERS", "3")]);
+    for body in ["a", "b", "c", "d", "e"] {
+        world.post(body);
+    }
+    assert_eq!(
+        world.connecting.len(),
+        1,
+        "nobody knows yet whether the remote is there"
+    );
+    let first = world.connect();
+    assert_eq!(
+        world.connecting.len(),
+        1,
+        "the next connection is made when the first stands"
+    );
+    let second = world.connect();
+    let third = world.connect();
+    assert_eq!(world.connecting.len(), 0, "PYROSCOPE_NUM_WORKERS at most");
+    for id in [first, second, third, first, second] {
+        world.answer(id, OK);
+    }
+    assert_eq!(world.totals().relayed, 5);
+}
+
+#[test]
+fn a_reused_connection_that_died_costs_nothing() {
+    let mut world = World::new(&[]);
+    world.post("one");
+    let id = world.connect();
+    world.answer(id, OK);
+    world.post("two");
+    world.close(id, End::Io(std::io::ErrorKind::ConnectionReset));
+    let id = world.connect();
+    assert!(
+        world.seen(id).ends_with("two"),
+        "at once, on a new connection"
+    );
+    world.answer(id, OK);
+    assert_eq!((world.totals().relayed, world.totals().resent), (2, 1));
+    assert!(!world.log().contains("level=error"));
+}
+
+#[test]
+fn an_idle_connection_that_the_remote_closes_is_let_go() {
+    let mut world = World::new(&[]);
+    world.post("one");
+    let id = world.connect();
+    world.answer(id, OK);
+    world.close(id, End::Eof);
+    assert!(!world.written.contains_key(&id));
+    world.post("two");
+    world.connect();
+    assert_eq!(world.totals().resent, 0);
+}
+
+#[test]
+fn an_idle_connection_ages_by_either_clock() {
+    for mono_stands_still in [false, true] {
+        let mut world = World::new(&[]);
+        world.post("one");
+        let id = world.connect();
+        world.answer(id, OK);
+        world.now.unix_ms += 51_000;
+        if !mono_stands_still {
+            world.now.mono += Duration::from_secs(51);
+        }
+        world.post("two");
+        assert!(!world.written.contains_key(&id));
+        assert_eq!(world.connecting.len(), 1);
+    }
+}
+
+#[test]
+fn a_backend_that_is_down_is_probed_by_one_and_costs_no_attempt() {
+    let mut world = World::new(&[]);
+    for body in ["a", "b", "c"] {
+        world.post(body);
+    }
+    world.refuse();
+    let mut waited = Duration::ZERO;
+    for _ in 0..20 {
+        assert!(world.connecting.is_empty());
+        let pause = world.pass_to_deadline();
+        assert!(pause <= Duration::from_secs(2), "{pause:?}");
+        waited += pause;
+        assert_eq!(world.connecting.len(), 1, "one probes");
+        world.refuse();
+    }
+    assert!(waited > Duration::from_secs(25), "{waited:?}");
+    assert_eq!(
+        world.log().matches("level=error").count(),
+        1,
+        "one line, not one per attempt"
+    );
+    world.pass_to_deadline();
+    let id = world.connect();
+    assert_eq!(world.connecting.len(), 0, "a connection is no success yet");
+    world.answer(id, OK);
+    assert!(world.log().contains("can be reached again"));
+    assert_eq!(
+        world.connecting.len(),
+        1,
+        "all go; the first connection is busy again"
+    );
+    let second = world.connect();
+    world.answer(id, OK);
+    world.answer(second, OK);
+    assert_eq!((world.totals().relayed, world.totals().lost_sum()), (3, 0));
+}
+
+#[test]
+fn statuses_that_may_mend_are_tried_five_times() {
+    for code in [408, 429, 500, 502, 503, 504] {
+        let mut world = World::new(&[]);
+        world.post("x");
+        for _ in 0..5 {
+            let id = world.next_attempt();
+            world.answer(id, &status(code));
+        }
+        assert_eq!(
+            (world.lost(Loss::Attempts), world.totals().resent),
+            (1, 4),
+            "{code}"
+        );
+    }
+}
+
+#[test]
+fn retry_after_is_honoured_up_to_a_bound() {
+    for (seconds, expected) in [("7", 7), ("3600", 30)] {
+        let mut world = World::new(&[]);
+        world.post("x");
+        let id = world.connect();
+        world.seen(id);
+        world.answer(
+            id,
+            &format!("HTTP/1.1 503 X\r\nRetry-After: {seconds}\r\nContent-Length: 0\r\n\r\n"),
+        );
+        world.pass(Duration::from_millis(expected * 1000 - 1));
+        assert_eq!(world.seen(id), "");
+        world.pass(Duration::from_millis(1));
+        assert!(world.seen(id).ends_with("x"));
+    }
+}
+
+#[test]
+fn refusals_are_final_and_logged_once_per_status() {
+    for code in [301, 400, 401, 403, 404, 413, 415, 422, 499, 501] {
+        let mut world = World::new(&[]);
+        for _ in 0..2 {
+            world.post("x");
+            if !world.connecting.is_empty() {
+                world.connect();
+            }
+            let id = *world.written.keys().next_back().unwrap();
+            world.answer(
+                id,
+                &format!("HTTP/1.1 {code} X\r\nLocation: /there\r\nContent-Length: 3\r\n\r\nwhy"),
+            );
+        }
+        assert_eq!(world.lost(Loss::Refused), 2, "{code}");
+        let log = world.log();
+        assert_eq!(log.matches("refuses").count(), 1, "{log}");
+        assert!(
+            log.contains(&format!("status {code}: ")) && log.contains("why"),
+            "{log}"
+        );
+        assert_eq!(log.contains("Location: /there"), code == 301, "{log}");
+    }
+}
+
+#[test]
+fn an_attempt_has_its_time_and_a_broken_one_is_repeated() {
+    let mut world = World::new(&[("PYROSCOPE_TIMEOUT", "3s")]);
+    world.post("x");
+    let first = world.connect();
+    world.seen(first);
+    world.pass(Duration::from_millis(2999));
+    assert!(world.written.contains_key(&first));
+    world.pass(Duration::from_millis(1));
+    assert!(!world.written.contains_key(&first), "given up");
+    world.pass_to_deadline();
+    let second = world.connect();
+    assert!(world.seen(second).ends_with("x"));
+    world.answer(second, OK);
+    assert_eq!((world.totals().relayed, world.totals().resent), (1, 1));
+}
+
+#[test]
+fn an_early_answer_counts_and_closes() {
+    let mut world = World::new(&[]);
+    world.post("x");
+    let (id, _) = world.connecting.pop().unwrap();
+    // Not in `written`: nothing is taken off the connection.
+    world.relay.connected(id, world.now);
+    world.arrive(id, status(401).as_bytes(), usize::MAX);
+    assert_eq!(world.lost(Loss::Refused), 1);
+    assert!(!world.relay.wants(id), "and the connection is closed");
+}
+
+#[test]
+fn answers_that_cannot_be_read_are_broken_attempts() {
+    for answer in [
+        "SSH-2.0\r\n\r\n",
+        "HTTP/1.1 101 X\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: a\r\n\r\n",
+    ] {
+        let mut world = World::new(&[]);
+        world.post("x");
+        let id = world.connect();
+        world.answer(id, answer);
+        assert_eq!(
+            (world.totals().resent, world.totals().lost_sum()),
+            (1, 0),
+            "{answer:?}"
+        );
+        assert!(!world.written.contains_key(&id));
+    }
+}
+
+#[test]
+fn an_answer_until_close_is_whole_at_the_close() {
+    let mut world = World::new(&[]);
+    world.post("x");
+    let id = world.connect();
+    world.answer(id, "HTTP/1.1 200 OK\r\n\r\nbody");
+    assert_eq!(world.totals().relayed, 0);
+    world.close(id, End::Eof);
+    assert_eq!(world.totals().relayed, 1);
+}
+
+#[test]
+fn frozen_time_does_not_count() {
+    let mut world = World::new(&[]);
+    world.post("x");
+    let id = world.connect();
+    let frozen = Duration::from_secs(3600);
+    world.now.mono += frozen;
+    world.now.unix_ms += 3_600_000;
+    world.relay.thawed(frozen, world.now);
+    world.relay.expire(world.now);
+    world.settle();
+    world.answer(id, OK);
+    assert_eq!(
+        (world.totals().relayed, world.totals().resent),
+        (1, 0),
+        "the answer was there at the thaw"
+    );
+    world.post("y");
+    world.now.mono += frozen;
+    world.relay.thawed(frozen, world.now);
+    world.close(id, End::Io(std::io::ErrorKind::ConnectionReset));
+    let id = world.connect();
+    world.answer(id, OK);
+    assert_eq!(world.totals().relayed, 2);
+}
+
+#[test]
+fn an_idle_connection_does_not_survive_a_freeze() {
+    let mut world = World::new(&[]);
+    world.post("x");
+    let id = world.connect();
+    world.answer(id, OK);
+    world.relay.thawed(Duration::ZERO, world.now);
+    world.settle();
+    assert!(!world.written.contains_key(&id));
+}
+
+#[test]
+fn names_are_looked_up_and_every_address_is_tried() {
+    let mut world = World::new(&[("PYROSCOPE_REMOTE_ADDRESS", "http://pyroscope.test:99")]);
+    world.post("x");
+    assert_eq!(
+        world.resolving,
+        [(Peer::Remote, "pyroscope.test:99".to_owned())]
+    );
+    let addresses: Vec<SocketAddr> =
+        vec!["[::1]:99".parse().unwrap(), "127.0.0.1:99".parse().unwrap()];
+    world
+        .relay
+        .resolved(Peer::Remote, Ok(addresses.clone()), world.now);
+    world.settle();
+    assert_eq!(world.connecting[0].1, addresses[0]);
+    world.refuse();
+    assert_eq!(world.connecting[0].1, addresses[1]);
+    let id = world.connect();
+    world.answer(id, OK);
+    assert_eq!(world.totals().relayed, 1);
+}
+
+#[test]
+fn a_name_that_is_not_found_is_a_backend_that_is_down() {
+    let mut world = World::new(&[("PYROSCOPE_REMOTE_ADDRESS", "http://pyroscope.test")]);
+    world.post("x");
+    for _ in 0..3 {
+        world.resolving.pop().expect("it is looked up");
+        world
+            .relay
+            .resolved(Peer::Remote, Err("no such name".to_owned()), world.now);
+        world.settle();
+        assert!(world.resolving.is_empty());
+        world.pass_to_deadline();
+    }
+    assert!(world.log().contains("name lookup: no such name"));
+    assert_eq!(world.totals().lost_sum(), 0);
+}
+
+#[test]
+fn an_unusable_address_is_said_once_and_losses_are_counted() {
+    let mut world = World::new(&[("PYROSCOPE_REMOTE_ADDRESS", "nonsense")]);
+    world.post("x");
+    world.post("y");
+    assert_eq!(world.lost(Loss::Unusable), 2);
+    assert_eq!(world.log().matches("PYROSCOPE_REMOTE_ADDRESS").count(), 1);
+    world.relay.terminated(world.now);
+    world.settle();
+    assert_eq!(world.exit, Some(0));
+    assert!(world.log().contains("lost=2 lost_unusable_address=2"));
+}
+
+#[test]
+fn leaving_waits_for_what_is_in_hand_and_takes_more() {
+    let mut world = World::new(&[]);
+    world.post("x");
+    let id = world.connect();
+    world.relay.terminated(world.now);
+    world.settle();
+    assert_eq!(world.exit, None);
+    world.post("last words");
+    let second = world.connect();
+    world.answer(id, OK);
+    assert_eq!(world.exit, None);
+    world.answer(second, OK);
+    assert_eq!((world.exit, world.totals().relayed), (Some(0), 2));
+}
+
+#[test]
+fn leaving_ends_in_time_and_counts_what_remains() {
+    let mut world = World::new(&[]);
+    world.post("x");
+    world.post("y");
+    world.connect();
+    world.relay.terminated(world.now);
+    world.settle();
+    assert_eq!(world.pass_to_deadline(), Duration::from_millis(1900));
+    assert_eq!((world.exit, world.lost(Loss::Shutdown)), (Some(0), 2));
+}
+
+/// A world with Lambda in it, registered and asked for the first event.
+fn sandbox() -> (World, ConnId) {
+    let mut world = World::new(&[
+        ("PYROSCOPE_DEV_MODE", ""),
+        ("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9001"),
+    ]);
+    let api = world.connect();
+    assert!(
+        world.seen(api).starts_with(
+            "POST /2020-01-01/extension/register HTTP/1.1\r\nHost: 127.0.0.1:9001\r\n"
+        )
+    );
+    world.answer(
+        api,
+        "HTTP/1.1 200 OK\r\nLambda-Extension-Identifier: id-1\r\nContent-Length: 2\r\n\r\n{}",
+    );
+    let next = world.seen(api);
+    assert!(
+        next.starts_with("GET /2020-01-01/extension/event/next HTTP/1.1\r\n"),
+        "{next}"
+    );
+    assert!(
+        next.contains("\r\nLambda-Extension-Identifier: id-1\r\n"),
+        "{next}"
+    );
+    (world, api)
+}
+
+fn event(json: &str) -> String {
+    format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{json}",
+        json.len()
+    )
+}
+
+#[test]
+fn invocations_are_answered_at_once() {
+    let (mut world, api) = sandbox();
+    for _ in 0..3 {
+        world.post("a payload that goes nowhere");
+        world.answer(
+            api,
+            &event(r#"{"eventType":"INVOKE","requestId":"r","deadlineMs":1}"#),
+        );
+        assert!(world.seen(api).starts_with("GET "));
+    }
+    assert_eq!(
+        world.relay.deadline(world.now),
+        Some(world.now.mono + Duration::from_secs(10)),
+        "only the attempt has one"
+    );
+}
+
+#[test]
+fn events_that_make_no_sense_are_passed_over() {
+    let (mut world, api) = sandbox();
+    for odd in [
+        "",
+        "null",
+        "{",
+        "{}",
+        r#"{"eventType":"SNAPSHOT"}"#,
+        r#"{"eventType":7}"#,
+    ] {
+        world.answer(api, &event(odd));
+        assert!(world.seen(api).starts_with("GET "), "{odd:?}");
+        assert!(world.log().contains("level=warning"), "{odd:?}");
+    }
+}
+
+#[test]
+fn the_next_event_is_asked_for_again_when_lambda_fails_to_answer() {
+    let (mut world, api) = sandbox();
+    world.close(api, End::Eof);
+    let api = world.connect();
+    assert!(
+        world.seen(api).starts_with("GET "),
+        "at once where only the connection had died"
+    );
+    world.answer(api, &status(500));
+    assert!(!world.written.contains_key(&api));
+    assert!(
+        world.pass_to_deadline() > Duration::ZERO,
+        "with a pause where it was refused"
+    );
+    let api = world.connect();
+    assert!(world.seen(api).starts_with("GET "));
+    assert_eq!(world.exit, None);
+}
+
+#[test]
+fn shutdown_has_lambdas_deadline() {
+    let (mut world, api) = sandbox();
+    world.post("x");
+    let at = world.now.unix_ms + 1500;
+    world.answer(
+        api,
+        &event(&format!(
+            r#"{{"eventType":"SHUTDOWN","shutdownReason":"spindown","deadlineMs":"{at}"}}"#
+        )),
+    );
+    assert_eq!(world.seen(api), "", "no event is asked for any more");
+    world.connecting.clear();
+    assert_eq!(world.pass_to_deadline(), Duration::from_millis(1400));
+    assert_eq!((world.exit, world.lost(Loss::Shutdown)), (Some(0), 1));
+}
+
+#[test]
+fn managed_instances_refuse_invoke() {
+    let mut world = World::new(&[
+        ("PYROSCOPE_DEV_MODE", ""),
+        ("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9001"),
+    ]);
+    let api = world.connect();
+    assert!(
+        world
+            .seen(api)
+            .ends_with(r#"{"events":["INVOKE","SHUTDOWN"]}"#)
+    );
+    let refusal = r#"{"errorType":"Extension.InvalidEventType"}"#;
+    world.answer(
+        api,
+        &format!(
+            "HTTP/1.1 403 F\r\nContent-Length: {}\r\n\r\n{refusal}",
+            refusal.len()
+        ),
+    );
+    assert!(world.seen(api).ends_with(r#"{"events":["SHUTDOWN"]}"#));
+    world.answer(api, "HTTP/1.1 403 F\r\nContent-Length: 2\r\n\r\n{}");
+    assert_eq!(world.exit, Some(1));
+    assert!(world.log().contains("refused to register"));
+}
+
+#[test]
+fn the_session_is_drawn_anew_after_the_first_invoke() {
+    let (mut world, api) = sandbox();
+    let name = "POST /ingest?name=app HTTP/1.1\r\nHost: l\r\nContent-Length: 0\r\n\r\n";
+    let client = world.client();
+    world.arrive(client, name.as_bytes(), usize::MAX);
+    let remote = world.connect();
+    assert!(
+        world
+            .seen(remote)
+            .contains("name=app%7B__session_id__%3D0123456789abcdef%7D")
+    );
+    world.answer(remote, OK);
+    world.answer(api, &event(r#"{"eventType":"INVOKE"}"#));
+    world.arrive(client, name.as_bytes(), usize::MAX);
+    assert!(world.seen(remote).contains("__session_id__"));
+}
