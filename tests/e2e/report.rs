@@ -109,7 +109,8 @@ pub fn print(rows: &[Row], all: bool) -> bool {
             .iter()
             .zip(widths)
             .map(|(cell, width)| format!("{cell:width$}"));
-        println!("{}  {end}", padded.collect::<Vec<_>>().join("  "));
+        let line = format!("{}  {end}", padded.collect::<Vec<_>>().join("  "));
+        println!("{}", line.trim_end());
     };
     line(&COLUMNS.map(str::to_owned), "");
     for row in rows {
