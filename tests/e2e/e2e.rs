@@ -29,6 +29,7 @@ use decode::Decoded;
 use emulator::{Emulator, Log, Sandbox};
 use endings::Endings;
 use report::Row;
+use subjects::{Subject, subjects};
 use support::certificates::Authority;
 use support::monitor::GUARD;
 use support::pyroscope::{Pyroscope, Request, Tls};
@@ -39,26 +40,9 @@ mod emulator;
 mod endings;
 mod judge;
 mod report;
+mod subjects;
 #[path = "../support/mod.rs"]
 mod support;
-
-/// A function and its SDK.
-pub struct Subject {
-    /// As it is called in the report and in the names of files.
-    pub name: &'static str,
-    /// The package and its version.
-    pub sdk: String,
-    /// The runtime with its arguments.
-    command: Vec<PathBuf>,
-    task_folder: PathBuf,
-    variables: Vec<(&'static str, String)>,
-    /// The function that burns CPU, as its profile names it.
-    pub burning: &'static str,
-    /// Where all that is written goes.
-    pub log_file: PathBuf,
-    /// Why it cannot run here.
-    missing: Option<String>,
-}
 
 /// What came of one run.
 pub struct Outcome {
@@ -103,101 +87,6 @@ fn main() -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
-}
-
-/// Every SDK that is run: the current ones, and the last of each that spoke differently.
-fn subjects(parts: &Path) -> Vec<Subject> {
-    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e");
-    let python = |name, sdk, options: &str, path: PathBuf| Subject {
-        name,
-        sdk,
-        command: vec![
-            parts.join("python/bin/python"),
-            "-m".into(),
-            "awslambdaric".into(),
-            "function.handler".into(),
-        ],
-        task_folder: tests.join("python"),
-        variables: vec![
-            ("FUNCTION_SERVICE", service(name)),
-            ("FUNCTION_SDK_OPTIONS", options.to_owned()),
-            ("PYTHONDONTWRITEBYTECODE", "1".to_owned()),
-            ("PYTHONPATH", path.display().to_string()),
-        ],
-        burning: "burn_python_cpu",
-        log_file: parts.join(format!("{name}.log")),
-        missing: reason(parts, "python"),
-    };
-    let nodejs = |name, sdk, package: &str| Subject {
-        name,
-        sdk,
-        command: vec![
-            parts.join("nodejs/node"),
-            parts.join("nodejs/node_modules/aws-lambda-ric/index.mjs"),
-            "function.handler".into(),
-        ],
-        task_folder: parts.join("nodejs"),
-        variables: vec![
-            ("FUNCTION_SERVICE", service(name)),
-            ("FUNCTION_SDK", package.to_owned()),
-            (
-                "FUNCTION_SDK_OPTIONS",
-                r#"{"flushIntervalMs":500}"#.to_owned(),
-            ),
-        ],
-        burning: "burnNodeCpu",
-        log_file: parts.join(format!("{name}.log")),
-        missing: reason(parts, "nodejs"),
-    };
-    let pypi = |list| format!("pyroscope-io {}", version(list, "pyroscope-io=="));
-    let npm = |key| {
-        format!(
-            "@pyroscope/nodejs {}",
-            version(include_str!("nodejs/package.json"), key)
-        )
-    };
-    vec![
-        python(
-            "python",
-            pypi(include_str!("requirements.txt")),
-            r#"{"upload_interval":1}"#,
-            PathBuf::new(),
-        ),
-        nodejs(
-            "nodejs",
-            npm("\"@pyroscope/nodejs\": \""),
-            "@pyroscope/nodejs",
-        ),
-        nodejs(
-            "nodejs-multipart",
-            npm("npm:@pyroscope/nodejs@"),
-            "@pyroscope/nodejs-multipart",
-        ),
-        // It has no setting for its interval of 10 s.
-        python(
-            "python-ingest",
-            pypi(include_str!("requirements-legacy.txt")),
-            "{}",
-            parts.join("python/legacy"),
-        ),
-    ]
-}
-
-/// The version that follows `key` where the parts are listed.
-fn version<'t>(list: &'t str, key: &str) -> &'t str {
-    let rest = list.split_once(key).map_or("", |(_, rest)| rest);
-    let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.');
-    &rest[..end.unwrap_or(rest.len())]
-}
-
-pub fn service(name: &str) -> String {
-    format!("e2e.{name}")
-}
-
-/// What `run` wrote down when it could not install a runtime.
-fn reason(parts: &Path, runtime: &str) -> Option<String> {
-    let text = fs::read_to_string(parts.join(format!("{runtime}.missing"))).ok()?;
-    Some(text.trim().to_owned())
 }
 
 impl Stage {

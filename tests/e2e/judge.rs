@@ -3,8 +3,9 @@
 use std::process::ExitStatus;
 
 use crate::decode::Decoded;
+use crate::subjects::{Subject, service};
 use crate::support::pyroscope::{Pyroscope, Request};
-use crate::{BASE_PATH, EXTENSION_NAME, Outcome, Subject, TOKEN, has_burned, service};
+use crate::{BASE_PATH, EXTENSION_NAME, Outcome, TOKEN, has_burned};
 
 /// What is wrong with a run, each in a line.
 pub fn judge(subject: &Subject, outcome: &Outcome, remote: &Pyroscope) -> Vec<String> {

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::decode::Decoded;
-use crate::{Outcome, Subject, burned};
+use crate::subjects::Subject;
+use crate::{Outcome, burned};
 
 /// One SDK's line in the table.
 pub struct Row {
