@@ -1,5 +1,10 @@
 //! Does it live by Lambda's rules: there before it registers, never in the way, gone in time, nothing lost unsaid?
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "how long things take is measured here"
+)]
+
 mod support;
 
 use std::net::{SocketAddr, TcpListener, TcpStream};

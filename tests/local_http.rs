@@ -1,5 +1,10 @@
 //! Does the local server speak HTTP/1.1 with any client, and hold its ground with a bad one?
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "clients that come at once need threads"
+)]
+
 mod support;
 
 use std::thread;

@@ -5,6 +5,11 @@
 //! function really burns CPU, its profiles are real pprofs, and what is printed was measured in this run.
 //! The exit status is 1 when anything did not arrive as it was sent.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the demo measures, reads its surroundings, and lets time pass where that is the story"
+)]
+
 mod page;
 mod profiler;
 mod shop;
