@@ -15,7 +15,7 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
 
 setup: ## install what is missing, from Debian (as root), rustup and PyPI
-	@.ci/setup host layer arm64
+	@.ci/setup host lint layer arm64
 
 build: ## build the static binary for this machine's processor: dist/
 	@.ci/setup host layer
@@ -41,7 +41,7 @@ e2e: build ## run it in AWS's emulator, with real functions and their real SDKs
 	tests/e2e/run $(BINARY)
 
 lint: ## check format, lints and the rules of the house
-	@.ci/setup host
+	@.ci/setup host lint
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --lib --bins -- -D warnings -D clippy::too_many_lines
