@@ -122,6 +122,25 @@ fn an_attempt_that_cannot_send_has_a_timeout_too() {
     end(extension).expect(1, 0);
 }
 
+/// The remote answers, byte after byte, for ever: the timeout is for the whole of an attempt.
+#[test]
+fn an_attempt_that_is_answered_without_end_has_a_timeout() {
+    let remote = Pyroscope::http();
+    let endless = [
+        b"HTTP/1.1 200 OK\r\n".to_vec(),
+        b"X-More: and more\r\n".repeat(1 << 16),
+    ]
+    .concat();
+    remote.next(Play::bytewise(endless));
+    let extension = Sandbox::relay_only(&remote)
+        .set("PYROSCOPE_TIMEOUT", "300ms")
+        .listening();
+    post_all(&extension, [b"payload".as_slice()]);
+    remote.wait_answered(1);
+    assert_eq!(remote.complete().len(), 2);
+    end(extension).expect(1, 0);
+}
+
 /// The remote closed the kept connection while nothing was going on.
 #[test]
 fn a_connection_that_died_while_idle_is_replaced() {
@@ -367,6 +386,36 @@ fn a_backend_that_is_down_gets_everything_when_it_is_up() {
     assert_eq!(stored(&remote), bodies);
     end(extension).expect(100, 0);
     assert_eq!(remote.requests().len(), 100, "none twice");
+}
+
+/// More than the ring holds, by number and by size: the oldest that wait give way, and every one is accounted for.
+#[test]
+fn what_the_ring_cannot_hold_is_lost_and_counted() {
+    for (count, size) in [(300_u64, 100), (24, 1 << 20)] {
+        let (remote, gate) = (Pyroscope::http(), Gate::new());
+        remote.always(Play::answer(200).unread_until(&gate));
+        let extension = Sandbox::relay_only(&remote).listening();
+        let bodies: Vec<Vec<u8>> = (0..count)
+            .map(|n| {
+                let mut body = vec![7; size];
+                body[..8].copy_from_slice(&n.to_be_bytes());
+                body
+            })
+            .collect();
+        post_all(&extension, bodies.iter().map(Vec::as_slice));
+        remote.wait_begun(5);
+        gate.open();
+        let totals = end(extension);
+        let stored = stored(&remote);
+        let lost = count - stored.len() as u64;
+        assert!(lost > 0 && lost < count / 2, "{lost} of {count} lost");
+        totals.expect(stored.len() as u64, lost);
+        let newest = &bodies[bodies.len() - 10..];
+        assert!(
+            newest.iter().all(|body| stored.contains(body)),
+            "the newest stay"
+        );
+    }
 }
 
 #[test]

@@ -2,11 +2,15 @@
 
 mod support;
 
+use std::io::Read;
+use std::net::TcpListener;
+
 use nix::sys::signal::Signal;
 use rustls::ProtocolVersion;
 use rustls::version::{TLS12, TLS13};
 use support::certificates::{Authority, OUR_NAMES};
 use support::client::post;
+use support::monitor::GUARD;
 use support::play::{Gate, Play, Step};
 use support::pyroscope::{Pyroscope, Tls};
 use support::sandbox::{Extension, Sandbox};
@@ -231,4 +235,32 @@ fn a_remote_without_tls() {
     extension.wait_complaint(&[]);
     assert_eq!(extension.post("/ingest", b"payload").status, 200);
     assert!(remote.requests().is_empty());
+}
+
+/// It accepts and never says a word: the attempt ends by its timeout, the function notices nothing, and the
+/// payload is still there when somebody answers.
+#[test]
+fn a_remote_that_never_greets() {
+    let mute = TcpListener::bind("127.0.0.1:0").expect("a port of our own");
+    let address = format!(
+        "https://{}",
+        mute.local_addr().expect("a bound socket has an address")
+    );
+    let extension = Sandbox::new()
+        .set("PYROSCOPE_DEV_MODE", "true")
+        .set("PYROSCOPE_REMOTE_ADDRESS", address)
+        .set("PYROSCOPE_TIMEOUT", "200ms")
+        .listening();
+    assert_eq!(extension.post("/ingest", b"payload").status, 200);
+    let first = mute.accept().expect("a connection").0;
+    first
+        .set_read_timeout(Some(GUARD))
+        .expect("a guard on reads");
+    let mut hello = Vec::new();
+    (&first)
+        .read_to_end(&mut hello)
+        .expect("its end after the timeout");
+    assert_eq!(hello.first(), Some(&22), "a TLS handshake record");
+    mute.accept().expect("another attempt");
+    assert_eq!(extension.post("/ingest", b"payload").status, 200);
 }
