@@ -36,9 +36,10 @@
 //! | the Extensions API | `lambda/` |
 //! | HTTP framing, for all three sides | `http1/` |
 //! | a setting | `config.rs`; a log line's form: `log.rs` |
+//! | what core and shell say to each other | `contract.rs` |
 //! | sockets, polling, signals, DNS | `shell/` |
 //!
-//! Imports run downward: main → shell → relay → inlet, uplink, lambda → ring, forward, http1 → labels, json, config, log.
+//! Imports run downward: main → shell → relay → inlet, uplink, lambda → ring, forward, http1 → labels, json, config, log, contract.
 
 #![forbid(unsafe_code)]
 #![warn(
@@ -62,6 +63,7 @@
 )]
 
 pub mod config;
+pub mod contract;
 pub mod http1;
 pub mod json;
 pub mod lambda;

@@ -6,8 +6,9 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use pyroscope_lambda_extension::config::Config;
+use pyroscope_lambda_extension::contract::{Command, ConnId, End, Now, Peer};
+use pyroscope_lambda_extension::relay::Relay;
 use pyroscope_lambda_extension::relay::ring::{Loss, Totals};
-use pyroscope_lambda_extension::relay::{Command, ConnId, End, Now, Peer, Relay};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
@@ -25,6 +26,10 @@ struct World {
 }
 
 impl World {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a made-up clock has to start somewhere"
+    )]
     fn new(vars: &[(&str, &str)]) -> Self {
         let defaults = [
             ("PYROSCOPE_DEV_MODE", "true"),

@@ -153,11 +153,11 @@ impl ResponseReader {
 mod tests {
     use super::*;
 
+    /// Status, body, and whether the connection may be used again once the answer is whole.
+    type Read = (Option<u16>, Vec<u8>, Option<bool>);
+
     /// Reads `wire` in pieces of `step`; the statuses seen, the body, and how it ended.
-    fn read(
-        wire: &[u8],
-        step: usize,
-    ) -> Result<(Option<u16>, Vec<u8>, Option<bool>), &'static str> {
+    fn read(wire: &[u8], step: usize) -> Result<Read, &'static str> {
         let mut reader = ResponseReader::new(false);
         let (mut status, mut body, mut inbox) = (None, Vec::new(), Vec::new());
         for piece in wire.chunks(step) {

@@ -11,10 +11,10 @@
 
 use std::time::{Duration, Instant};
 
+use crate::contract::{ConnId, End};
 use crate::http1::response::ResponseReader;
 use crate::http1::{head, write};
 use crate::json;
-use crate::relay::{ConnId, End};
 
 /// Largest answer taken. An INVOKE event is under 2 KB; RIE's largest seen is 700 bytes.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;

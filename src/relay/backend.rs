@@ -104,6 +104,10 @@ pub fn jitter(pause: Duration, random: u64) -> Duration {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a made-up clock has to start somewhere"
+)]
 mod tests {
     use super::*;
 

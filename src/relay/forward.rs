@@ -139,7 +139,7 @@ mod tests {
         let mut slots = header_slots();
         let request = head::request(request.as_bytes(), &mut slots).unwrap();
         let mut out = Vec::new();
-        super::head(&mut out, &request, remote, || *b"0123456789abcdef");
+        head(&mut out, &request, remote, || *b"0123456789abcdef");
         String::from_utf8(out).unwrap()
     }
 

@@ -15,6 +15,7 @@
 use std::time::{Duration, Instant};
 
 use crate::config::Remote;
+use crate::contract::Now;
 use crate::http1::body::BodyReader;
 use crate::http1::head::{self, Refusal};
 use crate::http1::{HEAD_BYTES_MAX, header_slots, write};
@@ -100,7 +101,7 @@ pub struct Context<'r> {
     /// Where to log.
     pub log: &'r mut Log,
     /// The time.
-    pub now: super::Now,
+    pub now: Now,
 }
 
 /// What the owner should do to the connection.

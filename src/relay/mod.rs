@@ -21,6 +21,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use crate::config::Config;
+use crate::contract::{ConnId, End, Now, Peer, error_words};
 use crate::lambda::Lambda;
 use crate::log::{Level, Log};
 use crate::tls;
@@ -46,93 +47,6 @@ const SHUTDOWN_DEFAULT: Duration = Duration::from_secs(2);
 /// What our lines say they come from.
 const SVC: (&str, crate::log::Value) =
     ("svc", crate::log::Value::Text("pyroscope-lambda-ext-main"));
-
-/// The time, read once per turn by the shell.
-#[derive(Debug, Clone, Copy)]
-pub struct Now {
-    /// For every deadline.
-    pub mono: Instant,
-    /// For log lines, Lambda's deadlines, and how long a connection has been idle.
-    pub unix_ms: u64,
-}
-
-impl Now {
-    /// Time since `then`, by the clock that ran further: a monotonic clock may stand still in a freeze.
-    #[must_use]
-    pub fn since(self, then: Self) -> Duration {
-        let wall = Duration::from_millis(self.unix_ms.saturating_sub(then.unix_ms));
-        self.mono.saturating_duration_since(then.mono).max(wall)
-    }
-}
-
-/// Names a connection. Never used twice, so a stale report finds nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ConnId(u64);
-
-/// How a connection ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// The peer closed its side.
-    Eof,
-    /// It failed.
-    Io(ErrorKind),
-}
-
-impl End {
-    /// In words, for the log.
-    #[must_use]
-    pub const fn words(self) -> &'static str {
-        match self {
-            Self::Eof => "connection closed",
-            Self::Io(kind) => error_words(kind),
-        }
-    }
-}
-
-/// An error of the system in words.
-#[must_use]
-pub const fn error_words(kind: ErrorKind) -> &'static str {
-    match kind {
-        ErrorKind::ConnectionRefused => "connection refused",
-        ErrorKind::ConnectionReset => "connection reset",
-        ErrorKind::ConnectionAborted => "connection aborted",
-        ErrorKind::BrokenPipe => "connection closed while sending",
-        ErrorKind::HostUnreachable => "host unreachable",
-        ErrorKind::NetworkUnreachable => "network unreachable",
-        ErrorKind::TimedOut => "timed out",
-        ErrorKind::AddrInUse => "address in use",
-        ErrorKind::AddrNotAvailable => "address not available",
-        ErrorKind::PermissionDenied => "permission denied",
-        ErrorKind::NotFound => "not found",
-        _ => "input/output error",
-    }
-}
-
-/// Whose name is to be looked up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Peer {
-    /// The Pyroscope server.
-    Remote,
-    /// Lambda's Extensions API.
-    Lambda,
-}
-
-/// What the shell is to do.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Command {
-    /// Close the connection; report nothing more of it.
-    Close(ConnId),
-    /// Close our side of the connection, go on reading.
-    HalfClose(ConnId),
-    /// Connect, and report [`Relay::connected`] or [`Relay::ended`].
-    Connect(ConnId, SocketAddr),
-    /// Look up `host:port`, and report [`Relay::resolved`].
-    Resolve(Peer, String),
-    /// Read the file of trusted roots, and report [`Relay::roots`].
-    ReadRoots(String),
-    /// Leave with that exit status.
-    Exit(u8),
-}
 
 /// See the module's documentation.
 #[derive(Debug)]

@@ -569,6 +569,10 @@ const fn pages(bytes: usize) -> usize {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a made-up clock has to start somewhere"
+)]
 mod tests {
     use std::time::Duration;
 

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use crate::contract::{Command, ConnId, Now, Peer};
 use crate::lambda::Event;
 use crate::log::Level;
 
@@ -12,10 +13,7 @@ use super::backend::jitter;
 use super::inlet::Hang;
 use super::ring::{Loss, PayloadId};
 use super::uplink::{Answer, Outcome, Uplink};
-use super::{
-    Addresses, Command, ConnId, Now, Peer, Phase, Relay, SHUTDOWN_DEFAULT, SHUTDOWN_MARGIN, SVC,
-    Trust,
-};
+use super::{Addresses, Phase, Relay, SHUTDOWN_DEFAULT, SHUTDOWN_MARGIN, SVC, Trust};
 
 /// Attempts for one payload, if the remote was reached.
 const ATTEMPTS_MAX: u8 = 5;

@@ -13,13 +13,13 @@
 
 use std::time::{Duration, Instant};
 
+use crate::contract::{ConnId, End, Now};
 use crate::http1::head;
 use crate::http1::response::ResponseReader;
 use crate::log::{Level, Log};
 use crate::tls::{self, Tls};
 
 use super::ring::{PayloadId, Ring};
-use super::{ConnId, End, Now};
 
 /// First size of the buffer for answers: Pyroscope's have a head of 200 bytes and no body.
 const INBOX_START: usize = 2048;

@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use mio::{Registry, Token, Waker};
 
-use crate::relay::Peer;
+use crate::contract::Peer;
 
 /// Stack of a lookup: musl's resolver keeps its answers in some 20 KiB of it.
 const STACK_BYTES: usize = 64 * 1024;

@@ -16,8 +16,9 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 
 use crate::config::Config;
+use crate::contract::{Command, ConnId, End, Now, error_words};
 use crate::log::{Level, Log};
-use crate::relay::{Command, ConnId, End, Now, Relay, error_words};
+use crate::relay::Relay;
 use crate::tls;
 
 use dns::Dns;
