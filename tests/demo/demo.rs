@@ -51,17 +51,22 @@ fn main() -> ExitCode {
         eprintln!("usage: demo PATH-OF-THE-EXTENSION");
         return ExitCode::FAILURE;
     };
+    // What does not come is waited for in vain, and that ends the thread that tells the story.
+    match thread::spawn(|| live(binary)).join() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) | Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// The story from start to end; whether everything arrived.
+fn live(binary: PathBuf) -> bool {
     let mut demo = Demo::start(binary);
     demo.init();
     demo.ordinary_invocation();
     demo.frozen_in_the_middle();
     demo.remote_down();
     demo.shutdown();
-    if demo.account() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    demo.account()
 }
 
 struct Demo {
