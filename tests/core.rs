@@ -111,17 +111,29 @@ impl World {
         id
     }
 
-    /// Bytes arrive on a connection, as many at a time as `step`.
-    fn arrive(&mut self, id: ConnId, mut bytes: &[u8], step: usize) {
-        while !bytes.is_empty() {
+    /// Bytes arrive on a connection, as many at a time as `step`, and all of them are wanted.
+    fn arrive(&mut self, id: ConnId, bytes: &[u8], step: usize) {
+        let taken = self.offer(id, bytes, step);
+        assert_eq!(taken, bytes.len(), "the rest is not wanted");
+    }
+
+    /// Bytes arrive on a connection for as long as they are wanted. Says how many were.
+    fn offer(&mut self, id: ConnId, bytes: &[u8], step: usize) -> usize {
+        let mut taken = 0;
+        while taken < bytes.len() {
+            let rest = &bytes[taken..];
             let space = self.relay.space(id);
-            let n = space.len().min(bytes.len()).min(step);
-            assert!(n > 0, "{} bytes are not wanted", bytes.len());
-            space[..n].copy_from_slice(&bytes[..n]);
+            let n = space.len().min(rest.len()).min(step);
+            if n == 0 {
+                break;
+            }
+            space[..n].copy_from_slice(&rest[..n]);
             self.relay.received(id, n, self.now);
             self.settle();
-            bytes = &bytes[n..];
+            taken += n;
         }
+        self.settle();
+        taken
     }
 
     fn close(&mut self, id: ConnId, why: End) {
@@ -768,4 +780,109 @@ fn the_session_is_drawn_anew_after_the_first_invoke() {
     world.answer(api, &event(r#"{"eventType":"INVOKE"}"#));
     world.arrive(client, name.as_bytes(), usize::MAX);
     assert!(world.seen(remote).contains("__session_id__"));
+}
+
+#[test]
+fn leaving_tries_a_backend_that_is_down_at_once() {
+    let mut world = World::new(&[]);
+    world.post("x");
+    for _ in 0..5 {
+        world.refuse();
+        world.pass_to_deadline();
+    }
+    world.refuse();
+    world.relay.terminated(world.now);
+    world.settle();
+    let id = world.connect();
+    world.answer(id, OK);
+    assert_eq!((world.exit, world.totals().relayed), (Some(0), 1));
+}
+
+#[test]
+fn leaving_ends_the_pauses_of_payloads() {
+    let mut world = World::new(&[]);
+    world.post("x");
+    let id = world.connect();
+    world.answer(
+        id,
+        "HTTP/1.1 503 X\r\nRetry-After: 20\r\nContent-Length: 0\r\n\r\n",
+    );
+    world.seen(id);
+    world.relay.terminated(world.now);
+    world.settle();
+    assert!(world.seen(id).ends_with("x"));
+}
+
+#[test]
+fn what_a_freeze_killed_is_nobodys_fault() {
+    for noticed in [true, false] {
+        let (mut world, api) = sandbox();
+        let mut dying = Vec::new();
+        for body in ["a", "b", "c", "d"] {
+            world.post(body);
+            dying.push(world.connect());
+        }
+        if noticed {
+            world.relay.thawed(Duration::from_secs(4), world.now);
+        }
+        let invoke = event(r#"{"eventType":"INVOKE"}"#);
+        let space = world.relay.space(api);
+        space[..invoke.len()].copy_from_slice(invoke.as_bytes());
+        // In one turn, as after a thaw: the resets, and the event.
+        for id in dying {
+            world.written.remove(&id);
+            world
+                .relay
+                .ended(id, End::Io(std::io::ErrorKind::ConnectionReset), world.now);
+        }
+        world.relay.received(api, invoke.len(), world.now);
+        world.settle();
+        while world.totals().relayed < 4 {
+            if !world.connecting.is_empty() {
+                world.connect();
+            }
+            let id = *world.written.keys().next_back().unwrap();
+            world.answer(id, OK);
+        }
+        assert_eq!(
+            (world.totals().relayed, world.totals().resent),
+            (4, 4),
+            "at once"
+        );
+        assert!(!world.log().contains("level=error"));
+    }
+}
+
+#[test]
+fn a_body_that_never_fits_is_refused_whoever_else_is_there() {
+    for other in [false, true] {
+        let mut world = World::new(&[("PYROSCOPE_BUFFER_BYTES", "1000000")]);
+        if other {
+            world.post(&"y".repeat(300_000));
+        }
+        let client = world.client();
+        world.arrive(
+            client,
+            b"POST / HTTP/1.1\r\nHost: l\r\nTransfer-Encoding: chunked\r\n\r\n",
+            usize::MAX,
+        );
+        while world.written[&client].is_empty() {
+            let chunk = [&b"1000\r\n"[..], &[b'x'; 0x1000], b"\r\n"].concat();
+            world.offer(client, &chunk, usize::MAX);
+        }
+        assert!(world.seen(client).starts_with("HTTP/1.1 413 "));
+        assert_eq!(world.half_closed, [client]);
+        assert_eq!(world.totals().acknowledged, u64::from(other));
+    }
+}
+
+#[test]
+fn a_client_that_is_refused_again_and_again_is_logged_once() {
+    let mut world = World::new(&[]);
+    for _ in 0..10 {
+        let client = world.client();
+        world.arrive(client, b"POST / HTTP/3.0\r\n\r\n", usize::MAX);
+        assert!(world.seen(client).starts_with("HTTP/1.1 505 "));
+    }
+    assert_eq!(world.log().matches("Request refused").count(), 1);
 }

@@ -142,7 +142,7 @@ impl Request<'_> {
         };
         let has_body = length.is_some() || body != BodyReader::Length(0);
         let expects_continue = match value(self.headers, "expect") {
-            None => false,
+            None | Some(b"") => false,
             Some(v) if v.eq_ignore_ascii_case(b"100-continue") => !self.http10 && !body.is_done(),
             Some(_) => return refuse(417, "unknown expectation"),
         };
@@ -436,6 +436,11 @@ mod tests {
                 .expects_continue
         );
         assert!(!framed("Expect: 100-continue\r\n").unwrap().expects_continue);
+        assert!(
+            !framed("Expect:\r\nContent-Length: 3\r\n")
+                .unwrap()
+                .expects_continue
+        );
     }
 
     #[test]

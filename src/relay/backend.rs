@@ -89,6 +89,16 @@ impl Backend {
         (self.broken >= BROKEN_IN_A_ROW || self.is_down()) && self.unreached(now, random)
     }
 
+    /// There is little time left: it is tried at once.
+    pub const fn hasten(&mut self, now: Instant) {
+        if self.is_down() {
+            self.state = State::Down {
+                pause: PAUSE_MIN,
+                probe_at: now,
+            };
+        }
+    }
+
     /// Frozen time does not count.
     pub fn thawed(&mut self, frozen: Duration) {
         if let State::Down { probe_at, .. } = &mut self.state {

@@ -66,6 +66,8 @@ enum State {
     Body {
         sink: Sink,
         reader: BodyReader,
+        /// Bytes of body so far.
+        taken: u64,
         keep_alive: bool,
         http10: bool,
     },
@@ -98,6 +100,8 @@ pub struct Context<'r> {
     pub entropy: fn() -> u64,
     /// Reused room for outgoing heads.
     pub head: &'r mut Vec<u8>,
+    /// The status a client was last refused with: said aloud once until it changes.
+    pub refused: &'r mut Option<u16>,
     /// Where to log.
     pub log: &'r mut Log,
     /// The time.
@@ -180,6 +184,7 @@ impl Inlet {
         if let State::Body {
             sink: Sink::Slot(id),
             reader,
+            taken,
             ..
         } = &mut self.state
         {
@@ -194,16 +199,9 @@ impl Inlet {
                     self.inbox[..behind.len()].copy_from_slice(behind);
                     (self.start, self.end) = (0, behind.len());
                     cx.ring.filled(*id, at.body);
+                    *taken += at.body as u64;
                 }
-                Err(_) => {
-                    return self.refuse(
-                        Refusal {
-                            status: 400,
-                            reason: "malformed chunk",
-                        },
-                        cx,
-                    );
-                }
+                Err(_) => return self.refuse(BAD_CHUNK, cx),
             }
         } else {
             self.end += n;
@@ -430,6 +428,7 @@ impl Inlet {
         self.state = State::Body {
             sink,
             reader: framing.body,
+            taken: 0,
             keep_alive: framing.keep_alive,
             http10,
         };
@@ -441,20 +440,15 @@ impl Inlet {
         let State::Body {
             sink,
             reader,
-            keep_alive,
-            http10,
+            taken,
+            ..
         } = &mut self.state
         else {
             return false;
         };
-        let (sink, keep_alive, http10) = (*sink, *keep_alive, *http10);
+        let sink = *sink;
         if reader.is_done() {
-            match sink {
-                Sink::Slot(id) => cx.ring.commit(id),
-                Sink::Discard(loss) => cx.ring.acknowledge_lost(loss),
-            }
-            write::reply(&mut self.answers, 200, keep_alive, http10);
-            self.state = if keep_alive { State::Head } else { State::Last };
+            self.acknowledge(sink, cx.ring);
             return true;
         }
         if self.start == self.end {
@@ -478,16 +472,34 @@ impl Inlet {
             },
         };
         match decoded {
-            Ok(at) => self.start += at.used,
-            Err(_) => self.refuse(
-                Refusal {
-                    status: 400,
-                    reason: "malformed chunk",
-                },
-                cx,
-            ),
+            Err(_) => self.refuse(BAD_CHUNK, cx),
+            Ok(at) => {
+                self.start += at.used;
+                *taken += at.body as u64;
+                // It found no room among others; but it would not fit alone either.
+                if matches!(sink, Sink::Discard(Loss::Full)) && *taken > cx.ring.bytes_max() as u64
+                {
+                    self.overflow(NoSpace::TooLarge, cx.ring);
+                }
+            }
         }
         true
+    }
+
+    /// The body is whole: answers 200.
+    fn acknowledge(&mut self, sink: Sink, ring: &mut Ring) {
+        let State::Body {
+            keep_alive, http10, ..
+        } = self.state
+        else {
+            return;
+        };
+        match sink {
+            Sink::Slot(id) => ring.commit(id),
+            Sink::Discard(loss) => ring.acknowledge_lost(loss),
+        }
+        write::reply(&mut self.answers, 200, keep_alive, http10);
+        self.state = if keep_alive { State::Head } else { State::Last };
     }
 
     /// The body cannot be kept: it is refused if it is too large for us, else read to its end and lost.
@@ -510,14 +522,22 @@ impl Inlet {
         self.start = self.end;
         write::reply(&mut self.answers, refusal.status, false, false);
         self.state = State::Last;
+        let again = cx.refused.replace(refusal.status) == Some(refusal.status);
+        let level = if again { Level::Debug } else { Level::Warning };
         let fields = [
             ("reason", refusal.reason.into()),
             ("status", u64::from(refusal.status).into()),
+            ("svc", "pyroscope-lambda-ext-main".into()),
         ];
         cx.log
-            .line(Level::Warning, cx.now.unix_ms, "Request refused", &fields);
+            .line(level, cx.now.unix_ms, "Request refused", &fields);
     }
 }
+
+const BAD_CHUNK: Refusal = Refusal {
+    status: 400,
+    reason: "malformed chunk",
+};
 
 const TOO_LARGE: Refusal = Refusal {
     status: 413,

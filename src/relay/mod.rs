@@ -2,7 +2,7 @@
 //!
 //! The shell reports what happened through [`Relay::accepted`], [`Relay::received`] and the other facts; they
 //! record it in the machine it belongs to and touch no other. Then it calls [`Relay::step`] until there is no
-//! [`Command`]: all policy is there, and in what it calls.
+//! [`Command`](crate::contract::Command): all policy is there, and in what it calls.
 //!
 //! ```text
 //!  client ──▶ Inlet ──▶ Ring ──▶ Uplink ──▶ remote        Lambda ◀──▶ Extensions API
@@ -69,6 +69,8 @@ pub struct Relay {
     invoked: bool,
     /// The status last refused with, to be logged once until it changes.
     refused: Option<u16>,
+    /// The status a client was last refused with, likewise.
+    refused_client: Option<u16>,
     to_close: Vec<ConnId>,
     /// Connections due to the remote's address of that index.
     to_connect: Vec<(ConnId, usize)>,
@@ -147,6 +149,7 @@ impl Relay {
             session: None,
             invoked: false,
             refused: None,
+            refused_client: None,
             to_close: Vec::new(),
             to_connect: Vec::new(),
             next_id: 0,
@@ -404,7 +407,10 @@ impl Relay {
 
     /// We are asked to leave by a signal.
     pub fn terminated(&mut self, now: Now) {
-        self.drain(now.mono + SHUTDOWN_DEFAULT.saturating_sub(SHUTDOWN_MARGIN));
+        self.drain(
+            now.mono + SHUTDOWN_DEFAULT.saturating_sub(SHUTDOWN_MARGIN),
+            now,
+        );
     }
 
     /// The sandbox was frozen for so long: time that counts for nothing.
@@ -483,6 +489,7 @@ impl Relay {
             session: &mut self.session,
             entropy: self.entropy,
             head: &mut self.head,
+            refused: &mut self.refused_client,
             log: &mut self.log,
             now,
         };
@@ -494,8 +501,9 @@ impl Relay {
         ConnId(self.next_id)
     }
 
-    /// Begins to leave: no event is asked for any more, and when all is delivered, or at `until`, it is over.
-    fn drain(&mut self, until: Instant) {
+    /// Begins to leave: no event is asked for any more, pauses end, and when all is delivered, or at `until`, it
+    /// is over.
+    fn drain(&mut self, until: Instant, now: Now) {
         self.phase = match self.phase {
             Phase::Serve => Phase::Drain { until },
             Phase::Drain { until: before } => Phase::Drain {
@@ -503,6 +511,8 @@ impl Relay {
             },
             Phase::Done => Phase::Done,
         };
+        self.ring.hasten();
+        self.backend.hasten(now.mono);
     }
 }
 

@@ -207,6 +207,12 @@ impl Ring {
         &self.totals
     }
 
+    /// Most bytes it ever holds.
+    #[must_use]
+    pub const fn bytes_max(&self) -> usize {
+        self.bytes_max
+    }
+
     /// Whether a body of that length, behind a head of that length, could ever fit.
     #[must_use]
     pub const fn could_hold(&self, head_bytes: usize, body_bytes: u64) -> bool {
@@ -427,6 +433,15 @@ impl Ring {
         self.spares = Vec::new();
     }
 
+    /// There is little time left: no payload waits any more.
+    pub fn hasten(&mut self) {
+        for slot in &mut self.slots {
+            if let State::Queued { not_before, .. } = &mut slot.state {
+                *not_before = None;
+            }
+        }
+    }
+
     /// Frozen time does not count: every waiting payload waits that much longer on the clock.
     pub fn thawed(&mut self, frozen: std::time::Duration) {
         for slot in &mut self.slots {
@@ -486,17 +501,25 @@ impl Ring {
         Ok(vec![0; pages(bytes)])
     }
 
-    /// Makes `bytes` more fit: spare buffers go first, then the oldest queued payloads.
+    /// Makes `bytes` more fit: spare buffers go first, then the oldest queued payloads. Nothing goes in vain.
     fn make_room(&mut self, bytes: usize) -> Result<(), Full> {
         loop {
             let spare_bytes: usize = self.spares.iter().map(Vec::len).sum();
             if self.bytes_used + spare_bytes + bytes <= self.bytes_max {
                 return Ok(());
             }
-            if self.spares.pop().is_none() {
-                let oldest = self.oldest(|_| true).ok_or(Full)?;
-                self.lost(oldest, Loss::Full);
+            if self.spares.pop().is_some() {
+                continue;
             }
+            let stay = self
+                .slots
+                .iter()
+                .filter(|slot| !matches!(slot.state, State::Queued { .. }));
+            if stay.map(|slot| slot.payload.buffer.len()).sum::<usize>() + bytes > self.bytes_max {
+                return Err(Full);
+            }
+            let oldest = self.oldest(|_| true).ok_or(Full)?;
+            self.lost(oldest, Loss::Full);
         }
     }
 
@@ -703,6 +726,33 @@ mod tests {
                 ..Totals::default()
             }
         );
+    }
+
+    #[test]
+    fn nothing_goes_in_vain() {
+        let mut ring = Ring::new(1 << 20);
+        let sending = put(&mut ring, &vec![1; 500_000]);
+        ring.start(sending);
+        put(&mut ring, &vec![2; 100_000]);
+        assert_eq!(
+            ring.open(HEAD, shape(None))
+                .map(|id| ring.slots[id.slot].state),
+            Ok(State::Filling)
+        );
+        let filling = PayloadId {
+            sequence: 2,
+            slot: 2,
+        };
+        let refused = loop {
+            match ring.space(filling) {
+                Ok(space) => {
+                    let n = space.len();
+                    ring.filled(filling, n);
+                }
+                Err(no) => break no,
+            }
+        };
+        assert_eq!((refused, ring.totals().lost_sum()), (NoSpace::Full, 0));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! All policy: what to do next, given the facts so far.
 //!
-//! Order matters in [`Relay::step`] alone. What ended is judged first, so that its payload may go out again in
-//! the same turn; leaving comes before asking Lambda for more; new work comes last.
+//! Order matters in [`Relay::step`] alone. Lambda is heard first: an INVOKE says that there may have been a freeze.
+//! Then what ended is judged, so that its payload may go out again in the same turn; leaving comes before asking Lambda for more; new work comes last.
 
 use std::time::Duration;
 
@@ -30,8 +30,9 @@ const TRIM_AFTER: Duration = Duration::from_secs(1);
 impl Relay {
     /// The next thing to do; `None` when there is nothing until the next fact.
     pub fn step(&mut self, now: Now) -> Option<Command> {
+        let leave = self.heed_lambda(now);
         self.judge_finished(now);
-        self.heed_lambda(now)
+        leave
             .or_else(|| self.hang_up(now))
             .or_else(|| self.leave(now))
             .or_else(|| self.ask_lambda(now))
@@ -82,6 +83,7 @@ impl Relay {
                 if !std::mem::replace(&mut self.invoked, true) {
                     self.session = None;
                 }
+                self.uplinks.iter_mut().for_each(Uplink::may_have_frozen);
                 self.log.line(
                     Level::Debug,
                     now.unix_ms,
@@ -102,7 +104,7 @@ impl Relay {
                 let left = deadline_ms.map_or(SHUTDOWN_DEFAULT, |at| {
                     Duration::from_millis(at.saturating_sub(now.unix_ms))
                 });
-                self.drain(now.mono + left.saturating_sub(SHUTDOWN_MARGIN));
+                self.drain(now.mono + left.saturating_sub(SHUTDOWN_MARGIN), now);
             }
             Event::Odd(what) => {
                 self.log.line(

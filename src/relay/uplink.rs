@@ -48,6 +48,8 @@ pub struct Uplink {
     tls: Option<Box<Tls>>,
     /// Exchanges completed on this connection.
     served: u32,
+    /// The sandbox may have been frozen since the connection was asked for: if it dies, that is why.
+    frozen: bool,
 }
 
 #[derive(Debug)]
@@ -105,6 +107,8 @@ pub struct Finished {
     pub outcome: Outcome,
     /// Whether the connection may carry another.
     reusable: bool,
+    /// Whether a connection died before a byte of an answer came: nobody's fault if it was an old one.
+    died_unheard: bool,
 }
 
 /// What came of an attempt.
@@ -116,7 +120,7 @@ pub enum Outcome {
     Unreached(String),
     /// The connection broke, or time ran out, after sending began.
     Broken(String),
-    /// A connection used before had died before this request: nothing was wrong with either.
+    /// A connection used before, or frozen since, had died: nothing was wrong with either end.
     Stale,
 }
 
@@ -132,6 +136,7 @@ impl Uplink {
             end: 0,
             tls: None,
             served: 0,
+            frozen: false,
         }
     }
 
@@ -202,6 +207,7 @@ impl Uplink {
                 attempt,
                 Outcome::Unreached(format!("name lookup: {cause}")),
                 false,
+                false,
             );
         }
     }
@@ -219,7 +225,7 @@ impl Uplink {
                 self.tls = Some(Box::new(tls));
                 self.state = State::Handshake(attempt);
             }
-            Err(cause) => self.finish(attempt, Outcome::Unreached(cause), false),
+            Err(cause) => self.finish(attempt, Outcome::Unreached(cause), false, false),
         }
     }
 
@@ -301,14 +307,14 @@ impl Uplink {
                 self.answered(false);
             }
             State::Ready { .. } => self.state = State::Closed,
-            _ => self.fail(why.words().to_owned()),
+            _ => self.died(why),
         }
         false
     }
 
     /// No address is left to try.
     pub fn unconnected(&mut self, why: End) {
-        self.fail(why.words().to_owned());
+        self.died(why);
     }
 
     /// Bytes to be written: from the ring as they are, or sealed.
@@ -372,6 +378,7 @@ impl Uplink {
 
     /// Frozen time does not count against an attempt; an idle connection did not survive it.
     pub fn thawed(&mut self, frozen: Duration) {
+        self.may_have_frozen();
         match &mut self.state {
             State::Resolve(attempt) | State::Connect(attempt, _) | State::Handshake(attempt) => {
                 attempt.deadline += frozen;
@@ -380,6 +387,11 @@ impl Uplink {
             State::Ready { .. } => self.state = State::Closed,
             State::Finished(_) | State::Closed => {}
         }
+    }
+
+    /// An invocation began: before it, there may have been a freeze too short to be noticed.
+    pub const fn may_have_frozen(&mut self) {
+        self.frozen = true;
     }
 
     /// Closes an idle connection that is too old to be used again, by the clock that ran further.
@@ -407,9 +419,13 @@ impl Uplink {
         if !matches!(self.state, State::Finished(_)) {
             return None;
         }
-        let State::Finished(finished) = std::mem::replace(&mut self.state, State::Closed) else {
+        let State::Finished(mut finished) = std::mem::replace(&mut self.state, State::Closed)
+        else {
             return None;
         };
+        if finished.died_unheard && (self.served > 0 || self.frozen) {
+            finished.outcome = Outcome::Stale;
+        }
         if finished.reusable {
             self.served += 1;
             self.state = State::Ready { since: now };
@@ -459,38 +475,44 @@ impl Uplink {
     fn answered(&mut self, reusable: bool) {
         if let State::Exchange(exchange) = &mut self.state {
             let (attempt, answer) = (exchange.attempt, std::mem::take(&mut exchange.answer));
-            self.finish(attempt, Outcome::Answered(answer), reusable);
+            self.finish(attempt, Outcome::Answered(answer), reusable, false);
         }
     }
 
+    /// The attempt failed, with the connection: something is wrong with one end, or time is up.
     fn fail(&mut self, cause: String) {
+        self.give_up(cause, false);
+    }
+
+    /// The connection died under the attempt.
+    fn died(&mut self, why: End) {
+        self.give_up(why.words().to_owned(), true);
+    }
+
+    fn give_up(&mut self, cause: String, died: bool) {
         match &self.state {
             State::Resolve(attempt) | State::Connect(attempt, _) | State::Handshake(attempt) => {
-                self.finish(*attempt, Outcome::Unreached(cause), false);
+                self.finish(*attempt, Outcome::Unreached(cause), false, died);
             }
             State::Exchange(exchange) => {
                 // A final status that came whole counts, whatever became of the rest of the answer.
                 if exchange.reader.has_head() {
                     return self.answered(false);
                 }
-                let stale = self.served > 0 && !exchange.heard && cause != "timed out";
-                let outcome = if stale {
-                    Outcome::Stale
-                } else {
-                    Outcome::Broken(cause)
-                };
-                self.finish(exchange.attempt, outcome, false);
+                let unheard = died && !exchange.heard;
+                self.finish(exchange.attempt, Outcome::Broken(cause), false, unheard);
             }
             State::Ready { .. } => self.state = State::Closed,
             State::Finished(_) | State::Closed => {}
         }
     }
 
-    fn finish(&mut self, attempt: Attempt, outcome: Outcome, reusable: bool) {
+    fn finish(&mut self, attempt: Attempt, outcome: Outcome, reusable: bool, died_unheard: bool) {
         self.state = State::Finished(Finished {
             payload: attempt.payload,
             outcome,
             reusable,
+            died_unheard,
         });
     }
 }
