@@ -2,7 +2,7 @@
 //!
 //! The grammar is the Pyroscope server's. What does not parse is left alone: the backend judges it.
 
-use crate::config::percent_decode;
+use crate::config::remote::percent_decode;
 
 /// The label that tells one sandbox from another.
 const SESSION_LABEL: &[u8] = b"__session_id__";

@@ -1,0 +1,299 @@
+//! The environment, read once: every setting, its default and its limit with the reason.
+//!
+//! A bad value never stops anything: it is noted, with the variable's name, and the default is used. An empty
+//! variable counts as unset, as in the extension we replace. Values that may be secrets never enter a note.
+
+mod go;
+pub mod remote;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use crate::log::Level;
+
+use go::{boolean, go_duration};
+pub use remote::Remote;
+
+/// Where SDKs in Lambda expect the relay.
+const LISTEN_DEFAULT: &str = "localhost:4040";
+
+/// `PYROSCOPE_TIMEOUT`'s default: one attempt, from the name lookup to the answer's end.
+const TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
+
+/// `PYROSCOPE_NUM_WORKERS`' default: relay requests at once.
+const WORKERS_DEFAULT: usize = 5;
+
+/// Most relay connections, whatever `PYROSCOPE_NUM_WORKERS` says: Lambda gives function and extensions together
+/// 1,024 file descriptors.
+const WORKERS_MAX: usize = 64;
+
+/// The ring's size where the function's memory is not known.
+const BUFFER_BYTES_DEFAULT: usize = 16 << 20;
+
+/// Smallest ring: two of the largest profiles an SDK is known to send.
+const BUFFER_BYTES_MIN: usize = 8 << 20;
+
+/// Largest ring chosen by itself; `PYROSCOPE_BUFFER_BYTES` may ask for more.
+const BUFFER_BYTES_MAX: usize = 64 << 20;
+
+/// All settings.
+#[derive(Debug)]
+pub struct Config {
+    /// `PYROSCOPE_LOG_LEVEL`.
+    pub level: Level,
+    /// `PYROSCOPE_LISTEN_ADDRESS`: bound in this order; at least one must succeed.
+    pub listen: Vec<SocketAddr>,
+    /// `PYROSCOPE_REMOTE_ADDRESS` and what is set on each relayed request; `None` if it cannot be used.
+    pub remote: Option<Remote>,
+    /// `PYROSCOPE_TIMEOUT`: one attempt, from the name lookup to the answer's end.
+    pub timeout: Duration,
+    /// `PYROSCOPE_NUM_WORKERS`: remote connections at once, at most.
+    pub workers: usize,
+    /// `PYROSCOPE_DEV_MODE`: relay only, never ask Lambda for anything.
+    pub dev_mode: bool,
+    /// `AWS_LAMBDA_RUNTIME_API`: `host:port` of the Extensions API.
+    pub runtime_api: Option<String>,
+    /// `PYROSCOPE_BUFFER_BYTES`: most bytes of payloads kept in memory.
+    pub buffer_bytes: usize,
+    /// `SSL_CERT_FILE`: more trusted roots, PEM.
+    pub ca_file: Option<String>,
+    /// What was wrong with the values, to be logged once there is a log.
+    pub notes: Vec<Note>,
+}
+
+/// A setting that could not be used as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// How grave it is.
+    pub level: Level,
+    /// The variable.
+    pub variable: &'static str,
+    /// What is wrong with it and what is done instead. Holds no secret.
+    pub problem: String,
+}
+
+impl Config {
+    /// Reads all settings through `env`, which gives a variable's value.
+    pub fn read(env: impl Fn(&str) -> Option<String>) -> Self {
+        let env = |name: &str| env(name).filter(|value| !value.is_empty());
+        let mut notes = Vec::new();
+        Self {
+            level: env("PYROSCOPE_LOG_LEVEL")
+                .and_then(|word| Level::parse(&word))
+                .unwrap_or(Level::Info),
+            listen: listen(env("PYROSCOPE_LISTEN_ADDRESS"), &mut notes),
+            remote: remote::read(&env, &mut notes),
+            timeout: timeout(env("PYROSCOPE_TIMEOUT"), &mut notes),
+            workers: workers(env("PYROSCOPE_NUM_WORKERS"), &mut notes),
+            dev_mode: env("PYROSCOPE_DEV_MODE").is_some_and(|word| boolean(&word)),
+            runtime_api: env("AWS_LAMBDA_RUNTIME_API"),
+            buffer_bytes: buffer_bytes(
+                env("PYROSCOPE_BUFFER_BYTES"),
+                env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE"),
+                &mut notes,
+            ),
+            ca_file: env("SSL_CERT_FILE"),
+            notes,
+        }
+    }
+}
+
+fn warn(notes: &mut Vec<Note>, variable: &'static str, problem: String) {
+    notes.push(Note {
+        level: Level::Warning,
+        variable,
+        problem,
+    });
+}
+
+fn fail(notes: &mut Vec<Note>, variable: &'static str, problem: String) {
+    notes.push(Note {
+        level: Level::Error,
+        variable,
+        problem,
+    });
+}
+
+fn timeout(value: Option<String>, notes: &mut Vec<Note>) -> Duration {
+    let Some(value) = value else {
+        return TIMEOUT_DEFAULT;
+    };
+    match go_duration(&value) {
+        Some(0) => TIMEOUT_DEFAULT,
+        Some(ns @ 1..) => Duration::from_nanos(ns.unsigned_abs()),
+        _ => {
+            warn(
+                notes,
+                "PYROSCOPE_TIMEOUT",
+                format!("{value:?} is not a duration above zero, using the default 10s"),
+            );
+            TIMEOUT_DEFAULT
+        }
+    }
+}
+
+fn workers(value: Option<String>, notes: &mut Vec<Note>) -> usize {
+    const NAME: &str = "PYROSCOPE_NUM_WORKERS";
+    let Some(value) = value else {
+        return WORKERS_DEFAULT;
+    };
+    match value.parse::<i64>() {
+        Ok(0) => WORKERS_DEFAULT,
+        Ok(n @ 1..) => {
+            let n = usize::try_from(n).unwrap_or(usize::MAX);
+            if n > WORKERS_MAX {
+                warn(
+                    notes,
+                    NAME,
+                    format!("{value:?} is more than {WORKERS_MAX}, using {WORKERS_MAX}"),
+                );
+            }
+            n.min(WORKERS_MAX)
+        }
+        _ => {
+            warn(
+                notes,
+                NAME,
+                format!(
+                    "{value:?} is not a number above zero, using the default {WORKERS_DEFAULT}"
+                ),
+            );
+            WORKERS_DEFAULT
+        }
+    }
+}
+
+/// An eighth of the function's memory, within bounds, unless `PYROSCOPE_BUFFER_BYTES` says otherwise.
+fn buffer_bytes(value: Option<String>, memory_mib: Option<String>, notes: &mut Vec<Note>) -> usize {
+    let memory = memory_mib.and_then(|mib| mib.parse::<usize>().ok());
+    let default = memory.map_or(BUFFER_BYTES_DEFAULT, |mib| {
+        (mib.saturating_mul(1 << 20) / 8).clamp(BUFFER_BYTES_MIN, BUFFER_BYTES_MAX)
+    });
+    let Some(value) = value else { return default };
+    if let Ok(bytes @ 1..) = value.parse::<usize>() {
+        bytes
+    } else {
+        let problem =
+            format!("{value:?} is not a number of bytes above zero, using the default {default}");
+        warn(notes, "PYROSCOPE_BUFFER_BYTES", problem);
+        default
+    }
+}
+
+fn listen(value: Option<String>, notes: &mut Vec<Note>) -> Vec<SocketAddr> {
+    if let Some(value) = value {
+        if let Some(addrs) = listen_addrs(&value) {
+            return addrs;
+        }
+        let problem =
+            format!("{value:?} is not an address and port, using the default {LISTEN_DEFAULT}");
+        warn(notes, "PYROSCOPE_LISTEN_ADDRESS", problem);
+    }
+    listen_addrs(LISTEN_DEFAULT).unwrap_or_default()
+}
+
+/// `localhost:4040` is both loopback addresses; `:4040` is every IPv4 address.
+fn listen_addrs(text: &str) -> Option<Vec<SocketAddr>> {
+    let (host, port) = text.rsplit_once(':')?;
+    let port = port.parse::<u16>().ok()?;
+    if host.eq_ignore_ascii_case("localhost") {
+        let (v4, v6) = (
+            IpAddr::V4(Ipv4Addr::LOCALHOST),
+            IpAddr::V6(Ipv6Addr::LOCALHOST),
+        );
+        return Some(vec![SocketAddr::new(v4, port), SocketAddr::new(v6, port)]);
+    }
+    if host.is_empty() {
+        return Some(vec![SocketAddr::new(
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            port,
+        )]);
+    }
+    text.parse().ok().map(|addr| vec![addr])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(vars: &[(&str, &str)]) -> Config {
+        Config::read(|name| {
+            vars.iter()
+                .find(|(n, _)| *n == name)
+                .map(|(_, v)| (*v).to_owned())
+        })
+    }
+
+    fn noted(config: &Config) -> Vec<&'static str> {
+        config.notes.iter().map(|note| note.variable).collect()
+    }
+
+    #[test]
+    fn defaults() {
+        let config = config(&[("PYROSCOPE_TIMEOUT", ""), ("PYROSCOPE_HTTP_HEADERS", "")]);
+        assert_eq!(
+            (config.timeout, config.workers),
+            (Duration::from_secs(10), 5)
+        );
+        assert_eq!(config.buffer_bytes, 16 << 20);
+        assert_eq!(
+            config.listen,
+            [
+                "127.0.0.1:4040".parse().unwrap(),
+                "[::1]:4040".parse().unwrap()
+            ]
+        );
+        let remote = config.remote.unwrap();
+        assert_eq!(
+            (remote.tls, remote.host.as_str(), remote.port),
+            (true, "profiles-prod-001.grafana.net", 443)
+        );
+        assert_eq!(config.notes, []);
+    }
+
+    #[test]
+    fn bad_values_are_noted_by_name() {
+        for (name, value) in [
+            ("PYROSCOPE_TIMEOUT", "soon"),
+            ("PYROSCOPE_TIMEOUT", "-1s"),
+            ("PYROSCOPE_NUM_WORKERS", "-1"),
+            ("PYROSCOPE_NUM_WORKERS", "many"),
+            ("PYROSCOPE_NUM_WORKERS", "1000"),
+            ("PYROSCOPE_BUFFER_BYTES", "16MB"),
+            ("PYROSCOPE_LISTEN_ADDRESS", "4040"),
+            ("PYROSCOPE_LISTEN_ADDRESS", "example.com:4040"),
+            ("PYROSCOPE_REMOTE_ADDRESS", "ftp://host"),
+            ("PYROSCOPE_HTTP_HEADERS", "[1]"),
+            ("PYROSCOPE_HTTP_HEADERS", r#"{"a":1}"#),
+            ("PYROSCOPE_HTTP_HEADERS", r#"{"a b":"c"}"#),
+            ("PYROSCOPE_HTTP_HEADERS", r#"{"host":"c"}"#),
+            ("PYROSCOPE_HTTP_HEADERS", r#"{"a":"b\r\nc: d"}"#),
+            ("PYROSCOPE_AUTH_TOKEN", "secret\n"),
+        ] {
+            let config = config(&[(name, value)]);
+            assert_eq!(noted(&config), [name], "{value:?}");
+            assert!(!config.notes[0].problem.contains("secret"));
+        }
+        assert_eq!(config(&[("PYROSCOPE_NUM_WORKERS", "0")]).notes, []);
+    }
+
+    #[test]
+    fn memory() {
+        for (mib, bytes) in [
+            ("128", 16 << 20),
+            ("64", 8 << 20),
+            ("10240", 64 << 20),
+            ("?", 16 << 20),
+        ] {
+            assert_eq!(
+                config(&[("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", mib)]).buffer_bytes,
+                bytes
+            );
+        }
+        let set = [
+            ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128"),
+            ("PYROSCOPE_BUFFER_BYTES", "1000"),
+        ];
+        assert_eq!(config(&set).buffer_bytes, 1000);
+    }
+}

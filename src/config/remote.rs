@@ -1,0 +1,344 @@
+//! The remote address, and the fields that the settings put on every relayed request.
+
+use std::net::Ipv6Addr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+use crate::http1::head::{is_field_value, is_token};
+use crate::json;
+
+use super::{Note, fail, warn};
+
+/// Where profiles go unless `PYROSCOPE_REMOTE_ADDRESS` says otherwise: Grafana Cloud.
+const REMOTE_DEFAULT: &str = "https://profiles-prod-001.grafana.net";
+
+/// The remote address and the fields set on every relayed request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remote {
+    /// Whether it is https.
+    pub tls: bool,
+    /// Name or address literal, for the lookup and for the certificate.
+    pub host: String,
+    /// The port, from the address or the scheme.
+    pub port: u16,
+    /// `Host` of relayed requests: as the address spells it.
+    pub authority: String,
+    /// The address's path, to be put before each request's; empty for none.
+    pub path: String,
+    /// Fields set on every relayed request, replacing the SDK's of that name; no name twice.
+    pub fields: Vec<(String, String)>,
+    /// `Authorization` from the address's userinfo, for requests that have none.
+    pub fallback_authorization: Option<String>,
+}
+
+/// Reads the address and the fields; `None` if the address cannot be used.
+pub(super) fn read(env: &impl Fn(&str) -> Option<String>, notes: &mut Vec<Note>) -> Option<Remote> {
+    const NAME: &str = "PYROSCOPE_REMOTE_ADDRESS";
+    let address = env(NAME);
+    let mut remote = match Remote::parse(address.as_deref().unwrap_or(REMOTE_DEFAULT)) {
+        Ok(remote) => Some(remote),
+        Err(problem) => {
+            fail(
+                notes,
+                NAME,
+                format!("{problem}; profiles are taken and counted as lost"),
+            );
+            None
+        }
+    };
+    let fields = set_fields(env, notes);
+    if let Some(remote) = &mut remote {
+        remote.fields = fields;
+    }
+    remote
+}
+
+/// Every field the settings put on relayed requests, later ones replacing earlier ones of the same name.
+fn set_fields(
+    env: &impl Fn(&str) -> Option<String>,
+    notes: &mut Vec<Note>,
+) -> Vec<(String, String)> {
+    const EXTRA: &str = "PYROSCOPE_HTTP_HEADERS";
+    let mut fields: Vec<(String, String)> = Vec::new();
+    if let Some(token) = env("PYROSCOPE_AUTH_TOKEN") {
+        set(
+            &mut fields,
+            notes,
+            "PYROSCOPE_AUTH_TOKEN",
+            "Authorization",
+            format!("Bearer {token}"),
+        );
+    } else if let (Some(user), Some(password)) = (
+        env("PYROSCOPE_BASIC_AUTH_USER"),
+        env("PYROSCOPE_BASIC_AUTH_PASSWORD"),
+    ) {
+        set(
+            &mut fields,
+            notes,
+            "PYROSCOPE_BASIC_AUTH_USER",
+            "Authorization",
+            basic(&user, &password),
+        );
+    }
+    if let Some(tenant) = env("PYROSCOPE_TENANT_ID") {
+        set(
+            &mut fields,
+            notes,
+            "PYROSCOPE_TENANT_ID",
+            "X-Scope-OrgID",
+            tenant,
+        );
+    }
+    if let Some(text) = env(EXTRA) {
+        let mut extra = Vec::new();
+        if json::object(&text, |name, value| extra.push((name.into_owned(), value))).is_err() {
+            fail(
+                notes,
+                EXTRA,
+                "is not a JSON object of strings, no headers are added".to_owned(),
+            );
+            extra.clear();
+        }
+        for (name, value) in extra {
+            match value {
+                json::Value::String(value) => {
+                    set(&mut fields, notes, EXTRA, &name, value.into_owned());
+                }
+                _ => warn(
+                    notes,
+                    EXTRA,
+                    format!("the value of {name:?} is not a string, this header is not added"),
+                ),
+            }
+        }
+    }
+    fields
+}
+
+/// Fields the framing and routing of relayed requests depend on: not for a setting to change.
+const NOT_SETTABLE: [&str; 5] = [
+    "Host",
+    "Content-Length",
+    "Transfer-Encoding",
+    "Connection",
+    "Expect",
+];
+
+fn set(
+    fields: &mut Vec<(String, String)>,
+    notes: &mut Vec<Note>,
+    variable: &'static str,
+    name: &str,
+    value: String,
+) {
+    if NOT_SETTABLE
+        .iter()
+        .any(|not| name.eq_ignore_ascii_case(not))
+    {
+        warn(
+            notes,
+            variable,
+            format!("{name:?} cannot be set, this header is not added"),
+        );
+    } else if !is_token(name.as_bytes()) {
+        warn(
+            notes,
+            variable,
+            format!("{name:?} is not a header name, this header is not added"),
+        );
+    } else if !is_field_value(value.as_bytes()) {
+        let problem =
+            format!("the value for {name:?} has a line break or control character, it is not sent");
+        warn(notes, variable, problem);
+    } else {
+        fields.retain(|(before, _)| !before.eq_ignore_ascii_case(name));
+        fields.push((name.to_owned(), value));
+    }
+}
+
+/// The credentials of RFC 7617.
+fn basic(user: &str, password: &str) -> String {
+    format!("Basic {}", BASE64.encode(format!("{user}:{password}")))
+}
+
+impl Remote {
+    /// Reads an http or https URL (RFC 3986). Query and fragment are of no use to a relay and ignored.
+    ///
+    /// # Errors
+    /// What is wrong, in words, without quoting the address: it may hold a password.
+    pub fn parse(url: &str) -> Result<Self, &'static str> {
+        let (scheme, rest) = url
+            .split_once("://")
+            .ok_or("is not an http:// or https:// URL")?;
+        let tls = match scheme {
+            s if s.eq_ignore_ascii_case("https") => true,
+            s if s.eq_ignore_ascii_case("http") => false,
+            _ => return Err("is not an http:// or https:// URL"),
+        };
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, tail) = rest.split_at(end);
+        let path = &tail[..tail.find(['?', '#']).unwrap_or(tail.len())];
+        let (userinfo, authority) = match authority.rsplit_once('@') {
+            Some((userinfo, authority)) => (Some(userinfo), authority),
+            None => (None, authority),
+        };
+        let (host, port) = host_port(authority)?;
+        if !path.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err("has a character in its path that a URL cannot have");
+        }
+        Ok(Self {
+            tls,
+            host: host.to_owned(),
+            port: port.unwrap_or(if tls { 443 } else { 80 }),
+            authority: authority.strip_suffix(':').unwrap_or(authority).to_owned(),
+            path: path.trim_end_matches('/').to_owned(),
+            fields: Vec::new(),
+            fallback_authorization: userinfo.map(authorization).transpose()?,
+        })
+    }
+}
+
+/// Splits `host:port`, `host`, `[v6]:port` or `[v6]`.
+fn host_port(authority: &str) -> Result<(&str, Option<u16>), &'static str> {
+    let (host, port) = if let Some(rest) = authority.strip_prefix('[') {
+        let (host, port) = rest
+            .split_once(']')
+            .ok_or("has an IPv6 address without its closing bracket")?;
+        host.parse::<Ipv6Addr>()
+            .map_err(|_| "has a bad IPv6 address")?;
+        (host, port)
+    } else {
+        let at = authority.find(':').unwrap_or(authority.len());
+        let (host, port) = authority.split_at(at);
+        if !host
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
+        {
+            return Err("has a character in its host name that a name cannot have");
+        }
+        (host, port)
+    };
+    if host.is_empty() {
+        return Err("has no host name");
+    }
+    match port.strip_prefix(':') {
+        None if port.is_empty() => Ok((host, None)),
+        Some("") => Ok((host, None)),
+        Some(port) => match port.parse::<u16>() {
+            Ok(port @ 1..) => Ok((host, Some(port))),
+            _ => Err("has a bad port"),
+        },
+        None => Err("has a bad port"),
+    }
+}
+
+fn authorization(userinfo: &str) -> Result<String, &'static str> {
+    let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
+    let bad = "has a bad percent-encoding in its user or password";
+    let (user, password) = (
+        percent_decode(user).ok_or(bad)?,
+        percent_decode(password).ok_or(bad)?,
+    );
+    let mut credentials = user;
+    credentials.push(b':');
+    credentials.extend_from_slice(&password);
+    Ok(format!("Basic {}", BASE64.encode(credentials)))
+}
+
+/// Decodes `%41`; `None` for a percent sign without two hexadecimal digits behind it.
+#[must_use]
+pub fn percent_decode(text: &str) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(b) = bytes.next() {
+        if b != b'%' {
+            out.push(b);
+            continue;
+        }
+        let mut digit = || (bytes.next()? as char).to_digit(16);
+        let byte = digit()? << 4 | digit()?;
+        out.push(byte as u8);
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Config;
+    use super::*;
+
+    fn config(vars: &[(&str, &str)]) -> Config {
+        Config::read(|name| {
+            vars.iter()
+                .find(|(n, _)| *n == name)
+                .map(|(_, v)| (*v).to_owned())
+        })
+    }
+
+    #[test]
+    fn addresses() {
+        let remote = Remote::parse("HTTP://us%65r:p%40ss@[::1]:8080/base//?x#y").unwrap();
+        assert_eq!(
+            (remote.tls, remote.host.as_str(), remote.port),
+            (false, "::1", 8080)
+        );
+        assert_eq!(
+            (remote.authority.as_str(), remote.path.as_str()),
+            ("[::1]:8080", "/base")
+        );
+        assert_eq!(
+            remote.fallback_authorization.as_deref(),
+            Some("Basic dXNlcjpwQHNz")
+        );
+        for bad in [
+            "",
+            "host",
+            "http://",
+            "http://:80",
+            "https://host:0",
+            "https://host:65536",
+            "https://host:x",
+            "https://[::1",
+            "https://[x]",
+            "https://ho st",
+            "https://h\r\nx",
+            "https://host/a b",
+            "https://u%zz@host",
+            "http://[::1]x",
+            "unix:///x",
+        ] {
+            assert!(Remote::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn fields_replace_each_other() {
+        let fields = |vars: &[(&str, &str)]| config(vars).remote.unwrap().fields;
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let basic = [
+            ("PYROSCOPE_BASIC_AUTH_USER", "u"),
+            ("PYROSCOPE_BASIC_AUTH_PASSWORD", "p"),
+        ];
+        assert_eq!(fields(&basic), [pair("Authorization", "Basic dTpw")]);
+        assert_eq!(fields(&basic[..1]), []);
+        let all = [
+            basic[0],
+            basic[1],
+            ("PYROSCOPE_AUTH_TOKEN", "t"),
+            ("PYROSCOPE_TENANT_ID", "me"),
+            (
+                "PYROSCOPE_HTTP_HEADERS",
+                r#"{"X-Test":"1","x-scope-orgid":"you","n":2}"#,
+            ),
+        ];
+        assert_eq!(
+            fields(&all),
+            [
+                pair("Authorization", "Bearer t"),
+                pair("X-Test", "1"),
+                pair("x-scope-orgid", "you")
+            ]
+        );
+    }
+}
