@@ -9,7 +9,6 @@ pub(super) fn boolean(word: &str) -> bool {
 /// Go's `time.ParseDuration`, in nanoseconds: `[-+]?([0-9]*(\.[0-9]*)?[a-zµ]+)+`, or `0` without a unit.
 ///
 /// `None` for what Go refuses, overflow included.
-
 pub(super) fn go_duration(text: &str) -> Option<i64> {
     let (negative, mut rest) = match text.as_bytes().first()? {
         b'-' => (true, &text[1..]),
