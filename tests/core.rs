@@ -429,7 +429,7 @@ fn retry_after_is_honoured_up_to_a_bound() {
 }
 
 #[test]
-fn refusals_are_final_and_logged_once_per_status() {
+fn refusals_are_final_and_logged_once_a_minute() {
     for code in [301, 400, 401, 403, 404, 413, 415, 422, 499, 501] {
         let mut world = World::new(&[]);
         for _ in 0..2 {
@@ -698,6 +698,7 @@ fn events_that_make_no_sense_are_passed_over() {
         world.answer(api, &event(odd));
         assert!(world.seen(api).starts_with("GET "), "{odd:?}");
         assert!(world.log().contains("level=warning"), "{odd:?}");
+        world.pass(Duration::from_mins(1));
     }
 }
 
@@ -885,4 +886,43 @@ fn a_client_that_is_refused_again_and_again_is_logged_once() {
         assert!(world.seen(client).starts_with("HTTP/1.1 505 "));
     }
     assert_eq!(world.log().matches("Request refused").count(), 1);
+    world.pass(Duration::from_secs(60));
+    let client = world.client();
+    world.arrive(client, b"\0", usize::MAX);
+    assert!(world.log().contains("count=10"));
+}
+
+#[test]
+fn ten_minutes_of_failure_are_twelve_lines_at_most() {
+    for refuses_connections in [true, false] {
+        let mut world = World::new(&[]);
+        let mut lines = String::new();
+        for _ in 0..600 {
+            world.post("x");
+            let second = world.now.mono + Duration::from_secs(1);
+            while world.now.mono < second {
+                while !world.connecting.is_empty() {
+                    if refuses_connections {
+                        world.refuse();
+                    } else {
+                        world.connect();
+                    }
+                }
+                for id in world.written.keys().copied().collect::<Vec<_>>() {
+                    if !world.seen(id).is_empty() {
+                        world.answer(id, &status(401));
+                    }
+                }
+                let next = world
+                    .relay
+                    .deadline(world.now)
+                    .map_or(second, |at| at.min(second));
+                world.pass(next - world.now.mono);
+            }
+            lines += &world.log();
+        }
+        let count = lines.lines().count();
+        assert!((10..=12).contains(&count), "{count} lines:\n{lines}");
+        assert_eq!(world.totals().acknowledged, 600);
+    }
 }

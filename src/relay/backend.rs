@@ -61,32 +61,31 @@ impl Backend {
         }
     }
 
-    /// It answered. Whether it was down before.
-    pub const fn reached(&mut self) -> bool {
-        let was_down = self.is_down();
+    /// It answered.
+    pub const fn reached(&mut self) {
         (self.state, self.broken) = (State::Up, 0);
-        was_down
     }
 
-    /// An attempt did not reach it. Whether that is news.
-    pub fn unreached(&mut self, now: Instant, random: u64) -> bool {
-        let (pause, news) = match self.state {
+    /// An attempt did not reach it.
+    pub fn unreached(&mut self, now: Instant, random: u64) {
+        let pause = match self.state {
             // An attempt that began before: it tells nothing new.
-            State::Down { probe_at, .. } if now < probe_at => return false,
-            State::Down { pause, .. } => ((pause * 2).min(PAUSE_MAX), false),
-            _ => (PAUSE_MIN, true),
+            State::Down { probe_at, .. } if now < probe_at => return,
+            State::Down { pause, .. } => (pause * 2).min(PAUSE_MAX),
+            _ => PAUSE_MIN,
         };
         self.state = State::Down {
             pause,
             probe_at: now + jitter(pause, random),
         };
-        news
     }
 
-    /// An attempt broke after it was reached, or it asked for patience. Whether it is down by that, and that is news.
-    pub fn broke(&mut self, now: Instant, random: u64) -> bool {
+    /// An attempt broke after it was reached, or it asked for patience.
+    pub fn broke(&mut self, now: Instant, random: u64) {
         self.broken = self.broken.saturating_add(1);
-        (self.broken >= BROKEN_IN_A_ROW || self.is_down()) && self.unreached(now, random)
+        if self.broken >= BROKEN_IN_A_ROW || self.is_down() {
+            self.unreached(now, random);
+        }
     }
 
     /// There is little time left: it is tried at once.
@@ -127,7 +126,7 @@ mod tests {
         let mut backend = Backend::default();
         assert!(backend.admits(0, 0, now));
         assert!(!backend.admits(1, 1, now));
-        assert!(!backend.reached());
+        backend.reached();
         assert!(backend.admits(4, 4, now));
     }
 
@@ -135,12 +134,12 @@ mod tests {
     fn down_is_probed_with_growing_pauses() {
         let now = Instant::now();
         let mut backend = Backend::default();
-        assert!(backend.unreached(now, 0));
+        backend.unreached(now, 0);
         assert!(!backend.admits(0, 0, now));
         assert_eq!(backend.probe_at(), Some(now + PAUSE_MIN));
         assert!(backend.admits(0, 0, now + PAUSE_MIN));
         assert!(!backend.admits(1, 0, now + PAUSE_MIN));
-        assert!(!backend.unreached(now, 0));
+        backend.unreached(now, 0);
         assert_eq!(
             backend.probe_at(),
             Some(now + PAUSE_MIN),
@@ -149,25 +148,28 @@ mod tests {
         let mut last = now;
         for _ in 0..10 {
             last = backend.probe_at().unwrap();
-            assert!(!backend.unreached(last, 1023));
+            backend.unreached(last, 1023);
         }
         let pause = backend.probe_at().unwrap() - last;
         assert!(
             pause > PAUSE_MAX * 74 / 100 && pause < PAUSE_MAX,
             "{pause:?}"
         );
-        assert!(backend.reached());
+        backend.reached();
+        assert!(!backend.is_down());
     }
 
     #[test]
     fn three_broken_in_a_row_are_down() {
         let now = Instant::now();
         let mut backend = Backend::default();
-        assert!(!backend.broke(now, 0));
-        assert!(!backend.broke(now, 0));
-        assert!(backend.broke(now, 0));
+        backend.broke(now, 0);
+        backend.broke(now, 0);
+        assert!(!backend.is_down());
+        backend.broke(now, 0);
         assert!(backend.is_down());
         backend.reached();
-        assert!(!backend.broke(now, 0));
+        backend.broke(now, 0);
+        assert!(!backend.is_down());
     }
 }

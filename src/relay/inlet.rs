@@ -22,6 +22,7 @@ use crate::http1::{HEAD_BYTES_MAX, header_slots, write};
 use crate::log::{Level, Log};
 
 use super::forward;
+use super::report::Limit;
 use super::ring::{Loss, NoSpace, PayloadId, Ring, Shape};
 
 /// First size of the buffer for heads: all heads seen from SDKs fit, and a small body with them.
@@ -100,8 +101,8 @@ pub struct Context<'r> {
     pub entropy: fn() -> u64,
     /// Reused room for outgoing heads.
     pub head: &'r mut Vec<u8>,
-    /// The status a client was last refused with: said aloud once until it changes.
-    pub refused: &'r mut Option<u16>,
+    /// How often refusals are told.
+    pub refusals: &'r mut Limit,
     /// Where to log.
     pub log: &'r mut Log,
     /// The time.
@@ -522,15 +523,16 @@ impl Inlet {
         self.start = self.end;
         write::reply(&mut self.answers, refusal.status, false, false);
         self.state = State::Last;
-        let again = cx.refused.replace(refusal.status) == Some(refusal.status);
-        let level = if again { Level::Debug } else { Level::Warning };
-        let fields = [
-            ("reason", refusal.reason.into()),
-            ("status", u64::from(refusal.status).into()),
-            ("svc", "pyroscope-lambda-ext-main".into()),
-        ];
-        cx.log
-            .line(level, cx.now.unix_ms, "Request refused", &fields);
+        if let Some(count) = cx.refusals.happened(cx.now.mono) {
+            let fields = [
+                ("count", count.into()),
+                ("reason", refusal.reason.into()),
+                ("status", u64::from(refusal.status).into()),
+                super::SVC,
+            ];
+            cx.log
+                .line(Level::Warning, cx.now.unix_ms, "Request refused", &fields);
+        }
     }
 }
 

@@ -12,6 +12,7 @@ pub mod backend;
 pub mod forward;
 pub mod inlet;
 pub mod labels;
+pub mod report;
 pub mod ring;
 mod step;
 pub mod uplink;
@@ -67,10 +68,7 @@ pub struct Relay {
     /// snapshot differ.
     session: Option<[u8; 16]>,
     invoked: bool,
-    /// The status last refused with, to be logged once until it changes.
-    refused: Option<u16>,
-    /// The status a client was last refused with, likewise.
-    refused_client: Option<u16>,
+    limits: report::Limits,
     to_close: Vec<ConnId>,
     /// Connections due to the remote's address of that index.
     to_connect: Vec<(ConnId, usize)>,
@@ -148,8 +146,7 @@ impl Relay {
             phase: Phase::Serve,
             session: None,
             invoked: false,
-            refused: None,
-            refused_client: None,
+            limits: report::Limits::default(),
             to_close: Vec::new(),
             to_connect: Vec::new(),
             next_id: 0,
@@ -489,7 +486,7 @@ impl Relay {
             session: &mut self.session,
             entropy: self.entropy,
             head: &mut self.head,
-            refused: &mut self.refused_client,
+            refusals: &mut self.limits.client,
             log: &mut self.log,
             now,
         };

@@ -11,8 +11,9 @@ use crate::log::Level;
 
 use super::backend::jitter;
 use super::inlet::Hang;
+use super::report::answer_words;
 use super::ring::{Loss, PayloadId};
-use super::uplink::{Answer, Outcome, Uplink};
+use super::uplink::{Outcome, Uplink};
 use super::{Addresses, Phase, Relay, SHUTDOWN_DEFAULT, SHUTDOWN_MARGIN, SVC, Trust};
 
 /// Attempts for one payload, if the remote was reached.
@@ -107,12 +108,7 @@ impl Relay {
                 self.drain(now.mono + left.saturating_sub(SHUTDOWN_MARGIN), now);
             }
             Event::Odd(what) => {
-                self.log.line(
-                    Level::Warning,
-                    now.unix_ms,
-                    "Odd answer from Lambda",
-                    &[("cause", (&what).into()), SVC],
-                );
+                self.tell_odd(&what, now);
             }
         }
         None
@@ -158,7 +154,7 @@ impl Relay {
         // Their payloads are gone.
         self.uplinks.clear();
         self.phase = Phase::Done;
-        self.log_totals(now);
+        self.tell_totals(now);
         Some(Command::Exit(0))
     }
 
@@ -265,8 +261,9 @@ impl Relay {
         match outcome {
             Outcome::Answered(answer) => match answer.status {
                 200..=299 => {
-                    self.reached(now);
+                    self.backend.reached();
                     self.ring.relayed(payload);
+                    self.tell_well(now);
                 }
                 408 | 429 | 500 | 502 | 503 | 504 => {
                     let cause = answer_words(&answer);
@@ -274,8 +271,8 @@ impl Relay {
                     self.again(payload, &cause, pause, now);
                 }
                 _ => {
-                    self.reached(now);
-                    self.refused(&answer, now);
+                    self.backend.reached();
+                    self.tell_refused(&answer, now);
                     self.ring.lost(payload, Loss::Refused);
                 }
             },
@@ -292,8 +289,8 @@ impl Relay {
                 if let Addresses::Known(_, Some(_)) = self.remote_addresses {
                     self.remote_addresses = Addresses::Unknown;
                 }
-                let news = self.backend.unreached(now.mono, (self.entropy)());
-                self.log_trouble(news, &cause, now);
+                self.backend.unreached(now.mono, (self.entropy)());
+                self.tell_failed(&cause, now);
             }
             Outcome::Broken(cause) => self.again(payload, &cause, None, now),
         }
@@ -301,91 +298,17 @@ impl Relay {
 
     /// The payload is tried again later, unless that was its last attempt.
     fn again(&mut self, payload: PayloadId, cause: &str, pause: Option<Duration>, now: Now) {
-        let news = self.backend.broke(now.mono, (self.entropy)());
-        self.log_trouble(news, cause, now);
+        self.backend.broke(now.mono, (self.entropy)());
+        self.tell_failed(cause, now);
         let attempts = self.ring.attempts(payload) + 1;
         if attempts >= ATTEMPTS_MAX {
             self.ring.lost(payload, Loss::Attempts);
-            self.log.line(
-                Level::Error,
-                now.unix_ms,
-                "A profile is lost, tried too often",
-                &[("cause", cause.into()), SVC],
-            );
-            return;
+            return self.tell_spent(cause, now);
         }
         let backoff = jitter(RETRY_PAUSE * (1 << (attempts - 1)), (self.entropy)());
         self.ring
             .retry(payload, attempts, Some(now.mono + pause.unwrap_or(backoff)));
         self.ring.count_resent();
-    }
-
-    fn reached(&mut self, now: Now) {
-        if self.backend.reached() {
-            let waiting = self.ring.in_hand() as u64;
-            self.log.line(
-                Level::Info,
-                now.unix_ms,
-                "The remote can be reached again",
-                &[SVC, ("waiting", waiting.into())],
-            );
-        }
-    }
-
-    /// Says that the backend is in trouble: once aloud, then at debug.
-    fn log_trouble(&mut self, news: bool, cause: &str, now: Now) {
-        let level = if news { Level::Error } else { Level::Debug };
-        let remote = self
-            .config
-            .remote
-            .as_ref()
-            .map_or("", |remote| &remote.authority);
-        let fields = [("cause", cause.into()), ("remote", remote.into()), SVC];
-        let msg = if news {
-            "Cannot reach the remote, profiles wait"
-        } else {
-            "An attempt failed"
-        };
-        self.log.line(level, now.unix_ms, msg, &fields);
-    }
-
-    /// Says that the remote refuses profiles: once per status until it changes.
-    fn refused(&mut self, answer: &Answer, now: Now) {
-        let again = self.refused.replace(answer.status) == Some(answer.status);
-        let level = if again { Level::Debug } else { Level::Error };
-        let cause = answer_words(answer);
-        self.log.line(
-            level,
-            now.unix_ms,
-            "The remote refuses profiles, they are lost",
-            &[("cause", (&cause).into()), SVC],
-        );
-    }
-
-    /// One line for the whole sandbox.
-    fn log_totals(&mut self, now: Now) {
-        let totals = *self.ring.totals();
-        let mut fields = vec![
-            ("acknowledged", totals.acknowledged.into()),
-            ("bytes", totals.relayed_bytes.into()),
-            ("high_water_bytes", (totals.high_water_bytes as u64).into()),
-            ("lost", totals.lost_sum().into()),
-            ("relayed", totals.relayed.into()),
-            ("resent", totals.resent.into()),
-            SVC,
-        ];
-        for loss in Loss::ALL {
-            if totals.lost[loss as usize] > 0 {
-                fields.push((loss.name(), totals.lost[loss as usize].into()));
-            }
-        }
-        fields.sort_by_key(|(name, _)| *name);
-        let level = if totals.lost_sum() > 0 {
-            Level::Warning
-        } else {
-            Level::Info
-        };
-        self.log.line(level, now.unix_ms, "Relay closed", &fields);
     }
 
     /// Spare memory goes back to the system some time after the last payload.
@@ -395,16 +318,5 @@ impl Relay {
         } else if self.trim_at.is_none() && self.ring.has_spares() {
             self.trim_at = Some(now.mono + TRIM_AFTER);
         }
-    }
-}
-
-/// `503: the beginning of the body`.
-fn answer_words(answer: &Answer) -> String {
-    let excerpt = String::from_utf8_lossy(&answer.excerpt);
-    let excerpt = excerpt.trim();
-    if excerpt.is_empty() {
-        format!("status {}", answer.status)
-    } else {
-        format!("status {}: {excerpt}", answer.status)
     }
 }

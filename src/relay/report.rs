@@ -1,0 +1,234 @@
+//! What is told in the log, and how often: trouble at once, then once a minute with a count, then its end.
+//!
+//! Log lines are billed by the byte, and a backend can fail a thousand times a minute.
+
+use std::time::{Duration, Instant};
+
+use crate::contract::Now;
+use crate::log::Level;
+
+use super::ring::Loss;
+use super::uplink::Answer;
+use super::{Relay, SVC};
+
+/// Shortest time between two lines about the same trouble.
+const LINE_EVERY: Duration = Duration::from_mins(1);
+
+/// One kind of trouble.
+#[derive(Debug, Default)]
+pub struct Limit {
+    /// When it was last told, while it lasts.
+    told: Option<Instant>,
+    /// How often it happened since then.
+    since: u64,
+}
+
+impl Limit {
+    /// It happened. If it is to be told now: how often it happened since it was last told, this time included.
+    pub fn happened(&mut self, now: Instant) -> Option<u64> {
+        self.since += 1;
+        if self
+            .told
+            .is_some_and(|told| now.saturating_duration_since(told) < LINE_EVERY)
+        {
+            return None;
+        }
+        self.told = Some(now);
+        Some(std::mem::take(&mut self.since))
+    }
+
+    /// It is over. Whether that is to be told: only if the trouble was.
+    pub const fn over(&mut self) -> bool {
+        self.since = 0;
+        self.told.take().is_some()
+    }
+}
+
+/// Every kind of trouble that is told with a limit.
+#[derive(Debug, Default)]
+pub struct Limits {
+    /// The remote is down.
+    failed: Limit,
+    /// The remote refuses profiles.
+    refused: Limit,
+    /// Profiles are given up after the last attempt.
+    spent: Limit,
+    /// Clients send what we refuse.
+    pub client: Limit,
+    /// Lambda answers what we do not understand.
+    odd: Limit,
+}
+
+impl Relay {
+    /// An attempt failed: told if the remote counts as down by now.
+    pub(super) fn tell_failed(&mut self, cause: &str, now: Now) {
+        let remote = self
+            .config
+            .remote
+            .as_ref()
+            .map_or("", |remote| &remote.authority);
+        if !self.backend.is_down() {
+            let fields = [("cause", cause.into()), ("remote", remote.into()), SVC];
+            self.log
+                .line(Level::Debug, now.unix_ms, "An attempt failed", &fields);
+        } else if let Some(count) = self.limits.failed.happened(now.mono) {
+            let fields = [
+                ("cause", cause.into()),
+                ("failures", count.into()),
+                ("remote", remote.into()),
+                SVC,
+            ];
+            self.log.line(
+                Level::Error,
+                now.unix_ms,
+                "Cannot reach the remote, profiles wait",
+                &fields,
+            );
+        }
+    }
+
+    /// A profile is lost because the remote refuses it.
+    pub(super) fn tell_refused(&mut self, answer: &Answer, now: Now) {
+        self.tell_end_of_failure(now);
+        if let Some(count) = self.limits.refused.happened(now.mono) {
+            let cause = answer_words(answer);
+            let fields = [("cause", (&cause).into()), ("profiles", count.into()), SVC];
+            self.log.line(
+                Level::Error,
+                now.unix_ms,
+                "The remote refuses profiles, they are lost",
+                &fields,
+            );
+        }
+    }
+
+    /// A profile is lost because it was tried too often.
+    pub(super) fn tell_spent(&mut self, cause: &str, now: Now) {
+        if let Some(count) = self.limits.spent.happened(now.mono) {
+            let fields = [("cause", cause.into()), ("profiles", count.into()), SVC];
+            self.log.line(
+                Level::Error,
+                now.unix_ms,
+                "Profiles are lost, tried too often",
+                &fields,
+            );
+        }
+    }
+
+    /// The remote took a profile: what was told as trouble is told to be over.
+    pub(super) fn tell_well(&mut self, now: Now) {
+        self.tell_end_of_failure(now);
+        let (refused, spent) = (self.limits.refused.over(), self.limits.spent.over());
+        if refused || spent {
+            self.log.line(
+                Level::Info,
+                now.unix_ms,
+                "The remote takes profiles again",
+                &[SVC],
+            );
+        }
+    }
+
+    fn tell_end_of_failure(&mut self, now: Now) {
+        if self.limits.failed.over() {
+            let fields = [SVC, ("waiting", (self.ring.in_hand() as u64).into())];
+            self.log.line(
+                Level::Info,
+                now.unix_ms,
+                "The remote can be reached again",
+                &fields,
+            );
+        }
+    }
+
+    /// Lambda's API answered what we do not understand, or not at all.
+    pub(super) fn tell_odd(&mut self, what: &str, now: Now) {
+        if let Some(count) = self.limits.odd.happened(now.mono) {
+            let fields = [("cause", what.into()), ("count", count.into()), SVC];
+            self.log.line(
+                Level::Warning,
+                now.unix_ms,
+                "Odd answer from Lambda",
+                &fields,
+            );
+        }
+    }
+
+    /// One line for the whole sandbox.
+    pub(super) fn tell_totals(&mut self, now: Now) {
+        let totals = *self.ring.totals();
+        let mut fields = vec![
+            ("acknowledged", totals.acknowledged.into()),
+            ("bytes", totals.relayed_bytes.into()),
+            ("high_water_bytes", (totals.high_water_bytes as u64).into()),
+            ("lost", totals.lost_sum().into()),
+            ("relayed", totals.relayed.into()),
+            ("resent", totals.resent.into()),
+            SVC,
+        ];
+        for loss in Loss::ALL {
+            if totals.lost[loss as usize] > 0 {
+                fields.push((loss.name(), totals.lost[loss as usize].into()));
+            }
+        }
+        fields.sort_by_key(|(name, _)| *name);
+        let level = if totals.lost_sum() > 0 {
+            Level::Warning
+        } else {
+            Level::Info
+        };
+        self.log.line(level, now.unix_ms, "Relay closed", &fields);
+    }
+}
+
+/// `503: the beginning of the body`.
+pub(super) fn answer_words(answer: &Answer) -> String {
+    let excerpt = String::from_utf8_lossy(&answer.excerpt);
+    let excerpt = excerpt.trim();
+    if excerpt.is_empty() {
+        format!("status {}", answer.status)
+    } else {
+        format!("status {}: {excerpt}", answer.status)
+    }
+}
+
+#[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a made-up clock has to start somewhere"
+)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn at_once_then_once_a_minute_then_its_end() {
+        let start = Instant::now();
+        let mut limit = Limit::default();
+        assert!(!limit.over());
+        let told: Vec<_> = (0..600)
+            .filter_map(|second| {
+                limit
+                    .happened(start + Duration::from_secs(second))
+                    .map(|n| (second, n))
+            })
+            .collect();
+        assert_eq!(
+            told,
+            [
+                (0, 1),
+                (60, 60),
+                (120, 60),
+                (180, 60),
+                (240, 60),
+                (300, 60),
+                (360, 60),
+                (420, 60),
+                (480, 60),
+                (540, 60)
+            ]
+        );
+        assert!(limit.over());
+        assert!(!limit.over());
+        assert_eq!(limit.happened(start), Some(1));
+    }
+}
