@@ -90,8 +90,17 @@ pub enum Command {
     Connect(ConnId, SocketAddr),
     /// Look up `host:port`, and report [`Relay::resolved`].
     Resolve(Peer, String),
-    /// Read the file of trusted roots, and report [`Relay::roots`].
-    ReadRoots(String),
+    /// Read the file and the directories of trusted roots, and report [`Relay::roots`].
+    ReadRoots(Option<String>, Vec<String>),
     /// Leave with that exit status.
     Exit(u8),
+}
+
+/// Trusted roots, read from where one setting says.
+#[derive(Debug)]
+pub struct RootSource {
+    /// The setting.
+    pub variable: &'static str,
+    /// What was there.
+    pub pem: Result<Vec<u8>, ErrorKind>,
 }

@@ -48,52 +48,67 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client for the server called `host`: the Mozilla roots, and those in `pem`.
-    ///
-    /// Returns how many certificates of `pem` could be used, and whether there was anything else in it.
+    /// A client for the server called `host`, which trusts `roots`.
     ///
     /// # Errors
     /// What is wrong, in words.
-    pub fn new(host: &str, pem: Option<&[u8]>) -> Result<(Self, Roots), String> {
+    pub fn new(host: &str, roots: Roots) -> Result<Self, String> {
         let name = ServerName::try_from(host)
             .map_err(|_| "is not a name a certificate can have".to_owned())?
             .to_owned();
-        let mut roots = RootCertStore {
-            roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
-        };
-        let mut counts = Roots::default();
-        for certificate in CertificateDer::pem_slice_iter(pem.unwrap_or_default()) {
-            match certificate
-                .ok()
-                .and_then(|certificate| roots.add(certificate).ok())
-            {
-                Some(()) => counts.added += 1,
-                None => counts.bad += 1,
-            }
-        }
         let mut config = ClientConfig::builder_with_provider(Arc::new(provider()))
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
             .map_err(|error| words(&error))?
-            .with_root_certificates(roots)
+            .with_root_certificates(roots.store)
             .with_no_client_auth();
         config.resumption = Resumption::in_memory_sessions(SESSIONS);
-        Ok((
-            Self {
-                config: Arc::new(config),
-                name,
-            },
-            counts,
-        ))
+        Ok(Self {
+            config: Arc::new(config),
+            name,
+        })
     }
 }
 
-/// What was found in a file of roots.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// Certificate authorities to trust.
+#[derive(Debug)]
 pub struct Roots {
+    store: RootCertStore,
+}
+
+/// What was found in a PEM file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Found {
     /// Certificates now trusted.
     pub added: usize,
     /// Blocks that are no certificate, or none that can be used.
     pub bad: usize,
+}
+
+impl Roots {
+    /// Those that Mozilla trusts, as they were when this program was built.
+    #[must_use]
+    pub fn mozilla() -> Self {
+        Self {
+            store: RootCertStore {
+                roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
+            },
+        }
+    }
+
+    /// Adds the certificates in `pem`.
+    pub fn add(&mut self, pem: &[u8]) -> Found {
+        let mut found = Found::default();
+        for certificate in CertificateDer::pem_slice_iter(pem) {
+            match certificate
+                .ok()
+                .and_then(|certificate| self.store.add(certificate).ok())
+            {
+                Some(()) => found.added += 1,
+                None => found.bad += 1,
+            }
+        }
+        found
+    }
 }
 
 /// One connection.

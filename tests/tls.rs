@@ -221,6 +221,36 @@ fn a_root_file_with_several_certificates() {
     end(extension, 1, 0);
 }
 
+/// A list of directories, of which one is missing and one holds files of other kinds beside the authority's.
+#[test]
+fn directories_of_roots() {
+    let ours = Authority::new("Bench Root");
+    let remote = Pyroscope::https(Tls::by(&ours));
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    std::fs::write(directory.path().join("0a.pem"), ours.pem()).expect("the file written");
+    std::fs::write(directory.path().join("README"), "no certificate").expect("the file written");
+    std::fs::create_dir(directory.path().join("nested")).expect("the directory made");
+    let path = directory.path().to_str().expect("a path in UTF-8");
+    let extension = Sandbox::relay_only(&remote)
+        .set("SSL_CERT_DIR", format!("/there/is/no/such:{path}:"))
+        .listening();
+    assert_eq!(extension.post("/ingest", b"payload").status, 200);
+    remote.wait_answered(1);
+    end(extension, 1, 0);
+}
+
+#[test]
+fn a_directory_of_roots_that_cannot_be_read() {
+    let authority = Authority::new("Bench Root");
+    let remote = Pyroscope::https(Tls::by(&authority));
+    let extension = Sandbox::relay_only(&remote)
+        .set("SSL_CERT_DIR", "/there/is/no/such")
+        .listening();
+    assert_eq!(extension.post("/ingest", b"payload").status, 200);
+    extension.wait_complaint(&["SSL_CERT_DIR", "not found"]);
+    extension.wait_complaint(&["certificate"]);
+}
+
 /// A server that speaks no TLS, and says so in plain HTTP, is a line in the log, not the end.
 #[test]
 fn a_remote_without_tls() {

@@ -57,6 +57,8 @@ pub struct Config {
     pub buffer_bytes: usize,
     /// `SSL_CERT_FILE`: more trusted roots, PEM.
     pub ca_file: Option<String>,
+    /// `SSL_CERT_DIR`: directories of such files.
+    pub ca_directories: Vec<String>,
     /// What was wrong with the values, to be logged once there is a log.
     pub notes: Vec<Note>,
 }
@@ -93,9 +95,18 @@ impl Config {
                 &mut notes,
             ),
             ca_file: env("SSL_CERT_FILE"),
+            ca_directories: env("SSL_CERT_DIR").map_or_else(Vec::new, |list| directories(&list)),
             notes,
         }
     }
+}
+
+/// A list as in `PATH`, which is how Go reads it.
+fn directories(list: &str) -> Vec<String> {
+    list.split(':')
+        .filter(|directory| !directory.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 fn warn(notes: &mut Vec<Note>, variable: &'static str, problem: String) {

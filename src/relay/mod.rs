@@ -22,7 +22,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use crate::config::Config;
-use crate::contract::{ConnId, End, Now, Peer, error_words};
+use crate::contract::{ConnId, End, Now, Peer, RootSource, error_words};
 use crate::lambda::Lambda;
 use crate::log::{Level, Log};
 use crate::tls;
@@ -349,44 +349,33 @@ impl Relay {
         }
     }
 
-    /// The file of trusted roots was read, or could not be.
-    pub fn roots(&mut self, file: Option<Result<Vec<u8>, ErrorKind>>, now: Now) {
+    /// The trusted roots were read from where the settings say, as far as they could be.
+    pub fn roots(&mut self, sources: Vec<RootSource>, now: Now) {
         let Some(remote) = &self.config.remote else {
             return;
         };
-        let (pem, unreadable) = match file {
-            None => (None, None),
-            Some(Ok(pem)) => (Some(pem), None),
-            Some(Err(kind)) => (None, Some(error_words(kind))),
-        };
-        let problem = match tls::Client::new(&remote.host, pem.as_deref()) {
-            Err(cause) => {
-                self.trust = Trust::Bad(cause);
-                None
-            }
-            Ok((client, roots)) => {
-                self.trust = Trust::Client(Box::new(client));
-                match unreadable {
-                    Some(cause) => Some(cause.to_owned()),
-                    None if roots.bad > 0 => {
-                        Some(format!("{} of its certificates cannot be used", roots.bad))
-                    }
-                    None if pem.is_some() && roots.added == 0 => {
-                        Some("holds no certificate".to_owned())
-                    }
-                    None => None,
+        let mut roots = tls::Roots::mozilla();
+        for RootSource { variable, pem } in sources {
+            let problem = match pem.map(|pem| roots.add(&pem)) {
+                Err(kind) => error_words(kind).to_owned(),
+                Ok(found) if found.added == 0 => "holds no certificate that can be used".to_owned(),
+                Ok(found) if found.bad > 0 => {
+                    format!("{} of its certificates cannot be used", found.bad)
                 }
-            }
-        };
-        if let Some(problem) = problem {
+                Ok(_) => continue,
+            };
             let fields = [
                 ("problem", (&problem).into()),
                 SVC,
-                ("variable", "SSL_CERT_FILE".into()),
+                ("variable", variable.into()),
             ];
             self.log
                 .line(Level::Warning, now.unix_ms, "Bad setting", &fields);
         }
+        self.trust = match tls::Client::new(&remote.host, roots) {
+            Ok(client) => Trust::Client(Box::new(client)),
+            Err(cause) => Trust::Bad(cause),
+        };
     }
 
     /// The remote's next address after one that failed, or the end of this attempt.

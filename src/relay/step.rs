@@ -213,11 +213,12 @@ impl Relay {
         match &self.trust {
             Trust::Asked => return None,
             Trust::Unread => {
-                if let Some(file) = self.config.ca_file.clone() {
+                let (file, directories) = (&self.config.ca_file, &self.config.ca_directories);
+                if file.is_some() || !directories.is_empty() {
                     self.trust = Trust::Asked;
-                    return Some(Command::ReadRoots(file));
+                    return Some(Command::ReadRoots(file.clone(), directories.clone()));
                 }
-                self.roots(None, now);
+                self.roots(Vec::new(), now);
                 return self.prepare_connections(now);
             }
             Trust::Bad(cause) => {

@@ -6,6 +6,7 @@
 //! closes its side behind its request is served.
 
 mod dns;
+pub(crate) mod roots;
 mod signals;
 
 use std::io::{ErrorKind, IoSlice, Read, Write};
@@ -201,9 +202,8 @@ impl Shell {
                         .resolved(peer, Err(error_words(cause.kind()).to_owned()), now);
                 }
             }
-            Command::ReadRoots(path) => {
-                let file = std::fs::read(path).map_err(|error| error.kind());
-                self.relay.roots(Some(file), now);
+            Command::ReadRoots(file, directories) => {
+                self.relay.roots(roots::read(file, &directories), now);
             }
         }
     }
