@@ -35,7 +35,7 @@
 //! | a connection to the remote | `relay/uplink.rs`, TLS: `tls.rs` |
 //! | the Extensions API | `lambda/` |
 //! | HTTP framing, for all three sides | `http1/` |
-//! | a setting | `config/`; a log line's form: `log.rs` |
+//! | a setting | `config/`; a log line's form: `log/` |
 //! | what core and shell say to each other | `contract.rs` |
 //! | sockets, polling, signals, DNS | `shell/` |
 //!

@@ -4,12 +4,13 @@
 //! variable counts as unset, as in the extension we replace. Values that may be secrets never enter a note.
 
 mod go;
+mod logging;
 pub mod remote;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use crate::log::Level;
+use crate::log::{Format, Level};
 
 use go::{boolean, go_duration};
 pub use remote::Remote;
@@ -41,6 +42,8 @@ const BUFFER_BYTES_MAX: usize = 64 << 20;
 pub struct Config {
     /// `PYROSCOPE_LOG_LEVEL`.
     pub level: Level,
+    /// The other `PYROSCOPE_LOG_*`: how lines are written.
+    pub log_format: Format,
     /// `PYROSCOPE_LISTEN_ADDRESS`: bound in this order; at least one must succeed.
     pub listen: Vec<SocketAddr>,
     /// `PYROSCOPE_REMOTE_ADDRESS` and what is set on each relayed request; `None` if it cannot be used.
@@ -49,6 +52,8 @@ pub struct Config {
     pub timeout: Duration,
     /// `PYROSCOPE_NUM_WORKERS`: remote connections at once, at most.
     pub workers: usize,
+    /// `PYROSCOPE_FLUSH_ON_INVOKE`: ask for the next event only when what was queued as an INVOKE came is relayed.
+    pub flush_on_invoke: bool,
     /// `PYROSCOPE_DEV_MODE`: relay only, never ask Lambda for anything.
     pub dev_mode: bool,
     /// `AWS_LAMBDA_RUNTIME_API`: `host:port` of the Extensions API.
@@ -83,10 +88,12 @@ impl Config {
             level: env("PYROSCOPE_LOG_LEVEL")
                 .and_then(|word| Level::parse(&word))
                 .unwrap_or(Level::Info),
+            log_format: logging::read(&env),
             listen: listen(env("PYROSCOPE_LISTEN_ADDRESS"), &mut notes),
             remote: remote::read(&env, &mut notes),
             timeout: timeout(env("PYROSCOPE_TIMEOUT"), &mut notes),
             workers: workers(env("PYROSCOPE_NUM_WORKERS"), &mut notes),
+            flush_on_invoke: env("PYROSCOPE_FLUSH_ON_INVOKE").is_some_and(|word| boolean(&word)),
             dev_mode: env("PYROSCOPE_DEV_MODE").is_some_and(|word| boolean(&word)),
             runtime_api: env("AWS_LAMBDA_RUNTIME_API"),
             buffer_bytes: buffer_bytes(

@@ -109,7 +109,7 @@ impl Relay {
     /// The core of a process whose file is called `name`. `entropy` gives random numbers.
     #[must_use]
     pub fn new(config: Config, name: String, entropy: fn() -> u64) -> Self {
-        let log = Log::new(config.level);
+        let log = Log::in_format(config.level, config.log_format.clone());
         let ring = Ring::new(config.buffer_bytes);
         let api = if config.dev_mode {
             None

@@ -1,0 +1,31 @@
+//! The form of log lines, from the `PYROSCOPE_LOG_*` settings. Nothing in them can be wrong: an unknown format is
+//! text, and any text is a time layout.
+//!
+//! `PYROSCOPE_LOG_FUNC_FIELD_NAME` and `PYROSCOPE_LOG_FILE_FIELD_NAME` name fields that the extension we replace
+//! never writes, and so are not read: logrus does not rename a field for the sake of a caller that it does not report.
+
+use std::borrow::Cow;
+
+use crate::log::{Format, Names};
+
+use super::go::boolean;
+
+/// Reads the form through `env`.
+pub(super) fn read(env: &impl Fn(&str) -> Option<String>) -> Format {
+    let or = |variable, default: Cow<'static, str>| env(variable).map_or(default, Cow::Owned);
+    let default = Format::DEFAULT;
+    Format {
+        json: env("PYROSCOPE_LOG_FORMAT").is_some_and(|word| word == "json"),
+        timestamps: !env("PYROSCOPE_LOG_TIMESTAMP_DISABLE").is_some_and(|word| boolean(&word)),
+        layout: or("PYROSCOPE_LOG_TIMESTAMP_FORMAT", default.layout),
+        names: Names {
+            time: or("PYROSCOPE_LOG_TIMESTAMP_FIELD_NAME", default.names.time),
+            level: or("PYROSCOPE_LOG_LEVEL_FIELD_NAME", default.names.level),
+            msg: or("PYROSCOPE_LOG_MSG_FIELD_NAME", default.names.msg),
+            logrus_error: or(
+                "PYROSCOPE_LOG_LOGRUS_ERROR_FIELD_NAME",
+                default.names.logrus_error,
+            ),
+        },
+    }
+}

@@ -1,0 +1,306 @@
+//! Log lines, byte for byte as logrus writes them: its text form or its JSON form, with its fields renamed or not.
+//!
+//! Lines are gathered here and written by the shell, so the core logs without touching the world. A line never
+//! holds a secret: what could be one is never given to it.
+
+mod json;
+mod text;
+pub mod time;
+
+use std::borrow::Cow;
+
+/// How much is logged. Each level includes those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// logrus' panic, fatal and error: what we could not do.
+    Error,
+    /// What we could do only in part, or did differently.
+    Warning,
+    /// Start and end.
+    Info,
+    /// One line per connection and attempt.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl Level {
+    /// Reads `PYROSCOPE_LOG_LEVEL`; any letter case. `None` for an unknown word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        let names = [
+            ("panic", Self::Error),
+            ("fatal", Self::Error),
+            ("error", Self::Error),
+            ("warn", Self::Warning),
+            ("warning", Self::Warning),
+            ("info", Self::Info),
+            ("debug", Self::Debug),
+            ("trace", Self::Trace),
+        ];
+        names
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(word))
+            .map(|&(_, level)| level)
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// A field's value.
+#[derive(Debug, Clone, Copy)]
+pub enum Value<'v> {
+    /// Text, quoted where logrus would.
+    Text(&'v str),
+    /// A number.
+    Number(u64),
+}
+
+impl<'v> From<&'v str> for Value<'v> {
+    fn from(text: &'v str) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl<'v> From<&'v String> for Value<'v> {
+    fn from(text: &'v String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<u64> for Value<'_> {
+    fn from(number: u64) -> Self {
+        Self::Number(number)
+    }
+}
+
+/// How lines are written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Format {
+    /// One JSON object a line, not text.
+    pub json: bool,
+    /// Whether a line begins with its time.
+    pub timestamps: bool,
+    /// The time's form, a Go layout.
+    pub layout: Cow<'static, str>,
+    /// What the fields that every line has are called.
+    pub names: Names,
+}
+
+/// The names of logrus' own fields.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "named after the fields' default names")]
+pub struct Names {
+    pub time: Cow<'static, str>,
+    pub level: Cow<'static, str>,
+    pub msg: Cow<'static, str>,
+    /// Never written by us, but no other field may have its name.
+    pub logrus_error: Cow<'static, str>,
+}
+
+impl Format {
+    /// Unless settings say otherwise.
+    pub const DEFAULT: Self = Self {
+        json: false,
+        timestamps: true,
+        layout: Cow::Borrowed(time::RFC3339),
+        names: Names {
+            time: Cow::Borrowed("time"),
+            level: Cow::Borrowed("level"),
+            msg: Cow::Borrowed("msg"),
+            logrus_error: Cow::Borrowed("logrus_error"),
+        },
+    };
+
+    /// Appends a line.
+    fn line(
+        &self,
+        out: &mut Vec<u8>,
+        level: Level,
+        unix_ms: u64,
+        msg: &str,
+        fields: &[(&str, Value)],
+    ) {
+        let mut time = String::new();
+        time::write(&mut time, &self.layout, unix_ms);
+        let entry = Entry {
+            format: self,
+            time: &time,
+            level: level.name(),
+            msg,
+            data: self.unclashed(fields),
+        };
+        if self.json {
+            json::line(out, entry);
+        } else {
+            text::line(out, &entry);
+        }
+        out.push(b'\n');
+    }
+
+    /// The fields, those with the name of one of logrus' own prefixed; in logrus' order, on which depends what
+    /// becomes of a prefixed name that clashes again.
+    fn unclashed<'v>(&self, fields: &[(&'v str, Value<'v>)]) -> Vec<(Cow<'v, str>, Value<'v>)> {
+        let mut data: Vec<_> = fields
+            .iter()
+            .map(|&(name, value)| (Cow::Borrowed(name), value))
+            .collect();
+        let names = &self.names;
+        for own in [&names.time, &names.msg, &names.level, &names.logrus_error] {
+            if let Ok(at) = find(&data, own) {
+                let (_, value) = data.remove(at);
+                set(&mut data, Cow::Owned(String::from("fields.") + own), value);
+            }
+        }
+        data
+    }
+}
+
+/// What a line is made of.
+struct Entry<'v> {
+    format: &'v Format,
+    time: &'v str,
+    level: &'static str,
+    msg: &'v str,
+    /// Sorted by name; none twice.
+    data: Vec<(Cow<'v, str>, Value<'v>)>,
+}
+
+fn find(data: &[(Cow<str>, Value)], name: &str) -> Result<usize, usize> {
+    data.binary_search_by(|(other, _)| (**other).cmp(name))
+}
+
+/// Adds a field, in place of one of that name.
+fn set<'v>(data: &mut Vec<(Cow<'v, str>, Value<'v>)>, name: Cow<'v, str>, value: Value<'v>) {
+    match find(data, &name) {
+        Ok(at) => data[at].1 = value,
+        Err(at) => data.insert(at, (name, value)),
+    }
+}
+
+/// An escape of so many hexadecimal digits.
+fn hex(out: &mut Vec<u8>, kind: u8, digits: u32, c: char) {
+    out.extend_from_slice(&[b'\\', kind]);
+    for digit in (0..digits).rev() {
+        out.push(b"0123456789abcdef"[(c as usize >> (4 * digit)) & 15]);
+    }
+}
+
+/// Most bytes of lines kept for the shell between two turns; past it, lines are dropped and counted.
+const PENDING_BYTES_MAX: usize = 64 * 1024;
+
+/// Gathers lines of enough importance.
+#[derive(Debug)]
+pub struct Log {
+    level: Level,
+    format: Format,
+    lines: Vec<u8>,
+    dropped: u64,
+    /// When the last line was dropped.
+    dropped_ms: u64,
+}
+
+impl Log {
+    /// A log that keeps lines of `level` and graver ones.
+    #[must_use]
+    pub const fn new(level: Level) -> Self {
+        Self::in_format(level, Format::DEFAULT)
+    }
+
+    /// The same, its lines written as `format` says.
+    #[must_use]
+    pub const fn in_format(level: Level, format: Format) -> Self {
+        Self {
+            level,
+            format,
+            lines: Vec::new(),
+            dropped: 0,
+            dropped_ms: 0,
+        }
+    }
+
+    /// Whether lines of that level are kept, for those that cost something to make.
+    #[must_use]
+    pub fn keeps(&self, level: Level) -> bool {
+        level <= self.level
+    }
+
+    /// Adds a line. `unix_ms` is the time on it; `fields` must be sorted by name.
+    pub fn line(&mut self, level: Level, unix_ms: u64, msg: &str, fields: &[(&str, Value)]) {
+        debug_assert!(
+            fields.is_sorted_by_key(|(name, _)| *name),
+            "fields of {msg:?} are not sorted"
+        );
+        if !self.keeps(level) {
+            return;
+        }
+        if self.lines.len() > PENDING_BYTES_MAX {
+            self.dropped += 1;
+            self.dropped_ms = unix_ms;
+            return;
+        }
+        self.format
+            .line(&mut self.lines, level, unix_ms, msg, fields);
+    }
+
+    /// The lines gathered so far, for the shell to write and clear.
+    pub fn take(&mut self) -> &mut Vec<u8> {
+        if self.dropped > 0 {
+            let count = std::mem::take(&mut self.dropped).into();
+            self.format.line(
+                &mut self.lines,
+                Level::Warning,
+                self.dropped_ms,
+                "log lines dropped",
+                &[("count", count)],
+            );
+        }
+        &mut self.lines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(level: Level, msg: &str, fields: &[(&str, Value)]) -> String {
+        let mut log = Log::new(Level::Info);
+        log.line(level, 1_795_200_360_999, msg, fields);
+        String::from_utf8(std::mem::take(log.take())).unwrap()
+    }
+
+    #[test]
+    fn lines() {
+        assert_eq!(
+            line(
+                Level::Info,
+                "Starting relay",
+                &[("n", 7.into()), ("svc", "main".into())]
+            ),
+            "time=\"2026-11-20T18:46:00Z\" level=info msg=\"Starting relay\" n=7 svc=main\n"
+        );
+        assert_eq!(line(Level::Debug, "no", &[]), "");
+        assert!(
+            line(Level::Error, "a\"\\\n\u{1}é b", &[("e", "".into())])
+                .ends_with(" msg=\"a\\\"\\\\\\n\\x01é b\" e=\n")
+        );
+    }
+
+    #[test]
+    fn a_flood_is_bounded_and_counted() {
+        let mut log = Log::new(Level::Info);
+        for _ in 0..2000 {
+            log.line(Level::Error, 0, "the same again and again", &[]);
+        }
+        assert!(log.take().len() < PENDING_BYTES_MAX + 200);
+        assert!(String::from_utf8_lossy(log.take()).contains("log lines dropped"));
+    }
+}
