@@ -197,15 +197,21 @@ impl Tls {
         let n = plain.len().min(SEAL_BYTES_MAX.saturating_sub(self.out_end));
         let room = n + n.div_ceil(RECORD_BYTES_MAX) * RECORD_OVERHEAD;
         reserve(&mut self.outbox, self.out_end + room);
-        match self.connection.process_tls_records(&mut []).state {
-            Ok(ConnectionState::WriteTraffic(mut traffic)) => {
-                let sealed = traffic.encrypt(&plain[..n], &mut self.outbox[self.out_end..]);
-                self.out_end += sealed.map_err(|_| "the TLS connection is worn out".to_owned())?;
-                Ok(n)
-            }
-            Ok(_) => Err("the TLS connection does not take data".to_owned()),
-            Err(error) => Err(words(&error)),
-        }
+        // With what has arrived, always: rustls remembers where in it the parts of a split handshake message are.
+        let UnbufferedStatus { discard, state, .. } = self
+            .connection
+            .process_tls_records(&mut self.inbox[..self.end]);
+        let sealed = match state {
+            Ok(ConnectionState::WriteTraffic(mut traffic)) => traffic
+                .encrypt(&plain[..n], &mut self.outbox[self.out_end..])
+                .map_err(|_| "the TLS connection is worn out".to_owned())?,
+            Ok(_) => return Err("the TLS connection does not take data".to_owned()),
+            Err(error) => return Err(words(&error)),
+        };
+        self.out_end += sealed;
+        self.inbox.copy_within(discard..self.end, 0);
+        self.end -= discard;
+        Ok(n)
     }
 
     /// Ciphertext to be written.

@@ -53,7 +53,9 @@ impl World {
             resolving: Vec::new(),
             exit: None,
         };
-        world.relay.started("127.0.0.1:4040", now);
+        world
+            .relay
+            .started(&["127.0.0.1:4040".parse().unwrap()], now);
         world.settle();
         world
     }
@@ -494,12 +496,14 @@ fn answers_that_cannot_be_read_are_broken_attempts() {
         world.post("x");
         let id = world.connect();
         world.answer(id, answer);
+        assert!(!world.written.contains_key(&id), "{answer:?}");
+        let id = world.next_attempt();
+        world.answer(id, OK);
         assert_eq!(
-            (world.totals().resent, world.totals().lost_sum()),
-            (1, 0),
+            (world.totals().resent, world.totals().relayed),
+            (1, 1),
             "{answer:?}"
         );
-        assert!(!world.written.contains_key(&id));
     }
 }
 
@@ -633,10 +637,15 @@ fn leaving_ends_in_time_and_counts_what_remains() {
 
 /// A world with Lambda in it, registered and asked for the first event.
 fn sandbox() -> (World, ConnId) {
-    let mut world = World::new(&[
+    sandbox_with(&[])
+}
+
+fn sandbox_with(vars: &[(&str, &str)]) -> (World, ConnId) {
+    let lambda = [
         ("PYROSCOPE_DEV_MODE", ""),
         ("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9001"),
-    ]);
+    ];
+    let mut world = World::new(&[vars, &lambda].concat());
     let api = world.connect();
     assert!(
         world.seen(api).starts_with(
@@ -686,7 +695,7 @@ fn invocations_are_answered_at_once() {
 
 #[test]
 fn events_that_make_no_sense_are_passed_over() {
-    let (mut world, api) = sandbox();
+    let (mut world, mut api) = sandbox();
     for odd in [
         "",
         "null",
@@ -696,9 +705,14 @@ fn events_that_make_no_sense_are_passed_over() {
         r#"{"eventType":7}"#,
     ] {
         world.answer(api, &event(odd));
-        assert!(world.seen(api).starts_with("GET "), "{odd:?}");
+        assert!(
+            !world.written.contains_key(&api),
+            "not asked again at once: {odd:?}"
+        );
         assert!(world.log().contains("level=warning"), "{odd:?}");
         world.pass(Duration::from_mins(1));
+        api = world.connect();
+        assert!(world.seen(api).starts_with("GET "), "{odd:?}");
     }
 }
 
@@ -925,4 +939,232 @@ fn ten_minutes_of_failure_are_twelve_lines_at_most() {
         assert!((10..=12).contains(&count), "{count} lines:\n{lines}");
         assert_eq!(world.totals().acknowledged, 600);
     }
+}
+
+/// An INVOKE that times out in so many milliseconds.
+fn invoke(world: &World, ms: u64) -> String {
+    event(&format!(
+        r#"{{"eventType":"INVOKE","deadlineMs":{}}}"#,
+        world.now.unix_ms + ms
+    ))
+}
+
+#[test]
+fn flush_on_invoke_waits_for_what_was_there_and_takes_more() {
+    let (mut world, api) = sandbox_with(&[("PYROSCOPE_FLUSH_ON_INVOKE", "T")]);
+    world.answer(api, &invoke(&world, 3000));
+    assert!(
+        world.seen(api).starts_with("GET "),
+        "nothing waits, nothing is held"
+    );
+    world.post("x");
+    let remote = world.connect();
+    world.answer(api, &invoke(&world, 3000));
+    assert_eq!(world.seen(api), "", "held");
+    world.post("later: answered at once, and not waited for");
+    world.pass(Duration::from_millis(250));
+    world.answer(remote, OK);
+    assert!(world.seen(api).starts_with("GET "));
+    world.relay.terminated(world.now);
+    world.settle();
+    world.pass_to_deadline();
+    assert!(world.log().contains(" held_ms=250 "));
+}
+
+#[test]
+fn flush_on_invoke_knows_the_deadline_and_a_dead_backend() {
+    let (mut world, api) = sandbox_with(&[("PYROSCOPE_FLUSH_ON_INVOKE", "true")]);
+    world.post("x");
+    world.connect();
+    world.answer(api, &invoke(&world, 3000));
+    assert_eq!(world.pass_to_deadline(), Duration::from_millis(2800));
+    assert!(
+        world.seen(api).starts_with("GET "),
+        "in time for the function"
+    );
+
+    let (mut world, api) = sandbox_with(&[("PYROSCOPE_FLUSH_ON_INVOKE", "true")]);
+    world.post("x");
+    world.answer(api, &invoke(&world, 3000));
+    assert_eq!(world.seen(api), "");
+    // The one that was under way as the event came may have died of a freeze; the next one says it is down.
+    world.refuse();
+    world.refuse();
+    assert!(world.seen(api).starts_with("GET "), "at once");
+    world.answer(api, &invoke(&world, 3000));
+    assert!(
+        world.seen(api).starts_with("GET "),
+        "and from then on never held"
+    );
+}
+
+fn named_remote(world: &mut World, addresses: &[&str]) {
+    let addresses = addresses.iter().map(|a| a.parse().unwrap()).collect();
+    world.resolving.pop().expect("it is looked up");
+    world.relay.resolved(Peer::Remote, Ok(addresses), world.now);
+    world.settle();
+}
+
+#[test]
+fn a_silent_address_does_not_use_up_the_time_of_the_next() {
+    let mut world = World::new(&[("PYROSCOPE_REMOTE_ADDRESS", "http://pyroscope.test")]);
+    world.post("x");
+    named_remote(&mut world, &["10.0.0.1:80", "10.0.0.2:80"]);
+    let (silent, _) = world.connecting.pop().unwrap();
+    assert_eq!(
+        world.pass_to_deadline(),
+        Duration::from_secs(5),
+        "half of the time"
+    );
+    assert_eq!(world.connecting[0].1, "10.0.0.2:80".parse().unwrap());
+    world.relay.connected(silent, world.now);
+    world.settle();
+    let id = world.connect();
+    world.answer(id, OK);
+    assert_eq!((world.totals().relayed, world.totals().resent), (1, 0));
+}
+
+#[test]
+fn two_connections_that_fail_in_one_turn_each_get_their_next_address() {
+    let mut world = World::new(&[("PYROSCOPE_REMOTE_ADDRESS", "http://pyroscope.test")]);
+    world.post("x");
+    named_remote(&mut world, &["10.0.0.1:80", "10.0.0.2:80"]);
+    let id = world.connect();
+    world.answer(
+        id,
+        "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+    );
+    world.post("a");
+    world.refuse();
+    let (last, _) = world.connecting.pop().unwrap();
+    world.post("b");
+    let (first, _) = world.connecting.pop().unwrap();
+    let refused = End::Io(std::io::ErrorKind::ConnectionRefused);
+    world.relay.ended(last, refused, world.now);
+    world.relay.ended(first, refused, world.now);
+    world.settle();
+    assert_eq!(
+        world.connecting.len(),
+        1,
+        "the one whose first address failed goes on"
+    );
+    assert_eq!(world.connecting[0].1, "10.0.0.2:80".parse().unwrap());
+}
+
+#[test]
+fn addresses_are_looked_up_anew_after_a_while() {
+    let mut world = World::new(&[("PYROSCOPE_REMOTE_ADDRESS", "http://pyroscope.test")]);
+    for _ in 0..3 {
+        world.post("x");
+        named_remote(&mut world, &["10.0.0.1:80"]);
+        let id = world.connect();
+        world.answer(id, OK);
+        world.pass(Duration::from_mins(1));
+    }
+}
+
+#[test]
+fn a_relay_pointed_at_itself_does_not_feed_itself() {
+    let mut world = World::new(&[("PYROSCOPE_REMOTE_ADDRESS", "http://localhost:4040")]);
+    world.post("x");
+    named_remote(&mut world, &["[::1]:4040", "127.0.0.1:4040"]);
+    assert!(world.connecting.is_empty());
+    assert!(
+        world
+            .log()
+            .contains("PYROSCOPE_REMOTE_ADDRESS is this relay itself")
+    );
+}
+
+#[test]
+fn an_extensions_api_without_an_address_is_asked_for_with_pauses() {
+    let mut world = World::new(&[
+        ("PYROSCOPE_DEV_MODE", ""),
+        ("AWS_LAMBDA_RUNTIME_API", "lambda.test:9001"),
+    ]);
+    let mut lookups = 0;
+    while world.exit.is_none() {
+        assert_eq!(
+            world.resolving.pop(),
+            Some((Peer::Lambda, "lambda.test:9001".to_owned()))
+        );
+        lookups += 1;
+        world
+            .relay
+            .resolved(Peer::Lambda, Err("no such name".to_owned()), world.now);
+        world.settle();
+        if world.exit.is_none() {
+            assert!(world.resolving.is_empty(), "not at once");
+            world.pass_to_deadline();
+        }
+    }
+    assert_eq!((world.exit, lookups), (Some(1), 8));
+}
+
+#[test]
+fn what_is_answered_is_in_the_totals() {
+    let mut world = World::new(&[]);
+    // A client that pipelines and does not read.
+    let client = world.relay.accepted(world.now);
+    let wire = "POST / HTTP/1.1\r\nHost: l\r\nContent-Length: 1\r\n\r\nx".repeat(60);
+    world.offer(client, wire.as_bytes(), usize::MAX);
+    world.relay.terminated(world.now);
+    world.settle();
+    world.pass(Duration::from_secs(3));
+    assert_eq!(world.exit, Some(0));
+    // What is still pending is written as we leave.
+    world.written.insert(client, Vec::new());
+    world.settle();
+    let answered = world.seen(client).matches("200 OK").count() as u64;
+    assert!(answered > 0);
+    assert_eq!(world.totals().acknowledged, answered);
+}
+
+#[test]
+fn success_before_the_request_is_sent_is_no_success() {
+    let mut world = World::new(&[]);
+    world.post("x");
+    let (id, _) = world.connecting.pop().unwrap();
+    world.relay.connected(id, world.now);
+    world.offer(id, OK.as_bytes(), usize::MAX);
+    assert_eq!(world.totals().relayed, 0);
+    let id = world.next_attempt();
+    world.answer(id, OK);
+    assert_eq!(world.totals().relayed, 1);
+}
+
+#[test]
+fn a_yes_whose_body_is_missing_counts_when_time_is_up() {
+    let mut world = World::new(&[]);
+    world.post("x");
+    let id = world.connect();
+    world.answer(id, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhal");
+    world.relay.terminated(world.now);
+    world.settle();
+    world.pass_to_deadline();
+    assert_eq!((world.exit, world.totals().relayed), (Some(0), 1));
+}
+
+#[test]
+fn the_idlest_client_gives_way() {
+    let mut world = World::new(&[]);
+    let busy = world.client();
+    world.arrive(
+        busy,
+        b"POST / HTTP/1.1\r\nHost: l\r\nContent-Length: 2\r\n\r\nx",
+        usize::MAX,
+    );
+    for _ in 0..200 {
+        world.pass(Duration::from_millis(1));
+        world.client();
+    }
+    world.settle();
+    assert_eq!(world.written.len(), 64);
+    world.arrive(busy, b"y", usize::MAX);
+    assert_eq!(
+        world.totals().acknowledged,
+        1,
+        "the oldest is in the middle of something"
+    );
+    assert_eq!(world.log().matches("Too many").count(), 1);
 }

@@ -2,11 +2,13 @@
 
 mod support;
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::sync::Arc;
 
 use nix::sys::signal::Signal;
 use rustls::ProtocolVersion;
+use rustls::server::{ServerConfig, ServerConnection};
 use rustls::version::{TLS12, TLS13};
 use support::certificates::{Authority, OUR_NAMES};
 use support::client::post;
@@ -293,4 +295,79 @@ fn a_remote_that_never_greets() {
     assert_eq!(hello.first(), Some(&22), "a TLS handshake record");
     mute.accept().expect("another attempt");
     assert_eq!(extension.post("/ingest", b"payload").status, 200);
+}
+
+/// A session ticket that comes in two records, the second only behind the answer: while a part of it is there, the
+/// rest of a large payload is still to be encrypted.
+#[test]
+fn a_ticket_in_two_records() {
+    let authority = Authority::new("Bench Root");
+    let leaf = authority.leaf(&OUR_NAMES);
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13])
+        .expect("TLS 1.3")
+        .with_no_client_auth()
+        .with_single_cert(leaf.chain, leaf.key)
+        .expect("a certificate and its key");
+    config.max_fragment_size = Some(64);
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("its number").port();
+    let body = vec![7; 6 << 20];
+    let (got, whole) = (body.len(), body.clone());
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a connection");
+        stream.set_read_timeout(Some(GUARD)).expect("a guard");
+        let mut tls = ServerConnection::new(Arc::new(config)).expect("a connection");
+        while tls.is_handshaking() {
+            while tls.wants_write() {
+                tls.write_tls(&mut stream).expect("the handshake written");
+            }
+            tls.read_tls(&mut stream).expect("the handshake read");
+            tls.process_new_packets().expect("a handshake");
+        }
+        let mut tickets = Vec::new();
+        while tls.wants_write() {
+            tls.write_tls(&mut tickets).expect("written to memory");
+        }
+        let first = 5 + usize::from(u16::from_be_bytes([tickets[3], tickets[4]]));
+        assert!(first < tickets.len(), "the ticket has a second record");
+        stream
+            .write_all(&tickets[..first])
+            .expect("the first record");
+        let mut plain = Vec::new();
+        while plain.len() < got {
+            assert!(
+                tls.read_tls(&mut stream).expect("the payload") > 0,
+                "it broke off"
+            );
+            tls.process_new_packets().expect("records");
+            let _ = tls.reader().read_to_end(&mut plain);
+        }
+        stream.write_all(&tickets[first..]).expect("the rest");
+        tls.writer()
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            .expect("an answer");
+        while tls.wants_write() {
+            tls.write_tls(&mut stream).expect("the answer written");
+        }
+        let _ = stream.read(&mut [0; 64]);
+        plain
+    });
+    let roots = authority.pem_file();
+    let extension = Sandbox::new()
+        .set("PYROSCOPE_DEV_MODE", "true")
+        .set(
+            "PYROSCOPE_REMOTE_ADDRESS",
+            format!("https://localhost:{port}"),
+        )
+        .set(
+            "SSL_CERT_FILE",
+            roots.path().to_str().expect("a path in UTF-8"),
+        )
+        .listening();
+    assert_eq!(extension.post("/ingest", &body).status, 200);
+    end(extension, 1, 0);
+    let plain = server.join().expect("the server ends well");
+    assert!(plain.ends_with(&whole), "byte for byte");
 }

@@ -34,6 +34,9 @@ const BUFFER_BYTES_DEFAULT: usize = 16 << 20;
 /// Smallest ring: two of the largest profiles an SDK is known to send.
 const BUFFER_BYTES_MIN: usize = 8 << 20;
 
+/// Smallest ring that may be asked for: one profile of the usual size. Less is a unit forgotten.
+const BUFFER_BYTES_LEAST: usize = 64 << 10;
+
 /// Largest ring chosen by itself; `PYROSCOPE_BUFFER_BYTES` may ask for more.
 const BUFFER_BYTES_MAX: usize = 64 << 20;
 
@@ -143,7 +146,7 @@ fn timeout(value: Option<String>, notes: &mut Vec<Note>) -> Duration {
             warn(
                 notes,
                 "PYROSCOPE_TIMEOUT",
-                format!("{value:?} is not a duration above zero, using the default 10s"),
+                format!("\"{value}\" is not a duration above zero, using the default 10s"),
             );
             TIMEOUT_DEFAULT
         }
@@ -163,7 +166,7 @@ fn workers(value: Option<String>, notes: &mut Vec<Note>) -> usize {
                 warn(
                     notes,
                     NAME,
-                    format!("{value:?} is more than {WORKERS_MAX}, using {WORKERS_MAX}"),
+                    format!("\"{value}\" is more than {WORKERS_MAX}, using {WORKERS_MAX}"),
                 );
             }
             n.min(WORKERS_MAX)
@@ -173,7 +176,7 @@ fn workers(value: Option<String>, notes: &mut Vec<Note>) -> usize {
                 notes,
                 NAME,
                 format!(
-                    "{value:?} is not a number above zero, using the default {WORKERS_DEFAULT}"
+                    "\"{value}\" is not a number above zero, using the default {WORKERS_DEFAULT}"
                 ),
             );
             WORKERS_DEFAULT
@@ -188,11 +191,12 @@ fn buffer_bytes(value: Option<String>, memory_mib: Option<String>, notes: &mut V
         (mib.saturating_mul(1 << 20) / 8).clamp(BUFFER_BYTES_MIN, BUFFER_BYTES_MAX)
     });
     let Some(value) = value else { return default };
-    if let Ok(bytes @ 1..) = value.parse::<usize>() {
+    if let Ok(bytes @ BUFFER_BYTES_LEAST..) = value.parse::<usize>() {
         bytes
     } else {
-        let problem =
-            format!("{value:?} is not a number of bytes above zero, using the default {default}");
+        let problem = format!(
+            "\"{value}\" is not a number of bytes, {BUFFER_BYTES_LEAST} at least, using the default {default}"
+        );
         warn(notes, "PYROSCOPE_BUFFER_BYTES", problem);
         default
     }
@@ -204,7 +208,7 @@ fn listen(value: Option<String>, notes: &mut Vec<Note>) -> Vec<SocketAddr> {
             return addrs;
         }
         let problem =
-            format!("{value:?} is not an address and port, using the default {LISTEN_DEFAULT}");
+            format!("\"{value}\" is not an address and port, using the default {LISTEN_DEFAULT}");
         warn(notes, "PYROSCOPE_LISTEN_ADDRESS", problem);
     }
     listen_addrs(LISTEN_DEFAULT).unwrap_or_default()
@@ -278,6 +282,7 @@ mod tests {
             ("PYROSCOPE_NUM_WORKERS", "many"),
             ("PYROSCOPE_NUM_WORKERS", "1000"),
             ("PYROSCOPE_BUFFER_BYTES", "16MB"),
+            ("PYROSCOPE_BUFFER_BYTES", "16"),
             ("PYROSCOPE_LISTEN_ADDRESS", "4040"),
             ("PYROSCOPE_LISTEN_ADDRESS", "example.com:4040"),
             ("PYROSCOPE_REMOTE_ADDRESS", "ftp://host"),
@@ -310,8 +315,8 @@ mod tests {
         }
         let set = [
             ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128"),
-            ("PYROSCOPE_BUFFER_BYTES", "1000"),
+            ("PYROSCOPE_BUFFER_BYTES", "100000"),
         ];
-        assert_eq!(config(&set).buffer_bytes, 1000);
+        assert_eq!(config(&set).buffer_bytes, 100_000);
     }
 }

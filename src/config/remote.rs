@@ -108,7 +108,7 @@ fn set_fields(
                 _ => warn(
                     notes,
                     EXTRA,
-                    format!("the value of {name:?} is not a string, this header is not added"),
+                    format!("the value of \"{name}\" is not a string, this header is not added"),
                 ),
             }
         }
@@ -139,17 +139,18 @@ fn set(
         warn(
             notes,
             variable,
-            format!("{name:?} cannot be set, this header is not added"),
+            format!("\"{name}\" cannot be set, this header is not added"),
         );
     } else if !is_token(name.as_bytes()) {
         warn(
             notes,
             variable,
-            format!("{name:?} is not a header name, this header is not added"),
+            format!("\"{name}\" is not a header name, this header is not added"),
         );
     } else if !is_field_value(value.as_bytes()) {
-        let problem =
-            format!("the value for {name:?} has a line break or control character, it is not sent");
+        let problem = format!(
+            "the value for \"{name}\" has a line break or control character, it is not sent"
+        );
         warn(notes, variable, problem);
     } else {
         fields.retain(|(before, _)| !before.eq_ignore_ascii_case(name));
@@ -221,6 +222,14 @@ fn host_port(authority: &str) -> Result<(&str, Option<u16>), &'static str> {
     };
     if host.is_empty() {
         return Err("has no host name");
+    }
+    // RFC 1123 section 2.1; a dot at the end is the root.
+    let mut labels = host.strip_suffix('.').unwrap_or(host).split('.');
+    let is_bad = |label: &str| {
+        label.is_empty() || label.len() > 63 || label.starts_with('-') || label.ends_with('-')
+    };
+    if !authority.starts_with('[') && labels.any(is_bad) {
+        return Err("has a host name that cannot be");
     }
     match port.strip_prefix(':') {
         None if port.is_empty() => Ok((host, None)),
@@ -307,6 +316,8 @@ mod tests {
             "https://u%zz@host",
             "http://[::1]x",
             "unix:///x",
+            "https://-bad-.example",
+            "https://a..b",
         ] {
             assert!(Remote::parse(bad).is_err(), "{bad:?}");
         }

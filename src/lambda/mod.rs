@@ -151,19 +151,27 @@ impl Lambda {
         self.put();
     }
 
-    /// Whether a connection is due; the owner then makes one and reports it under `id`.
-    pub fn connect(&mut self, id: ConnId, now: Instant) -> bool {
-        let due = matches!(self.state, State::Register | State::Poll)
+    /// Whether a connection is due.
+    #[must_use]
+    pub fn is_connection_due(&self, now: Instant) -> bool {
+        matches!(self.state, State::Register | State::Poll)
             && matches!(self.wire, Wire::None)
-            && self.retry_at.is_none_or(|at| at <= now);
-        if due {
-            self.retry_at = None;
-            self.wire = Wire::Connecting(id);
-        }
-        due
+            && self.retry_at.is_none_or(|at| at <= now)
     }
 
-    /// When [`Lambda::connect`] is due after a failure.
+    /// The owner makes the connection that is due, and reports it under `id`.
+    pub fn connect(&mut self, id: ConnId) {
+        self.retry_at = None;
+        self.wire = Wire::Connecting(id);
+    }
+
+    /// How often the API could not be asked since it last could.
+    #[must_use]
+    pub const fn failures(&self) -> usize {
+        self.failures as usize
+    }
+
+    /// When a connection is due after a failure.
     #[must_use]
     pub const fn deadline(&self) -> Option<Instant> {
         self.retry_at
@@ -326,7 +334,7 @@ impl Lambda {
             (State::Register, status) => {
                 self.refuse(format!("status {status}: {}", lossy(&answer.body)));
             }
-            (State::Poll, 200) => self.read_event(&lossy(&answer.body)),
+            (State::Poll, 200) => self.read_event(&lossy(&answer.body), now),
             (State::Poll, status) => {
                 self.broke(&format!("status {status}: {}", lossy(&answer.body)), now);
             }
@@ -334,7 +342,7 @@ impl Lambda {
         }
     }
 
-    fn read_event(&mut self, body: &str) {
+    fn read_event(&mut self, body: &str, now: Instant) {
         let (mut kind, mut request_id, mut reason, mut deadline_ms) =
             (String::new(), String::new(), String::new(), None);
         let parsed = json::object(body, |key, value| match (&*key, value) {
@@ -344,23 +352,25 @@ impl Lambda {
             ("deadlineMs", value) => deadline_ms = value.as_u64(),
             _ => {}
         });
-        self.failures = 0;
-        self.state = State::Parked;
-        self.event = Some(match kind.as_str() {
+        let event = match kind.as_str() {
             "INVOKE" => Event::Invoke {
                 request_id,
                 deadline_ms,
             },
-            "SHUTDOWN" => {
-                self.state = State::Leave;
-                Event::Shutdown {
-                    deadline_ms,
-                    reason,
-                }
-            }
-            _ if parsed.is_err() => Event::Odd("an event that is not JSON".to_owned()),
-            _ => Event::Odd(format!("an event of unknown type {kind:?}")),
-        });
+            "SHUTDOWN" => Event::Shutdown {
+                deadline_ms,
+                reason,
+            },
+            // To ask again at once would be to ask without end.
+            _ if parsed.is_err() => return self.broke("an event that is not JSON", now),
+            _ => return self.broke(&format!("an event of unknown type \"{kind}\""), now),
+        };
+        self.failures = 0;
+        self.state = match event {
+            Event::Shutdown { .. } => State::Leave,
+            _ => State::Parked,
+        };
+        self.event = Some(event);
     }
 
     /// The API could not be asked, or its answer not be used.

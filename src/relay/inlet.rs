@@ -101,6 +101,8 @@ pub struct Context<'r> {
     pub entropy: fn() -> u64,
     /// Reused room for outgoing heads.
     pub head: &'r mut Vec<u8>,
+    /// Cleared when we are gone: what is read then is no longer answered.
+    pub taking: bool,
     /// How often refusals are told.
     pub refusals: &'r mut Limit,
     /// Where to log.
@@ -327,7 +329,7 @@ impl Inlet {
 
     /// Uses up what has been read, as far as it goes.
     fn advance(&mut self, cx: &mut Context) {
-        while !self.is_behind() {
+        while cx.taking && !self.is_behind() {
             let goes_on = match self.state {
                 State::Head => self.read_head(cx),
                 State::Body { .. } => self.read_body(cx),
@@ -514,6 +516,7 @@ impl Inlet {
         }
         if no == NoSpace::TooLarge {
             write::reply(&mut self.answers, TOO_LARGE.status, false, false);
+            self.start = self.end;
             self.state = State::Last;
         }
     }

@@ -64,14 +64,18 @@ pub struct Relay {
     trust: Trust,
     backend: Backend,
     phase: Phase,
+    /// Time in which Lambda could not freeze us because we held the next event back.
+    held: Duration,
     /// The sandbox's session id. What was drawn before the first INVOKE is forgotten then, so that copies of a
     /// snapshot differ.
     session: Option<[u8; 16]>,
     invoked: bool,
     limits: report::Limits,
+    /// Where clients connect to.
+    listening: Vec<SocketAddr>,
     to_close: Vec<ConnId>,
-    /// Connections due to the remote's address of that index.
-    to_connect: Vec<(ConnId, usize)>,
+    /// Connections due to another address of the remote.
+    to_connect: Vec<(ConnId, SocketAddr)>,
     next_id: u64,
     head: Vec<u8>,
     trim_at: Option<Instant>,
@@ -101,7 +105,15 @@ enum Trust {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Serve,
-    Drain { until: Instant },
+    /// We owe Lambda the next event, until what the ring held at `mark` is gone.
+    Hold {
+        mark: u64,
+        since: Instant,
+        until: Instant,
+    },
+    Drain {
+        until: Instant,
+    },
     Done,
 }
 
@@ -144,9 +156,11 @@ impl Relay {
             trust,
             backend: Backend::default(),
             phase: Phase::Serve,
+            held: Duration::ZERO,
             session: None,
             invoked: false,
             limits: report::Limits::default(),
+            listening: Vec::new(),
             to_close: Vec::new(),
             to_connect: Vec::new(),
             next_id: 0,
@@ -168,7 +182,8 @@ impl Relay {
     }
 
     /// The listeners are bound to `addresses`, or to none: then events are still served.
-    pub fn started(&mut self, addresses: &str, now: Now) {
+    pub fn started(&mut self, addresses: &[SocketAddr], now: Now) {
+        self.listening = addresses.to_vec();
         for note in std::mem::take(&mut self.config.notes) {
             let msg = if note.level == Level::Error {
                 "Unusable setting"
@@ -182,8 +197,15 @@ impl Relay {
             ];
             self.log.line(note.level, now.unix_ms, msg, &fields);
         }
+        let mut words = String::new();
+        for address in addresses {
+            if !words.is_empty() {
+                words.push_str(", ");
+            }
+            words.push_str(&address.to_string());
+        }
         let fields = [
-            ("address", addresses.into()),
+            ("address", (&words).into()),
             SVC,
             ("version", env!("CARGO_PKG_VERSION").into()),
         ];
@@ -191,22 +213,24 @@ impl Relay {
             .line(Level::Info, now.unix_ms, "Starting relay", &fields);
     }
 
-    /// A client connected. `None` if it cannot be served.
+    /// A client connected. The idlest of the others gives way if there are too many.
     pub fn accepted(&mut self, now: Now) -> ConnId {
+        // Those with nothing under way first, then those without progress for longest.
+        let idlest = |at: &usize| {
+            (
+                self.inlets[*at].1.is_busy(),
+                self.inlets[*at].1.progressed(),
+            )
+        };
         if self.inlets.len() >= INLETS_MAX
-            && let Some(at) =
-                (0..self.inlets.len()).min_by_key(|&at| self.inlets[at].1.progressed())
+            && let Some(at) = (0..self.inlets.len()).min_by_key(idlest)
         {
             let (id, mut inlet) = self.inlets.remove(at);
             inlet.close(&mut self.ring);
             self.to_close.push(id);
-            self.log.line(
-                Level::Warning,
-                now.unix_ms,
-                "Too many local connections, the idlest is closed",
-                &[SVC],
-            );
+            self.tell_crowded(now);
         }
+
         let id = self.fresh_id();
         self.inlets.push((id, Inlet::new(now.mono)));
         id
@@ -222,6 +246,9 @@ impl Relay {
                 _ => None,
             };
             uplink.connected(client, &self.ring);
+        } else {
+            // Whoever asked for it is gone.
+            self.to_close.push(id);
         }
     }
 
@@ -250,6 +277,18 @@ impl Relay {
                 .as_ref()
                 .is_some_and(|lambda| lambda.owns(id) && lambda.wants())
         }
+    }
+
+    /// Whether an attempt is under way: a freeze must then be noticed soon.
+    #[must_use]
+    pub fn is_attempting(&self) -> bool {
+        self.uplinks.iter().any(Uplink::is_busy)
+    }
+
+    /// Whether an attempt ended that [`Relay::step`] has not judged yet.
+    #[must_use]
+    pub fn has_finished(&self) -> bool {
+        self.uplinks.iter().any(Uplink::is_finished)
     }
 
     /// Whether the request to register is still to be sent, which nothing should delay.
@@ -282,7 +321,7 @@ impl Relay {
                 &[("cause", why.words().into()), SVC],
             );
             if self.uplinks[at].ended(why) {
-                self.try_next_address(at, why);
+                self.try_next_address(at, why, now);
             }
         } else if let Some(lambda) = self.lambda.as_mut().filter(|lambda| lambda.owns(id)) {
             lambda.ended(why, now.mono);
@@ -339,9 +378,8 @@ impl Relay {
                 if cause.is_some() {
                     // Counts as one failed connection: the client pauses and asks again.
                     let id = self.fresh_id();
-                    if let Some(lambda) = &mut self.lambda
-                        && lambda.connect(id, now.mono)
-                    {
+                    if let Some(lambda) = &mut self.lambda {
+                        lambda.connect(id);
                         lambda.ended(End::Io(ErrorKind::NotFound), now.mono);
                     }
                 }
@@ -379,14 +417,14 @@ impl Relay {
     }
 
     /// The remote's next address after one that failed, or the end of this attempt.
-    fn try_next_address(&mut self, at: usize, why: End) {
-        let count = match &self.remote_addresses {
-            Addresses::Known(addresses, _) => addresses.len(),
-            Addresses::Unknown | Addresses::Asked => 0,
-        };
+    fn try_next_address(&mut self, at: usize, why: End, now: Now) {
         let id = self.fresh_id();
-        match self.uplinks[at].connect_next(id, count) {
-            Some(index) => self.to_connect.push((id, index)),
+        let addresses = match &self.remote_addresses {
+            Addresses::Known(addresses, _) => &addresses[..],
+            Addresses::Unknown | Addresses::Asked => &[],
+        };
+        match self.uplinks[at].connect_next(id, addresses, now.mono) {
+            Some(address) => self.to_connect.push((id, address)),
             None => self.uplinks[at].unconnected(why),
         }
     }
@@ -426,9 +464,13 @@ impl Relay {
 
     /// Time went on. To be reported last in a turn: what has arrived counts before what is late.
     pub fn expire(&mut self, now: Now) {
-        self.uplinks
-            .iter_mut()
-            .for_each(|uplink| uplink.expire(now.mono));
+        for at in 0..self.uplinks.len() {
+            if self.uplinks[at].is_connecting_too_long(now.mono) {
+                self.to_close.push(self.uplinks[at].id());
+                self.try_next_address(at, End::Io(ErrorKind::TimedOut), now);
+            }
+            self.uplinks[at].expire(now.mono);
+        }
         self.inlets
             .iter_mut()
             .for_each(|(_, inlet)| inlet.expire(now.mono));
@@ -445,7 +487,7 @@ impl Relay {
     #[must_use]
     pub fn deadline(&self, now: Now) -> Option<Instant> {
         let drain = match self.phase {
-            Phase::Drain { until } => Some(until),
+            Phase::Hold { until, .. } | Phase::Drain { until } => Some(until),
             Phase::Serve | Phase::Done => None,
         };
         let probe = self.backend.probe_at().filter(|_| self.ring.in_hand() > 0);
@@ -475,6 +517,7 @@ impl Relay {
             session: &mut self.session,
             entropy: self.entropy,
             head: &mut self.head,
+            taking: self.phase != Phase::Done,
             refusals: &mut self.limits.client,
             log: &mut self.log,
             now,
@@ -491,7 +534,7 @@ impl Relay {
     /// is over.
     fn drain(&mut self, until: Instant, now: Now) {
         self.phase = match self.phase {
-            Phase::Serve => Phase::Drain { until },
+            Phase::Serve | Phase::Hold { .. } => Phase::Drain { until },
             Phase::Drain { until: before } => Phase::Drain {
                 until: until.min(before),
             },
@@ -503,6 +546,16 @@ impl Relay {
 }
 
 impl Addresses {
+    /// Whether any of these is where we listen ourselves.
+    fn is_own(addresses: &[SocketAddr], listening: &[SocketAddr]) -> bool {
+        listening.iter().any(|own| {
+            addresses.iter().any(|address| {
+                address.port() == own.port()
+                    && (address.ip() == own.ip()
+                        || own.ip().is_unspecified() && address.ip().is_loopback())
+            })
+        })
+    }
     /// The address itself where `host_port` names one by its number, as Lambda does.
     fn of_literal(host_port: &str) -> Self {
         host_port

@@ -53,6 +53,8 @@ pub struct Limits {
     refused: Limit,
     /// Profiles are given up after the last attempt.
     spent: Limit,
+    /// More clients than we serve at once.
+    crowded: Limit,
     /// Clients send what we refuse.
     pub client: Limit,
     /// Lambda answers what we do not understand.
@@ -141,6 +143,15 @@ impl Relay {
         }
     }
 
+    /// A client gave way to another.
+    pub(super) fn tell_crowded(&mut self, now: Now) {
+        if let Some(count) = self.limits.crowded.happened(now.mono) {
+            let fields = [("count", count.into()), SVC];
+            let msg = "Too many local connections, the idlest is closed";
+            self.log.line(Level::Warning, now.unix_ms, msg, &fields);
+        }
+    }
+
     /// Lambda's API answered what we do not understand, or not at all.
     pub(super) fn tell_odd(&mut self, what: &str, now: Now) {
         if let Some(count) = self.limits.odd.happened(now.mono) {
@@ -160,6 +171,7 @@ impl Relay {
         let mut fields = vec![
             ("acknowledged", totals.acknowledged.into()),
             ("bytes", totals.relayed_bytes.into()),
+            ("held_ms", (self.held.as_millis() as u64).into()),
             ("high_water_bytes", (totals.high_water_bytes as u64).into()),
             ("lost", totals.lost_sum().into()),
             ("relayed", totals.relayed.into()),

@@ -167,6 +167,7 @@ struct Payload {
     /// Where the body ends when the announced length is there.
     body_limit: usize,
     shape: Shape,
+    was_sent: bool,
 }
 
 /// What the request is like, beside its bytes.
@@ -231,6 +232,11 @@ impl Ring {
         let first = shape
             .length
             .map_or(BODY_START_CHUNKED, |length| length.min(BODY_START));
+        // Nothing gives way to what will not fit in the end.
+        let whole = shape.length.map(|length| pages(body_start + length));
+        if whole.is_some_and(|whole| !self.fits_beside_what_stays(whole)) {
+            return Err(Full);
+        }
         let slot = self.free_slot()?;
         let mut buffer = self.take_buffer(body_start + first)?;
         buffer[..head.len()].copy_from_slice(head);
@@ -244,6 +250,7 @@ impl Ring {
             body_end: body_start,
             body_limit,
             shape,
+            was_sent: false,
         };
         self.slots[slot] = Slot {
             sequence,
@@ -330,9 +337,21 @@ impl Ring {
 
     /// `Queued` → `Sending`.
     pub fn start(&mut self, id: PayloadId) {
-        if let State::Queued { attempts, .. } = self.slots[id.slot].state {
-            self.slots[id.slot].state = State::Sending { attempts };
+        let slot = &mut self.slots[id.slot];
+        if let State::Queued { attempts, .. } = slot.state {
+            slot.state = State::Sending { attempts };
+            self.totals.resent += u64::from(slot.payload.was_sent);
         }
+    }
+
+    /// A payload being sent may have reached the remote: to send it once more is to send it again.
+    pub fn was_sent(&mut self, id: PayloadId) {
+        self.slots[id.slot].payload.was_sent = true;
+    }
+
+    /// The remote was not reached after all: a payload being sent was not sent again.
+    pub fn was_not_sent(&mut self, id: PayloadId) {
+        self.totals.resent -= u64::from(self.slots[id.slot].payload.was_sent);
     }
 
     /// `Sending` → `Queued`, not to be sent before `not_before`.
@@ -351,11 +370,6 @@ impl Ring {
             State::Sending { attempts } | State::Queued { attempts, .. } => attempts,
             _ => 0,
         }
-    }
-
-    /// Counts a payload that goes out again.
-    pub const fn count_resent(&mut self) {
-        self.totals.resent += 1;
     }
 
     /// The remote took it.
@@ -414,6 +428,21 @@ impl Ring {
             .iter()
             .filter(|s| matches!(s.state, State::Queued { .. } | State::Sending { .. }))
             .count()
+    }
+
+    /// Tells the payloads there are from those that come later, for [`Ring::in_hand_before`].
+    #[must_use]
+    pub const fn mark(&self) -> u64 {
+        self.next_sequence
+    }
+
+    /// Whether a payload from before `mark` is acknowledged and not yet relayed or lost.
+    #[must_use]
+    pub fn in_hand_before(&self, mark: u64) -> bool {
+        self.slots.iter().any(|slot| {
+            slot.sequence < mark
+                && matches!(slot.state, State::Queued { .. } | State::Sending { .. })
+        })
     }
 
     /// Whether no slot is taken.
@@ -511,16 +540,22 @@ impl Ring {
             if self.spares.pop().is_some() {
                 continue;
             }
-            let stay = self
-                .slots
-                .iter()
-                .filter(|slot| !matches!(slot.state, State::Queued { .. }));
-            if stay.map(|slot| slot.payload.buffer.len()).sum::<usize>() + bytes > self.bytes_max {
+            if !self.fits_beside_what_stays(bytes) {
                 return Err(Full);
             }
+
             let oldest = self.oldest(|_| true).ok_or(Full)?;
             self.lost(oldest, Loss::Full);
         }
+    }
+
+    /// Whether `bytes` more fit once every queued payload has given way.
+    fn fits_beside_what_stays(&self, bytes: usize) -> bool {
+        let stay = self
+            .slots
+            .iter()
+            .filter(|slot| !matches!(slot.state, State::Queued { .. }));
+        stay.map(|slot| slot.payload.buffer.len()).sum::<usize>() + bytes <= self.bytes_max
     }
 
     fn free(&mut self, id: PayloadId) {
@@ -726,6 +761,18 @@ mod tests {
                 ..Totals::default()
             }
         );
+    }
+
+    #[test]
+    fn nothing_goes_in_vain_for_an_announced_length() {
+        let mut ring = Ring::new(1 << 20);
+        let sending = put(&mut ring, &vec![1; 700_000]);
+        ring.start(sending);
+        for _ in 0..10 {
+            put(&mut ring, &vec![2; 10_000]);
+        }
+        assert_eq!(ring.open(HEAD, shape(Some(600_000))), Err(Full));
+        assert_eq!(ring.totals().lost_sum(), 0);
     }
 
     #[test]

@@ -25,6 +25,10 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// Longest `Retry-After` honoured.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
 
+/// Time kept back from an invocation's deadline when the next event is held back: past the deadline, Lambda
+/// fails the invocation.
+const HOLD_MARGIN: Duration = Duration::from_millis(200);
+
 /// How long spare memory is kept after the last payload.
 const TRIM_AFTER: Duration = Duration::from_secs(1);
 
@@ -80,11 +84,15 @@ impl Relay {
                 self.phase = Phase::Done;
                 return Some(Command::Exit(1));
             }
-            Event::Invoke { request_id, .. } => {
+            Event::Invoke {
+                request_id,
+                deadline_ms,
+            } => {
                 if !std::mem::replace(&mut self.invoked, true) {
                     self.session = None;
                 }
                 self.uplinks.iter_mut().for_each(Uplink::may_have_frozen);
+                self.hold(deadline_ms, now);
                 self.log.line(
                     Level::Debug,
                     now.unix_ms,
@@ -114,12 +122,41 @@ impl Relay {
         None
     }
 
-    /// Asking for the next event permits Lambda to freeze us. Nothing is held back for: what is unsent goes on
-    /// after the thaw.
+    /// Whether the next event is to be held back after an INVOKE: only to relay what waits, only as long as the
+    /// invocation lasts, and never for a backend that is down.
+    fn hold(&mut self, deadline_ms: Option<u64>, now: Now) {
+        let left = deadline_ms.map_or(self.config.timeout, |at| {
+            Duration::from_millis(at.saturating_sub(now.unix_ms))
+        });
+        if self.config.flush_on_invoke && self.phase == Phase::Serve {
+            self.phase = Phase::Hold {
+                mark: self.ring.mark(),
+                since: now.mono,
+                until: now.mono + left.saturating_sub(HOLD_MARGIN),
+            };
+        }
+    }
+
+    /// Ends a hold whose reason is gone, or whose time is up.
+    fn release(&mut self, now: Now) {
+        let Phase::Hold { mark, since, until } = self.phase else {
+            return;
+        };
+        if !self.ring.in_hand_before(mark) || self.backend.is_down() || now.mono >= until {
+            self.phase = Phase::Serve;
+            self.held += now.mono.saturating_duration_since(since);
+        }
+    }
+
+    /// Asking for the next event permits Lambda to freeze us. What is unsent then goes on after the thaw.
     fn ask_lambda(&mut self, now: Now) -> Option<Command> {
+        self.release(now);
         let lambda = self.lambda.as_mut()?;
         if lambda.is_parked() && self.phase == Phase::Serve {
             lambda.ask();
+        }
+        if !lambda.is_connection_due(now.mono) {
+            return None;
         }
         match &self.lambda_addresses {
             Addresses::Asked => None,
@@ -129,12 +166,11 @@ impl Relay {
                 Some(Command::Resolve(Peer::Lambda, name))
             }
             Addresses::Known(addresses, _) => {
-                let address = *addresses.first()?;
-                let id = ConnId(self.next_id + 1);
-                if !lambda.connect(id, now.mono) {
-                    return None;
-                }
+                // Another one after each failure.
+                let address = *addresses.get(lambda.failures() % addresses.len().max(1))?;
                 self.next_id += 1;
+                let id = ConnId(self.next_id);
+                lambda.connect(id);
                 Some(Command::Connect(id, address))
             }
         }
@@ -150,6 +186,8 @@ impl Relay {
         if !settled && now.mono < until {
             return None;
         }
+        self.uplinks.iter_mut().for_each(Uplink::settle);
+        self.judge_finished(now);
         self.ring.lose_all(Loss::Shutdown);
         // Their payloads are gone.
         self.uplinks.clear();
@@ -204,10 +242,8 @@ impl Relay {
 
     /// Gets new uplinks what they need before they can connect: the TLS client, then addresses.
     fn prepare_connections(&mut self, now: Now) -> Option<Command> {
-        if let (Some((id, index)), Addresses::Known(addresses, _)) =
-            (self.to_connect.pop(), &self.remote_addresses)
-        {
-            return Some(Command::Connect(id, *addresses.get(index)?));
+        if let Some((id, address)) = self.to_connect.pop() {
+            return Some(Command::Connect(id, address));
         }
         let at = self.uplinks.iter().position(Uplink::awaits_address)?;
         match &self.trust {
@@ -229,20 +265,28 @@ impl Relay {
             }
             Trust::None | Trust::Client(_) => {}
         }
+        if let Addresses::Known(_, Some(until)) = self.remote_addresses
+            && until <= now.mono
+        {
+            self.remote_addresses = Addresses::Unknown;
+        }
         match &self.remote_addresses {
             Addresses::Asked => None,
             Addresses::Unknown => {
                 let remote = self.config.remote.as_ref()?;
                 self.remote_addresses = Addresses::Asked;
-                Some(Command::Resolve(
-                    Peer::Remote,
-                    format!("{}:{}", remote.host, remote.port),
-                ))
+                let name = format!("{}:{}", remote.host, remote.port);
+                Some(Command::Resolve(Peer::Remote, name))
             }
             Addresses::Known(addresses, _) => {
-                let address = *addresses.first()?;
-                let id = self.fresh_id();
-                self.uplinks[at].connect(id);
+                if Addresses::is_own(addresses, &self.listening) {
+                    self.uplinks[at].unresolved("PYROSCOPE_REMOTE_ADDRESS is this relay itself");
+                    self.judge_finished(now);
+                    return None;
+                }
+                let id = ConnId(self.next_id + 1);
+                let address = self.uplinks[at].connect(id, addresses, now.mono)?;
+                self.next_id += 1;
                 Some(Command::Connect(id, address))
             }
         }
@@ -280,11 +324,12 @@ impl Relay {
             // Nothing was wrong with the payload, nor with the backend.
             Outcome::Stale => {
                 let attempts = self.ring.attempts(payload);
+                self.ring.was_sent(payload);
                 self.ring.retry(payload, attempts, None);
-                self.ring.count_resent();
             }
             // Nothing was wrong with the payload: it waits until the backend is back.
             Outcome::Unreached(cause) => {
+                self.ring.was_not_sent(payload);
                 let attempts = self.ring.attempts(payload);
                 self.ring.retry(payload, attempts, None);
                 if let Addresses::Known(_, Some(_)) = self.remote_addresses {
@@ -306,10 +351,10 @@ impl Relay {
             self.ring.lost(payload, Loss::Attempts);
             return self.tell_spent(cause, now);
         }
+        self.ring.was_sent(payload);
         let backoff = jitter(RETRY_PAUSE * (1 << (attempts - 1)), (self.entropy)());
         self.ring
             .retry(payload, attempts, Some(now.mono + pause.unwrap_or(backoff)));
-        self.ring.count_resent();
     }
 
     /// Spare memory goes back to the system some time after the last payload.

@@ -11,6 +11,7 @@
 //! An uplink says what happened ([`Finished`]); what that means for the payload and for the backend is the
 //! owner's to judge.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::contract::{ConnId, End, Now};
@@ -56,8 +57,8 @@ pub struct Uplink {
 enum State {
     /// Waiting for the remote's addresses.
     Resolve(Attempt),
-    /// Waiting for the connection to the address of that index.
-    Connect(Attempt, usize),
+    /// Waiting for the connection to the address of that index, until the next address's turn.
+    Connect(Attempt, usize, Instant),
     Handshake(Attempt),
     Exchange(Exchange),
     Finished(Finished),
@@ -85,6 +86,8 @@ struct Exchange {
     body_bytes: usize,
     /// Whether a byte of an answer has come.
     heard: bool,
+    /// Whether the answer's head came before all of the request was sent.
+    early: bool,
 }
 
 /// What the remote answered.
@@ -176,28 +179,65 @@ impl Uplink {
         }
     }
 
+    /// Whether an attempt ended that is not judged yet.
+    #[must_use]
+    pub const fn is_finished(&self) -> bool {
+        matches!(self.state, State::Finished(_))
+    }
+
     /// Whether it is to be closed.
     #[must_use]
     pub const fn is_closed(&self) -> bool {
         matches!(self.state, State::Closed)
     }
 
-    /// The addresses are there: connect to the first, under the name `id`.
-    pub fn connect(&mut self, id: ConnId) {
-        if let State::Resolve(attempt) = self.state {
-            (self.id, self.state) = (id, State::Connect(attempt, 0));
-        }
+    /// The addresses are there: the one to connect to first, under the name `id`.
+    pub fn connect(
+        &mut self,
+        id: ConnId,
+        addresses: &[SocketAddr],
+        now: Instant,
+    ) -> Option<SocketAddr> {
+        let State::Resolve(attempt) = self.state else {
+            return None;
+        };
+        self.connect_to(attempt, 0, id, addresses, now)
     }
 
-    /// The index of the address to connect to next, if the last one failed and there are `count`.
-    pub fn connect_next(&mut self, id: ConnId, count: usize) -> Option<usize> {
-        match self.state {
-            State::Connect(attempt, tried) if tried + 1 < count => {
-                (self.id, self.state) = (id, State::Connect(attempt, tried + 1));
-                Some(tried + 1)
-            }
-            _ => None,
-        }
+    /// The address to connect to after one that failed, if there is another.
+    pub fn connect_next(
+        &mut self,
+        id: ConnId,
+        addresses: &[SocketAddr],
+        now: Instant,
+    ) -> Option<SocketAddr> {
+        let State::Connect(attempt, tried, _) = self.state else {
+            return None;
+        };
+        self.connect_to(attempt, tried + 1, id, addresses, now)
+    }
+
+    /// Each address gets its share of the time that is left, as in Go: one that is silent must not use it up.
+    fn connect_to(
+        &mut self,
+        attempt: Attempt,
+        index: usize,
+        id: ConnId,
+        addresses: &[SocketAddr],
+        now: Instant,
+    ) -> Option<SocketAddr> {
+        let address = addresses.get(index)?;
+        let shares = u32::try_from(addresses.len() - index).unwrap_or(1);
+        let share = attempt.deadline.saturating_duration_since(now) / shares;
+        self.id = id;
+        self.state = State::Connect(attempt, index, now + share);
+        Some(*address)
+    }
+
+    /// Whether it is another address's turn.
+    #[must_use]
+    pub fn is_connecting_too_long(&self, now: Instant) -> bool {
+        matches!(self.state, State::Connect(attempt, _, until) if until <= now && now < attempt.deadline)
     }
 
     /// The look-up failed.
@@ -214,7 +254,7 @@ impl Uplink {
 
     /// The connection stands. `client` is there for https.
     pub fn connected(&mut self, client: Option<&tls::Client>, ring: &Ring) {
-        let State::Connect(attempt, _) = self.state else {
+        let State::Connect(attempt, ..) = self.state else {
             return;
         };
         let Some(client) = client else {
@@ -243,6 +283,7 @@ impl Uplink {
             answer: Answer::default(),
             body_bytes: 0,
             heard: false,
+            early: false,
         });
     }
 
@@ -359,18 +400,24 @@ impl Uplink {
 
     /// Ends an attempt whose time is up.
     pub fn expire(&mut self, now: Instant) {
-        if self.deadline().is_some_and(|at| at <= now) {
+        let attempt = match &self.state {
+            State::Resolve(attempt) | State::Connect(attempt, ..) | State::Handshake(attempt) => {
+                attempt
+            }
+            State::Exchange(exchange) => &exchange.attempt,
+            _ => return,
+        };
+        if attempt.deadline <= now {
             self.fail("timed out".to_owned());
         }
     }
 
-    /// When [`Uplink::expire`] has something to do.
+    /// When [`Uplink::expire`] or [`Uplink::is_connecting_too_long`] has something to say.
     #[must_use]
     pub const fn deadline(&self) -> Option<Instant> {
         match &self.state {
-            State::Resolve(attempt) | State::Connect(attempt, _) | State::Handshake(attempt) => {
-                Some(attempt.deadline)
-            }
+            State::Resolve(attempt) | State::Handshake(attempt) => Some(attempt.deadline),
+            State::Connect(_, _, until) => Some(*until),
             State::Exchange(exchange) => Some(exchange.attempt.deadline),
             _ => None,
         }
@@ -380,9 +427,11 @@ impl Uplink {
     pub fn thawed(&mut self, frozen: Duration) {
         self.may_have_frozen();
         match &mut self.state {
-            State::Resolve(attempt) | State::Connect(attempt, _) | State::Handshake(attempt) => {
+            State::Connect(attempt, _, until) => {
                 attempt.deadline += frozen;
+                *until += frozen;
             }
+            State::Resolve(attempt) | State::Handshake(attempt) => attempt.deadline += frozen,
             State::Exchange(exchange) => exchange.attempt.deadline += frozen,
             State::Ready { .. } => self.state = State::Closed,
             State::Finished(_) | State::Closed => {}
@@ -392,6 +441,15 @@ impl Uplink {
     /// An invocation began: before it, there may have been a freeze too short to be noticed.
     pub const fn may_have_frozen(&mut self) {
         self.frozen = true;
+    }
+
+    /// There is no time left: a remote that said yes has the payload, whatever is missing of its answer.
+    pub fn settle(&mut self) {
+        if let State::Exchange(exchange) = &self.state
+            && exchange.is_accepted()
+        {
+            self.answered(false);
+        }
     }
 
     /// Closes an idle connection that is too old to be used again, by the clock that ran further.
@@ -460,11 +518,15 @@ impl Uplink {
         };
         self.inbox.copy_within(used..self.end, 0);
         self.end -= used;
-        let early =
-            exchange.reader.has_head() && exchange.unsent(ring).iter().any(|rest| !rest.is_empty());
+        let unsent = exchange.unsent(ring).iter().any(|rest| !rest.is_empty());
+        exchange.early |= exchange.reader.has_head() && unsent;
+        let early = exchange.early;
         match (result, exchange.reader.done()) {
             (Err(cause), _) => self.fail(cause.to_owned()),
-            // Final before it heard us out: take the status, then close.
+            // Final before it heard us out: take the status, then close. But what it did not hear, it did not take.
+            (Ok(()), _) if early && exchange.answer.status / 100 == 2 => {
+                self.fail("success before the whole request was sent".to_owned());
+            }
             (Ok(()), _) if early => self.answered(false),
             (Ok(()), Some(keep_alive)) => self.answered(keep_alive && self.end == 0),
             (Ok(()), None) if exchange.body_bytes > ANSWER_BODY_MAX => self.answered(false),
@@ -491,12 +553,14 @@ impl Uplink {
 
     fn give_up(&mut self, cause: String, died: bool) {
         match &self.state {
-            State::Resolve(attempt) | State::Connect(attempt, _) | State::Handshake(attempt) => {
+            State::Resolve(attempt) | State::Connect(attempt, ..) | State::Handshake(attempt) => {
                 self.finish(*attempt, Outcome::Unreached(cause), false, died);
             }
             State::Exchange(exchange) => {
-                // A final status that came whole counts, whatever became of the rest of the answer.
-                if exchange.reader.has_head() {
+                // A final status counts, whatever became of the rest of the answer, if all was sent.
+                if exchange.reader.has_head() && exchange.answer.status / 100 != 2
+                    || exchange.is_accepted()
+                {
                     return self.answered(false);
                 }
                 let unheard = died && !exchange.heard;
@@ -518,6 +582,11 @@ impl Uplink {
 }
 
 impl Exchange {
+    /// Whether the remote said 2xx to the whole request.
+    const fn is_accepted(&self) -> bool {
+        self.reader.has_head() && self.answer.status / 100 == 2 && !self.early
+    }
+
     fn unsent<'r>(&self, ring: &'r Ring) -> [&'r [u8]; 2] {
         let [head, body] = ring.request(self.attempt.payload);
         if self.sent < head.len() {

@@ -31,6 +31,12 @@ const EVENTS_PER_TURN: usize = 64;
 /// A wait that overslept by more, or clocks that drifted apart by more, mean that the sandbox was frozen.
 const FREEZE_MIN: Duration = Duration::from_secs(1);
 
+/// While an attempt is under way, no wait is longer: what oversleeps it shows a freeze, and how long it was.
+const WATCH_EVERY: Duration = Duration::from_millis(500);
+
+/// Most connections accepted in one turn, so that those accepted are served before others push them out.
+const ACCEPTS_PER_TURN: usize = 16;
+
 /// Most bytes read from one connection in one turn, so that a busy client does not hold up the others.
 const READ_BYTES_PER_TURN: usize = 1 << 20;
 
@@ -49,6 +55,8 @@ pub fn run(config: Config, name: String) -> std::io::Result<u8> {
         poll: Poll::new()?,
         relay: Relay::new(config, name, tls::random),
         listeners: Vec::new(),
+        accepting: [false; LISTENERS],
+        starved: false,
         sockets: Vec::new(),
         next_token: FIRST_SOCKET,
         dns: None,
@@ -84,6 +92,10 @@ struct Shell {
     poll: Poll,
     relay: Relay,
     listeners: Vec<TcpListener>,
+    /// Which listeners may have more connections to accept.
+    accepting: [bool; LISTENERS],
+    /// No descriptor was left for the last connection: it waits, and no edge will tell of it again.
+    starved: bool,
     /// In the order they were made.
     sockets: Vec<Socket>,
     next_token: usize,
@@ -109,23 +121,16 @@ struct Socket {
 impl Shell {
     /// Binds what can be bound; with port 0, all to the port the first was given.
     fn listen(&mut self, addresses: &[SocketAddr], now: Now) {
-        let mut bound = String::new();
-        let mut port = 0;
+        let mut bound: Vec<SocketAddr> = Vec::new();
         for address in addresses.iter().take(LISTENERS) {
             let mut address = *address;
-            if address.port() == 0 {
-                address.set_port(port);
+            if let (0, Some(first)) = (address.port(), bound.first()) {
+                address.set_port(first.port());
             }
             match self.bind(address) {
-                Ok(local) => {
-                    port = local.port();
-                    if !bound.is_empty() {
-                        bound.push_str(", ");
-                    }
-                    bound.push_str(&local.to_string());
-                }
-                // Lambda has no IPv6 everywhere: one address is enough.
-                Err(_) if !bound.is_empty() => {}
+                Ok(local) => bound.push(local),
+                // Lambda has no IPv6 everywhere; one address is enough.
+                Err(error) if !bound.is_empty() && is_absent(&error) => {}
                 Err(error) => {
                     let address = address.to_string();
                     let fields = [
@@ -133,12 +138,10 @@ impl Shell {
                         ("cause", error_words(error.kind()).into()),
                         ("svc", "pyroscope-lambda-ext-main".into()),
                     ];
-                    self.relay.log().line(
-                        Level::Error,
-                        now.unix_ms,
-                        "Cannot listen, profiles cannot be taken",
-                        &fields,
-                    );
+                    let msg = "Cannot listen on this address";
+                    self.relay
+                        .log()
+                        .line(Level::Error, now.unix_ms, msg, &fields);
                 }
             }
         }
@@ -171,7 +174,7 @@ impl Shell {
                 self.perform(command, now);
             }
             moved |= self.write_all(now);
-            if !moved {
+            if !moved && !self.relay.has_finished() {
                 return None;
             }
         }
@@ -293,10 +296,13 @@ impl Shell {
             .sockets
             .iter()
             .any(|socket| socket.readable && self.relay.wants(socket.id));
-        let timeout = match self.relay.deadline(before) {
-            _ if unread => Some(Duration::ZERO),
+        let mut timeout = match self.relay.deadline(before) {
+            _ if unread || self.accepting.contains(&true) => Some(Duration::ZERO),
             deadline => deadline.map(|at| at.saturating_duration_since(clock().mono)),
         };
+        if self.relay.is_attempting() || self.starved {
+            timeout = Some(timeout.unwrap_or(WATCH_EVERY).min(WATCH_EVERY));
+        }
         match self.poll.poll(events, timeout) {
             Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
             _ => {}
@@ -318,7 +324,7 @@ impl Shell {
     fn report(&mut self, events: &Events, now: Now) {
         for event in events {
             match event.token() {
-                Token(listener) if listener < LISTENERS => self.accept(listener, now),
+                Token(listener) if listener < LISTENERS => self.accepting[listener] = true,
                 SIGNALS => {
                     if self.signals.as_mut().is_some_and(Signals::arrived) {
                         self.relay.terminated(now);
@@ -350,6 +356,7 @@ impl Shell {
         for at in (0..self.sockets.len()).rev() {
             self.read(at, now);
         }
+        self.accept(now);
         self.relay.expire(now);
     }
 
@@ -371,26 +378,44 @@ impl Shell {
         }
     }
 
-    fn accept(&mut self, listener: usize, now: Now) {
-        loop {
-            match self.listeners[listener].accept() {
-                Ok((stream, _)) => {
-                    let id = self.relay.accepted(now);
-                    if let Err(error) = self.add(id, stream, false) {
-                        self.relay.ended(id, End::Io(error.kind()), now);
-                    } else if let Some(socket) = self.sockets.last_mut() {
-                        // The request is usually there already.
-                        socket.readable = true;
+    /// Accepts what waits on every listener that may have something, up to a number.
+    fn accept(&mut self, now: Now) {
+        if std::mem::take(&mut self.starved) {
+            self.accepting = [true; LISTENERS];
+        }
+        for listener in 0..self.listeners.len() {
+            let mut left = ACCEPTS_PER_TURN;
+            while self.accepting[listener] && left > 0 {
+                left -= 1;
+                match self.listeners[listener].accept() {
+                    Ok((stream, _)) => self.serve(stream, now),
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                        self.accepting[listener] = false;
+                    }
+                    Err(error)
+                        if matches!(
+                            error.kind(),
+                            ErrorKind::Interrupted | ErrorKind::ConnectionAborted
+                        ) => {}
+                    // No descriptor is left. Tried again when some time has passed.
+                    Err(_) => {
+                        self.accepting[listener] = false;
+                        self.starved = true;
                     }
                 }
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        ErrorKind::Interrupted | ErrorKind::ConnectionAborted
-                    ) => {}
-                // WouldBlock; or no descriptors are left, and the next connection tells us when there are.
-                Err(_) => return,
             }
+        }
+    }
+
+    fn serve(&mut self, stream: TcpStream, now: Now) {
+        let id = self.relay.accepted(now);
+        if let Err(error) = self.add(id, stream, false) {
+            self.relay.ended(id, End::Io(error.kind()), now);
+        } else {
+            // The request is usually there already.
+            let at = self.sockets.len() - 1;
+            self.sockets[at].readable = true;
+            self.read(at, now);
         }
     }
 
@@ -459,6 +484,12 @@ impl Shell {
             lines.clear();
         }
     }
+}
+
+/// Whether an address could not be bound because this machine has no such family or address.
+fn is_absent(error: &std::io::Error) -> bool {
+    const NO_SUCH_FAMILY: i32 = 97;
+    error.kind() == ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(NO_SUCH_FAMILY)
 }
 
 #[expect(
