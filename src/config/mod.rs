@@ -57,6 +57,8 @@ pub struct Config {
     pub workers: usize,
     /// `PYROSCOPE_FLUSH_ON_INVOKE`: ask for the next event only when what was queued as an INVOKE came is relayed.
     pub flush_on_invoke: bool,
+    /// `PYROSCOPE_SELF_PROFILING`: relay a profile of the extension itself, too.
+    pub self_profiling: bool,
     /// `PYROSCOPE_DEV_MODE`: relay only, never ask Lambda for anything.
     pub dev_mode: bool,
     /// `AWS_LAMBDA_RUNTIME_API`: `host:port` of the Extensions API.
@@ -97,6 +99,7 @@ impl Config {
             timeout: timeout(env("PYROSCOPE_TIMEOUT"), &mut notes),
             workers: workers(env("PYROSCOPE_NUM_WORKERS"), &mut notes),
             flush_on_invoke: env("PYROSCOPE_FLUSH_ON_INVOKE").is_some_and(|word| boolean(&word)),
+            self_profiling: env("PYROSCOPE_SELF_PROFILING").is_some_and(|word| boolean(&word)),
             dev_mode: env("PYROSCOPE_DEV_MODE").is_some_and(|word| boolean(&word)),
             runtime_api: env("AWS_LAMBDA_RUNTIME_API"),
             buffer_bytes: buffer_bytes(
