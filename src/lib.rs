@@ -38,6 +38,7 @@
 //! | a setting | `config/`; a log line's form: `log/` |
 //! | what core and shell say to each other | `contract.rs` |
 //! | sockets, polling, signals, DNS | `shell/` |
+//! | the profile of the extension itself | `profile.rs`; into the ring: `relay/itself.rs`; the clock: `shell/stages.rs` |
 //!
 //! Imports run downward: main → shell → relay → inlet, uplink, lambda → ring, forward, http1 → labels, json, config, log, contract.
 
@@ -68,6 +69,7 @@ pub mod http1;
 pub mod json;
 pub mod lambda;
 pub mod log;
+pub mod profile;
 pub mod relay;
 pub mod shell;
 pub mod tls;
