@@ -550,7 +550,7 @@ const TOO_LARGE: Refusal = Refusal {
 };
 
 /// Sixteen lower-case hexadecimal digits.
-fn session_id(random: u64) -> [u8; 16] {
+pub(super) fn session_id(random: u64) -> [u8; 16] {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     std::array::from_fn(|i| HEX[(random >> (60 - 4 * i) & 15) as usize])
 }

@@ -11,6 +11,7 @@
 pub mod backend;
 pub mod forward;
 pub mod inlet;
+pub mod itself;
 pub mod labels;
 pub mod report;
 pub mod ring;
@@ -25,6 +26,7 @@ use crate::config::Config;
 use crate::contract::{ConnId, End, Now, Peer, RootSource, error_words};
 use crate::lambda::Lambda;
 use crate::log::{Level, Log};
+use crate::profile::SelfProfile;
 use crate::tls;
 
 use backend::Backend;
@@ -79,6 +81,8 @@ pub struct Relay {
     next_id: u64,
     head: Vec<u8>,
     trim_at: Option<Instant>,
+    /// Of the extension itself, if that is wanted.
+    profile: Option<SelfProfile>,
 }
 
 /// What is known of a peer's addresses.
@@ -166,6 +170,7 @@ impl Relay {
             next_id: 0,
             head: Vec::new(),
             trim_at: None,
+            profile: None,
             config,
         }
     }
@@ -183,6 +188,9 @@ impl Relay {
 
     /// The listeners are bound to `addresses`, or to none: then events are still served.
     pub fn started(&mut self, addresses: &[SocketAddr], now: Now) {
+        if self.config.self_profiling {
+            self.profile = Some(SelfProfile::new(now));
+        }
         self.listening = addresses.to_vec();
         for note in std::mem::take(&mut self.config.notes) {
             let msg = if note.level == Level::Error {
@@ -448,6 +456,9 @@ impl Relay {
         );
         self.ring.thawed(frozen);
         self.backend.thawed(frozen);
+        if let Some(profile) = &mut self.profile {
+            profile.thawed(frozen);
+        }
         self.inlets
             .iter_mut()
             .for_each(|(_, inlet)| inlet.thawed(frozen));
@@ -500,6 +511,7 @@ impl Relay {
             lambda,
             self.trim_at,
             self.ring.next_due(now.mono),
+            self.profile.as_ref().and_then(SelfProfile::deadline),
         ];
         let all = single.into_iter().flatten().chain(uplinks).chain(inlets);
         all.filter(|at| *at > now.mono).min()

@@ -178,6 +178,10 @@ impl Relay {
             ("resent", totals.resent.into()),
             SVC,
         ];
+        if let Some(profile) = &self.profile {
+            // They are among the acknowledged.
+            fields.push(("self_profiles", profile.taken().into()));
+        }
         for loss in Loss::ALL {
             if totals.lost[loss as usize] > 0 {
                 fields.push((loss.name(), totals.lost[loss as usize].into()));

@@ -37,6 +37,7 @@ impl Relay {
     pub fn step(&mut self, now: Now) -> Option<Command> {
         let leave = self.heed_lambda(now);
         self.judge_finished(now);
+        self.profile_itself(now);
         leave
             .or_else(|| self.hang_up(now))
             .or_else(|| self.leave(now))
@@ -183,7 +184,8 @@ impl Relay {
         };
         let settled =
             self.ring.in_hand() == 0 && !self.inlets.iter().any(|(_, inlet)| inlet.is_busy());
-        if !settled && now.mono < until {
+        // The last word is our own profile, behind everything else.
+        if now.mono < until && (!settled || self.profile_last(now)) {
             return None;
         }
         self.uplinks.iter_mut().for_each(Uplink::settle);

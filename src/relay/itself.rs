@@ -1,0 +1,119 @@
+//! How the profile of this program itself gets into the ring: through the same head as a client's, and in
+//! nobody's way.
+//!
+//! It goes in only while nothing waits there, so that no client's payload gives way to it; what was gathered is
+//! kept until then. At the end it goes last, behind everything that was to be delivered. In the ring it is a
+//! payload like any: acknowledged, then relayed or lost; the closing line says how many of them there were.
+
+use crate::contract::{ConnId, Now};
+use crate::http1::head::Request;
+use crate::profile::{SelfProfile, Spent, Stage};
+
+use super::ring::Shape;
+use super::{Phase, Relay, forward, inlet};
+
+/// What an SDK would say of itself.
+const FIELDS: [httparse::Header<'static>; 2] = [
+    httparse::Header {
+        name: "User-Agent",
+        value: concat!("pyroscope-lambda-extension/", env!("CARGO_PKG_VERSION")).as_bytes(),
+    },
+    httparse::Header {
+        name: "Content-Type",
+        value: b"application/octet-stream",
+    },
+];
+
+impl Relay {
+    /// CPU time was spent.
+    pub fn spent(&mut self, spent: &Spent) {
+        if let Some(profile) = &mut self.profile {
+            profile.add(spent);
+        }
+    }
+
+    /// What [`Relay::received`] does with that connection's bytes.
+    #[must_use]
+    pub fn stage_of_received(&self, id: ConnId) -> Stage {
+        if self.inlet(id).is_some() {
+            return Stage::Parse;
+        }
+        match self.uplinks.iter().find(|uplink| uplink.id() == id) {
+            None => Stage::Lambda,
+            Some(uplink) if uplink.is_unproven() => Stage::Handshake,
+            Some(_) if self.is_sealing() => Stage::Decrypt,
+            Some(_) => Stage::Answer,
+        }
+    }
+
+    /// What [`Relay::pending`] does for that connection.
+    #[must_use]
+    pub fn stage_of_pending(&self, id: ConnId) -> Stage {
+        if self.is_sealing() && self.uplinks.iter().any(|uplink| uplink.id() == id) {
+            Stage::Encrypt
+        } else {
+            Stage::Write
+        }
+    }
+
+    fn is_sealing(&self) -> bool {
+        self.config.remote.as_ref().is_some_and(|remote| remote.tls)
+    }
+
+    /// Puts the profile of the last seconds into the ring when it is due.
+    pub(super) fn profile_itself(&mut self, now: Now) {
+        let acknowledged = self.ring.totals().acknowledged;
+        let waits =
+            || self.ring.ready(now.mono).is_some() || self.ring.next_due(now.mono).is_some();
+        if let Some(profile) = &mut self.profile
+            && self.phase == Phase::Serve
+            && profile.is_due(acknowledged, now.mono)
+            && !waits()
+        {
+            self.upload_profile(false, now);
+        }
+    }
+
+    /// Puts the last profile into the ring. Whether it did.
+    pub(super) fn profile_last(&mut self, now: Now) -> bool {
+        self.profile.as_ref().is_some_and(SelfProfile::is_wanted) && self.upload_profile(true, now)
+    }
+
+    fn upload_profile(&mut self, last: bool, now: Now) -> bool {
+        let (Some(profile), Some(remote)) = (&mut self.profile, &self.config.remote) else {
+            return false;
+        };
+        let (target, body) = (profile.target(now), profile.pprof(now));
+        let request = Request {
+            method: "POST",
+            target: &target,
+            http10: false,
+            headers: &FIELDS,
+        };
+        let (session, entropy) = (&mut self.session, self.entropy);
+        self.head.clear();
+        forward::head(&mut self.head, &request, remote, || {
+            *session.get_or_insert_with(|| inlet::session_id(entropy()))
+        });
+        let shape = Shape {
+            length: Some(body.len()),
+            has_body: true,
+            to_head_request: false,
+        };
+        let Ok(id) = self.ring.open(&self.head, shape) else {
+            return false;
+        };
+        // A body so short has all its room from the start.
+        match self.ring.space(id) {
+            Ok(space) if space.len() == body.len() => space.copy_from_slice(&body),
+            _ => {
+                self.ring.abandon(id);
+                return false;
+            }
+        }
+        self.ring.filled(id, body.len());
+        self.ring.commit(id);
+        profile.begin_next(self.ring.totals().acknowledged, last, now);
+        true
+    }
+}
