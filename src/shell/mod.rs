@@ -8,6 +8,7 @@
 mod dns;
 pub(crate) mod roots;
 mod signals;
+mod stages;
 
 use std::io::{ErrorKind, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr};
@@ -19,11 +20,13 @@ use mio::{Events, Interest, Poll, Token};
 use crate::config::Config;
 use crate::contract::{Command, ConnId, End, Now, error_words};
 use crate::log::{Level, Log};
+use crate::profile::Stage;
 use crate::relay::Relay;
 use crate::tls;
 
 use dns::Dns;
 use signals::Signals;
+use stages::Stages;
 
 /// Events taken from the system at once; what is left stays for the next turn.
 const EVENTS_PER_TURN: usize = 64;
@@ -53,6 +56,7 @@ pub fn run(config: Config, name: String) -> std::io::Result<u8> {
     let listen = config.listen.clone();
     let mut shell = Shell {
         poll: Poll::new()?,
+        stages: Stages::new(config.self_profiling),
         relay: Relay::new(config, name, tls::random),
         listeners: Vec::new(),
         accepting: [false; LISTENERS],
@@ -101,6 +105,7 @@ struct Shell {
     next_token: usize,
     dns: Option<Dns>,
     signals: Option<Signals>,
+    stages: Stages,
 }
 
 #[expect(
@@ -165,13 +170,16 @@ impl Shell {
         loop {
             // First the answers that wait: nobody's function waits for what `step` begins.
             let mut moved = self.write_all(now);
+            self.stages.enter(Stage::Step);
             while let Some(command) = self.relay.step(now) {
                 moved = true;
                 if let Command::Exit(status) = command {
                     self.write_all(now);
                     return Some(status);
                 }
+                self.stages.enter(Stage::Perform);
                 self.perform(command, now);
+                self.stages.enter(Stage::Step);
             }
             moved |= self.write_all(now);
             if !moved && !self.relay.has_finished() {
@@ -242,10 +250,14 @@ impl Shell {
     /// Writes everything the core has, as far as the sockets take it. Whether anything moved.
     fn write_all(&mut self, now: Now) -> bool {
         let mut moved = false;
+        self.stages.enter(Stage::Write);
         for at in (0..self.sockets.len()).rev() {
             while self.sockets[at].writable && !self.sockets[at].connecting {
                 let socket = &mut self.sockets[at];
+                self.stages
+                    .enter_with(|| self.relay.stage_of_pending(socket.id));
                 let [head, body] = self.relay.pending(socket.id);
+                self.stages.enter(Stage::Write);
                 if head.is_empty() && body.is_empty() {
                     break;
                 }
@@ -292,6 +304,7 @@ impl Shell {
 
     /// Waits for something to happen, reads the clock, and notices a freeze.
     fn sleep(&mut self, events: &mut Events, before: Now) -> std::io::Result<Now> {
+        self.stages.enter(Stage::Sleep);
         let unread = self
             .sockets
             .iter()
@@ -357,6 +370,10 @@ impl Shell {
             self.read(at, now);
         }
         self.accept(now);
+        self.stages.enter(Stage::Step);
+        if let Some(spent) = self.stages.take() {
+            self.relay.spent(&spent);
+        }
         self.relay.expire(now);
     }
 
@@ -387,6 +404,7 @@ impl Shell {
             let mut left = ACCEPTS_PER_TURN;
             while self.accepting[listener] && left > 0 {
                 left -= 1;
+                self.stages.enter(Stage::Accept);
                 match self.listeners[listener].accept() {
                     Ok((stream, _)) => self.serve(stream, now),
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -421,6 +439,7 @@ impl Shell {
 
     /// A connection attempt came to an end: `take_error` and `peer_addr` tell which.
     fn finish_connect(&mut self, at: usize, now: Now) {
+        self.stages.enter(Stage::Connect);
         let socket = &mut self.sockets[at];
         let failed = match socket.stream.take_error() {
             Ok(Some(error)) | Err(error) => Some(error.kind()),
@@ -450,12 +469,14 @@ impl Shell {
                 return;
             }
             let id = socket.id;
+            self.stages.enter(Stage::Read);
             let end = match socket.stream.read(space) {
                 Ok(0) => End::Eof,
                 Ok(n) => {
                     // With edges, a short read has emptied the socket, unless it hides the peer's end.
                     socket.readable = n == space.len() || socket.hung_up;
                     budget = budget.saturating_sub(n);
+                    self.stages.enter_with(|| self.relay.stage_of_received(id));
                     self.relay.received(id, n, now);
                     continue;
                 }
@@ -479,6 +500,7 @@ impl Shell {
     fn write_log(&mut self) {
         let lines = self.relay.log().take();
         if !lines.is_empty() {
+            self.stages.enter(Stage::Log);
             // Nobody to tell if nobody reads it.
             let _ = std::io::stderr().write_all(lines);
             lines.clear();

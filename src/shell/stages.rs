@@ -1,0 +1,61 @@
+//! What the loop is busy with, and for how long by the process's CPU clock, if that is wanted.
+
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+
+use crate::profile::{Spent, Stage};
+
+/// Accounts CPU time to stages. Off, it does nothing.
+#[derive(Debug)]
+pub(super) struct Stages {
+    on: bool,
+    current: Stage,
+    since_ns: u64,
+    spent: Spent,
+}
+
+impl Stages {
+    /// All that was spent before goes to the first stage.
+    pub(super) fn new(on: bool) -> Self {
+        Self {
+            on,
+            current: Stage::Start,
+            since_ns: 0,
+            spent: Spent::default(),
+        }
+    }
+
+    /// What comes next is that.
+    #[inline]
+    pub(super) fn enter(&mut self, stage: Stage) {
+        self.enter_with(|| stage);
+    }
+
+    /// The same where finding the stage costs something.
+    #[inline]
+    pub(super) fn enter_with(&mut self, stage: impl FnOnce() -> Stage) {
+        if self.on {
+            self.change(stage());
+        }
+    }
+
+    /// What was spent since the last call, up to the last change.
+    pub(super) fn take(&mut self) -> Option<Spent> {
+        self.on.then(|| std::mem::take(&mut self.spent))
+    }
+
+    fn change(&mut self, stage: Stage) {
+        if stage == self.current {
+            return;
+        }
+        // It exists on every Linux; without it all profiles are empty, and none is sent.
+        if let Ok(time) = clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID) {
+            let now_ns = Duration::from(time).as_nanos() as u64;
+            self.spent
+                .charge(self.current, now_ns.saturating_sub(self.since_ns));
+            self.since_ns = now_ns;
+        }
+        self.current = stage;
+    }
+}
