@@ -1168,3 +1168,28 @@ fn the_idlest_client_gives_way() {
     );
     assert_eq!(world.log().matches("Too many").count(), 1);
 }
+
+#[test]
+fn a_remote_that_quotes_secrets_is_not_quoted() {
+    let mut world = World::new(&[
+        ("PYROSCOPE_AUTH_TOKEN", "t0ken"),
+        ("PYROSCOPE_LOG_LEVEL", "trace"),
+    ]);
+    for (code, body) in [(401, "Bearer t0ken is unknown"), (503, "t0ken is too busy")] {
+        world.post("x");
+        let id = world.next_attempt();
+        world.answer(
+            id,
+            &format!(
+                "HTTP/1.1 {code} X\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            ),
+        );
+    }
+    let log = world.log();
+    assert!(
+        log.contains("*** is unknown") && log.contains("*** is too busy"),
+        "{log}"
+    );
+    assert!(!log.contains("t0ken"), "{log}");
+}

@@ -13,6 +13,7 @@ pub mod forward;
 pub mod inlet;
 pub mod itself;
 pub mod labels;
+mod mask;
 pub mod report;
 pub mod ring;
 mod step;

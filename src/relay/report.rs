@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use crate::contract::Now;
 use crate::log::Level;
 
-use super::ring::Loss;
+use super::mask::masked;
+use super::ring::{Loss, PayloadId};
 use super::uplink::Answer;
 use super::{Relay, SVC};
 
@@ -90,11 +91,10 @@ impl Relay {
     }
 
     /// A profile is lost because the remote refuses it.
-    pub(super) fn tell_refused(&mut self, answer: &Answer, now: Now) {
+    pub(super) fn tell_refused(&mut self, cause: &str, now: Now) {
         self.tell_end_of_failure(now);
         if let Some(count) = self.limits.refused.happened(now.mono) {
-            let cause = answer_words(answer);
-            let fields = [("cause", (&cause).into()), ("profiles", count.into()), SVC];
+            let fields = [("cause", cause.into()), ("profiles", count.into()), SVC];
             self.log.line(
                 Level::Error,
                 now.unix_ms,
@@ -141,6 +141,22 @@ impl Relay {
                 &fields,
             );
         }
+    }
+
+    /// `503: the beginning of the body`, without the secrets that were sent with that payload.
+    pub(super) fn answer_words(&self, payload: PayloadId, answer: &Answer) -> String {
+        let excerpt = String::from_utf8_lossy(&answer.excerpt);
+        let excerpt = excerpt.trim();
+        if excerpt.is_empty() {
+            return format!("status {}", answer.status);
+        }
+        let set = self
+            .config
+            .remote
+            .as_ref()
+            .map_or(&[][..], |remote| &remote.fields);
+        let excerpt = masked(excerpt, self.ring.request(payload)[0], set);
+        format!("status {}: {excerpt}", answer.status)
     }
 
     /// A client gave way to another.
@@ -194,17 +210,6 @@ impl Relay {
             Level::Info
         };
         self.log.line(level, now.unix_ms, "Relay closed", &fields);
-    }
-}
-
-/// `503: the beginning of the body`.
-pub(super) fn answer_words(answer: &Answer) -> String {
-    let excerpt = String::from_utf8_lossy(&answer.excerpt);
-    let excerpt = excerpt.trim();
-    if excerpt.is_empty() {
-        format!("status {}", answer.status)
-    } else {
-        format!("status {}: {excerpt}", answer.status)
     }
 }
 

@@ -11,7 +11,7 @@ use crate::log::Level;
 
 use super::backend::jitter;
 use super::inlet::Hang;
-use super::report::answer_words;
+
 use super::ring::{Loss, PayloadId};
 use super::uplink::{Outcome, Uplink};
 use super::{Addresses, Phase, Relay, SHUTDOWN_DEFAULT, SHUTDOWN_MARGIN, SVC, Trust};
@@ -313,13 +313,14 @@ impl Relay {
                     self.tell_well(now);
                 }
                 408 | 429 | 500 | 502 | 503 | 504 => {
-                    let cause = answer_words(&answer);
+                    let cause = self.answer_words(payload, &answer);
                     let pause = answer.retry_after.map(|pause| pause.min(RETRY_AFTER_MAX));
                     self.again(payload, &cause, pause, now);
                 }
                 _ => {
                     self.backend.reached();
-                    self.tell_refused(&answer, now);
+                    let cause = self.answer_words(payload, &answer);
+                    self.tell_refused(&cause, now);
                     self.ring.lost(payload, Loss::Refused);
                 }
             },
