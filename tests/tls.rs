@@ -315,6 +315,7 @@ fn a_ticket_in_two_records() {
     let port = listener.local_addr().expect("its number").port();
     let body = vec![7; 6 << 20];
     let (got, whole) = (body.len(), body.clone());
+    #[expect(clippy::disallowed_methods, reason = "a server besides the test")]
     let server = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().expect("a connection");
         stream.set_read_timeout(Some(GUARD)).expect("a guard");
