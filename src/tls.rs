@@ -20,7 +20,9 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::sign::SigningKey;
 use rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedStatus};
-use rustls::{CertificateError, ClientConfig, Error, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, Error, ProtocolVersion, RootCertStore, SignatureScheme,
+};
 
 /// Sessions kept for resumption. There is one remote; a few names leave room for redirected look-ups.
 const SESSIONS: usize = 4;
@@ -187,6 +189,16 @@ impl Tls {
     #[must_use]
     pub fn is_resumed(&self) -> bool {
         self.connection.handshake_kind() == Some(rustls::HandshakeKind::Resumed)
+    }
+
+    /// The version agreed on, once the handshake is done.
+    #[must_use]
+    pub fn version(&self) -> &'static str {
+        match self.connection.protocol_version() {
+            Some(ProtocolVersion::TLSv1_3) => "1.3",
+            Some(ProtocolVersion::TLSv1_2) => "1.2",
+            _ => "unknown",
+        }
     }
 
     /// Encrypts the front of `plain`, as much as goes out at once. Returns how much that was.
