@@ -36,11 +36,12 @@
 //! | the Extensions API | `lambda/` |
 //! | HTTP framing, for all three sides | `http1/` |
 //! | a setting | `config/`; a log line's form: `log/` |
+//! | `--help`, `--version`, `--check` | `cli.rs`, and `shell/check.rs` for the doing |
 //! | what core and shell say to each other | `contract.rs` |
 //! | sockets, polling, signals, DNS | `shell/` |
 //! | the profile of the extension itself | `profile.rs`; into the ring: `relay/itself.rs`; the clock: `shell/stages.rs` |
 //!
-//! Imports run downward: main → shell → relay → inlet, uplink, lambda → ring, forward, http1 → labels, json, config, log, contract.
+//! Imports run downward: main → shell → cli, relay → inlet, uplink, lambda → ring, forward, http1 → labels, json, config, log, contract.
 
 #![forbid(unsafe_code)]
 #![warn(
@@ -63,6 +64,7 @@
     clippy::module_name_repetitions
 )]
 
+pub mod cli;
 pub mod config;
 pub mod contract;
 pub mod http1;

@@ -2,19 +2,30 @@
 #![forbid(unsafe_code)]
 #![warn(clippy::all, clippy::pedantic)]
 
+use std::ffi::OsStr;
+use std::path::Path;
 use std::process::ExitCode;
 
-use pyroscope_lambda_extension::{config::Config, shell};
+use pyroscope_lambda_extension::cli::{self, Wish};
+use pyroscope_lambda_extension::config::Config;
+use pyroscope_lambda_extension::shell::{self, check};
+
+/// The exit status after arguments that are none of ours.
+const MISUSED: u8 = 2;
 
 fn main() -> ExitCode {
-    let config = Config::read(environment);
+    let mut arguments = std::env::args_os();
+    let path = arguments.next().unwrap_or_default();
+    if let Some(argument) = arguments.next() {
+        let argument = argument.to_str().filter(|_| arguments.next().is_none());
+        return serve_person(argument.and_then(cli::wish)).into();
+    }
+    let config = Config::read(ENVIRONMENT);
     if config.runtime_api.is_none() && !config.dev_mode {
-        shell::complain(
-            "AWS_LAMBDA_RUNTIME_API is not set: this is not Lambda. PYROSCOPE_DEV_MODE=true runs the relay alone.",
-        );
+        shell::complain(cli::NOT_LAMBDA);
         return ExitCode::FAILURE;
     }
-    match shell::run(config, own_name()) {
+    match shell::run(config, own_name(&path)) {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             shell::complain(&format!("the system gives no event queue: {error}"));
@@ -22,6 +33,22 @@ fn main() -> ExitCode {
         }
     }
 }
+
+/// Lambda passes no arguments, so somebody is at a shell.
+fn serve_person(wish: Option<Wish>) -> u8 {
+    match wish {
+        Some(Wish::Read(text)) => check::print(text.as_bytes()),
+        Some(Wish::Check) => return check::run(ENVIRONMENT),
+        None => {
+            shell::complain(cli::UNKNOWN);
+            return MISUSED;
+        }
+    }
+    0
+}
+
+/// One type for all who read settings, so that the reading is compiled once.
+const ENVIRONMENT: check::Environment = &environment;
 
 #[expect(
     clippy::disallowed_methods,
@@ -32,8 +59,7 @@ fn environment(name: &str) -> Option<String> {
 }
 
 /// The file name Lambda started us by, and knows us by.
-fn own_name() -> String {
-    let path = std::env::args_os().next().unwrap_or_default();
-    let name = std::path::Path::new(&path).file_name().unwrap_or_default();
+fn own_name(path: &OsStr) -> String {
+    let name = Path::new(path).file_name().unwrap_or_default();
     name.to_string_lossy().into_owned()
 }

@@ -5,6 +5,7 @@
 //! whether one can be read or written is remembered. Hang-up flags are hints, `read` decides: so a client that
 //! closes its side behind its request is served.
 
+pub mod check;
 mod dns;
 pub(crate) mod roots;
 mod signals;

@@ -1,0 +1,171 @@
+//! What the program says to a person at a shell: its options, its settings, and what an answer to `--check` means.
+//!
+//! Texts and choices; the doing is in `shell/check.rs`. Lambda starts us without arguments and gets none of it.
+
+/// What an argument asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// This text.
+    Read(&'static str),
+    /// To know whether profiles would arrive.
+    Check,
+}
+
+/// What `argument` asks for; `None` if it is none of ours.
+#[must_use]
+pub fn wish(argument: &str) -> Option<Wish> {
+    match argument {
+        "--help" | "-h" => Some(Wish::Read(HELP)),
+        "--version" => Some(Wish::Read(VERSION)),
+        "--check" => Some(Wish::Check),
+        _ => None,
+    }
+}
+
+/// The answer to any other argument, which is not quoted: it may hold a token.
+pub const UNKNOWN: &str = "Unknown argument, --help lists those there are";
+
+/// What nobody set a variable for, outside of Lambda.
+pub const NOT_LAMBDA: &str = "AWS_LAMBDA_RUNTIME_API is not set: this is not Lambda. \
+    PYROSCOPE_DEV_MODE=true runs the relay alone, --help tells more.";
+
+const VERSION: &str = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"), "\n");
+
+/// The options, and every setting there is, with its default.
+const HELP: &str = "\
+Relays continuous profiles from an AWS Lambda function to Pyroscope; Lambda starts it as an
+extension, without arguments.
+
+  --check      try the settings: resolve, connect, shake hands, send an empty profile; exit 0 or 1
+  --help       this
+  --version    the version
+
+Settings are environment variables. An empty one counts as unset. [Defaults]
+
+  PYROSCOPE_REMOTE_ADDRESS       URL of the server, http or https; may hold port, path,
+                                 user:password [https://profiles-prod-001.grafana.net]
+  PYROSCOPE_AUTH_TOKEN           sent as 'Authorization: Bearer'
+  PYROSCOPE_BASIC_AUTH_USER      sent as 'Authorization: Basic', with
+  PYROSCOPE_BASIC_AUTH_PASSWORD  this; both are needed; the token wins
+  PYROSCOPE_TENANT_ID            sent as X-Scope-OrgID
+  PYROSCOPE_HTTP_HEADERS         a JSON object of strings: more headers for each request [{}]
+  PYROSCOPE_TIMEOUT              one attempt, from name lookup to answer, like 300ms or 1m30s [10s]
+  PYROSCOPE_NUM_WORKERS          connections to the server at once [5]
+  PYROSCOPE_FLUSH_ON_INVOKE      true: hold the sandbox until what was queued is sent [false]
+  PYROSCOPE_SELF_PROFILING       true: profile the extension itself, too [false]
+  PYROSCOPE_DEV_MODE             true: only relay, outside Lambda [false]
+  PYROSCOPE_LISTEN_ADDRESS       where SDKs upload to [localhost:4040]
+  PYROSCOPE_BUFFER_BYTES         most bytes of waiting profiles
+                                 [an eighth of the function's memory, 8 to 64 MiB]
+  PYROSCOPE_LOG_LEVEL            error, warn, info, debug or trace [info]
+  PYROSCOPE_LOG_FORMAT           text or json [text]
+  PYROSCOPE_LOG_TIMESTAMP_FORMAT, a layout of Go's time package [2006-01-02T15:04:05Z07:00]
+  PYROSCOPE_LOG_TIMESTAMP_DISABLE, true: no time in log lines [false]
+  PYROSCOPE_LOG_TIMESTAMP_FIELD_NAME, PYROSCOPE_LOG_LEVEL_FIELD_NAME, PYROSCOPE_LOG_MSG_FIELD_NAME,
+  PYROSCOPE_LOG_LOGRUS_ERROR_FIELD_NAME, other names for fields [time, level, msg, logrus_error]
+  SSL_CERT_FILE, SSL_CERT_DIR    PEM file, directories of such: certificate authorities to trust
+";
+
+/// What the answer to an empty request means: whether profiles are welcome, and why.
+///
+/// The server looks at the credentials before it looks at the request, so whoever finds fault with the request
+/// has let us in.
+#[must_use]
+pub const fn verdict(status: u16) -> (bool, &'static str) {
+    match status {
+        200..=299 => (true, "reached and authorised, profiles are welcome"),
+        400 | 415 | 422 => (
+            true,
+            "reached and authorised; no fault but that the profile is empty",
+        ),
+        300..=399 => (false, "points elsewhere, and redirects are not followed"),
+        401 | 403 => (false, "reached, but we are refused"),
+        404 | 405 => (
+            false,
+            "no Pyroscope here: check host and path of PYROSCOPE_REMOTE_ADDRESS",
+        ),
+        407 => (false, "a proxy on the way wants credentials"),
+        429 => (false, "reached and authorised, but over its limit for now"),
+        408 | 500..=599 => (false, "the server, or what stands before it, is in trouble"),
+        _ => (
+            false,
+            "refused, which Pyroscope would not do to an empty profile",
+        ),
+    }
+}
+
+/// What answers a request in clear where TLS is spoken: Go's server and nginx in words, others with a TLS alert.
+#[must_use]
+pub fn wants_tls(answer: &[u8]) -> bool {
+    const ALERT: u8 = 21;
+    answer.first() == Some(&ALERT) || answer.windows(5).any(|word| word == b"HTTPS")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::config::Config;
+
+    /// Every variable that is read, when all are unset or all are set.
+    fn variables() -> BTreeSet<String> {
+        let names = RefCell::new(BTreeSet::new());
+        for value in [None, Some("1".to_owned())] {
+            let _ = Config::read(|name| {
+                names.borrow_mut().insert(name.to_owned());
+                value.clone()
+            });
+        }
+        names.into_inner()
+    }
+
+    #[test]
+    fn help_names_every_setting_and_no_other() {
+        let table = HELP.split_once("[Defaults]").unwrap().1;
+        let named: BTreeSet<String> = table
+            .split(|c: char| !(c.is_ascii_uppercase() || c == '_'))
+            .filter(|word| word.len() > 1 && word.contains('_'))
+            .map(str::to_owned)
+            .collect();
+        let mut read = variables();
+        read.retain(|name| !name.starts_with("AWS_")); // Lambda's own
+        assert_eq!(named, read);
+    }
+
+    #[test]
+    fn help_fits_the_screen() {
+        for line in HELP.lines() {
+            assert!(line.chars().count() <= 100, "{line}");
+            assert_eq!(line.trim_end(), line);
+        }
+    }
+
+    #[test]
+    fn arguments() {
+        assert_eq!(
+            wish("--version"),
+            Some(Wish::Read("pyroscope-lambda-extension 0.1.0\n"))
+        );
+        assert_eq!(wish("--check"), Some(Wish::Check));
+        for other in ["", "-", "check", "--check=1", "--HELP"] {
+            assert_eq!(wish(other), None);
+        }
+    }
+
+    #[test]
+    fn verdicts() {
+        for status in [200, 204, 400, 415, 422] {
+            assert!(verdict(status).0, "{status}");
+        }
+        for status in [301, 401, 403, 404, 405, 407, 408, 413, 418, 429, 500, 503] {
+            assert!(!verdict(status).0, "{status}");
+        }
+        assert!(wants_tls(&[21, 3, 3, 0, 2]));
+        assert!(wants_tls(
+            b"Client sent an HTTP request to an HTTPS server.\n"
+        ));
+        assert!(!wants_tls(b"{\"code\":\"invalid_argument\"}"));
+    }
+}

@@ -1,0 +1,200 @@
+//! A blocking connection to the remote, in clear or through TLS. Every wait on it ends at one time.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use crate::cli;
+use crate::contract::error_words;
+use crate::http1::head;
+use crate::http1::response::ResponseReader;
+use crate::shell::clock;
+use crate::tls::{Client, Tls};
+
+/// Most bytes of an answer's body read to see whether it comes to its end.
+const ANSWER_BODY_MAX: usize = 64 * 1024;
+
+const TIMED_OUT: &str = "timed out, PYROSCOPE_TIMEOUT is over";
+
+/// Said when a request in clear meets a server that wants TLS.
+pub(super) const WANTS_TLS: &str =
+    "TLS is spoken here: PYROSCOPE_REMOTE_ADDRESS must begin with https";
+
+/// See the module's documentation.
+pub(super) struct Line {
+    stream: TcpStream,
+    tls: Option<Tls>,
+    until: Instant,
+}
+
+/// What the server said.
+#[derive(Default)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    /// Where a redirect points, without what may be secret in it.
+    pub(super) location: String,
+    pub(super) body: Vec<u8>,
+}
+
+impl Line {
+    pub(super) fn connect(address: SocketAddr, until: Instant) -> Result<Self, &'static str> {
+        let stream = TcpStream::connect_timeout(&address, left(until)?)
+            .map_err(|error| words(error.kind()))?;
+        Ok(Self {
+            stream,
+            tls: None,
+            until,
+        })
+    }
+
+    /// Whom it leads to.
+    pub(super) fn address(&self) -> std::io::Result<SocketAddr> {
+        self.stream.peer_addr()
+    }
+
+    pub(super) const fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
+    }
+
+    pub(super) fn shake_hands(&mut self, client: &Client) -> Result<(), String> {
+        self.tls = Some(Tls::new(client)?);
+        let mut early = Vec::new();
+        loop {
+            self.flush()?;
+            if self.tls.as_ref().is_some_and(Tls::may_send) {
+                return Ok(());
+            }
+            if !self.read(&mut early)? {
+                return Err("connection closed in the middle of the TLS handshake".to_owned());
+            }
+        }
+    }
+
+    pub(super) fn write(&mut self, mut plain: &[u8]) -> Result<(), String> {
+        while !plain.is_empty() {
+            let written = match &mut self.tls {
+                Some(tls) => tls.seal(plain)?,
+                None => send(&mut self.stream, plain, self.until)?,
+            };
+            plain = &plain[written..];
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Writes what TLS has to say.
+    fn flush(&mut self) -> Result<(), &'static str> {
+        while let Some(tls) = &mut self.tls
+            && !tls.pending().is_empty()
+        {
+            let written = send(&mut self.stream, tls.pending(), self.until)?;
+            tls.sent(written);
+        }
+        Ok(())
+    }
+
+    /// Appends what comes next to `plain`; `false` at the end.
+    fn read(&mut self, plain: &mut Vec<u8>) -> Result<bool, String> {
+        let mut space = [0; 4096];
+        let wait = left(self.until)?;
+        self.stream.set_read_timeout(Some(wait)).ok();
+        let read = match &mut self.tls {
+            Some(tls) => self.stream.read(tls.space()),
+            None => self.stream.read(&mut space),
+        };
+        let read = match read {
+            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(true),
+            Err(error) => return Err(words(error.kind()).to_owned()),
+            Ok(read) => read,
+        };
+        match &mut self.tls {
+            Some(tls) => tls.received(read, plain)?,
+            None => plain.extend_from_slice(&space[..read]),
+        }
+        Ok(read > 0)
+    }
+
+    /// Reads the answer, and its body as far as it comes.
+    pub(super) fn answer(&mut self) -> Result<Answer, String> {
+        let (mut answer, mut inbox) = (Answer::default(), Vec::new());
+        let mut reader = ResponseReader::new(false);
+        loop {
+            let more = self.read(&mut inbox);
+            if !reader.has_head() && !may_be_http(&inbox) {
+                return Err(if self.tls.is_none() && cli::wants_tls(&inbox) {
+                    WANTS_TLS.to_owned()
+                } else {
+                    "what answers here does not speak HTTP/1".to_owned()
+                });
+            }
+            loop {
+                let at = match reader.advance(&mut inbox, |head| answer.read_head(head)) {
+                    Ok(at) => at,
+                    Err(_) if reader.has_head() => return Ok(answer),
+                    Err(cause) => return Err(cause.to_owned()),
+                };
+                answer.body.extend_from_slice(&inbox[..at.body]);
+                inbox.drain(..at.used);
+                if at.used == 0 || reader.done().is_some() {
+                    break;
+                }
+            }
+            match more {
+                _ if reader.done().is_some() || answer.body.len() > ANSWER_BODY_MAX => {
+                    return Ok(answer);
+                }
+                Ok(true) => {}
+                // A final status counts, whatever becomes of the rest.
+                _ if reader.has_head() => return Ok(answer),
+                Ok(false) => return Err("connection closed without an answer".to_owned()),
+                Err(cause) => return Err(cause),
+            }
+        }
+    }
+}
+
+impl Answer {
+    fn read_head(&mut self, head: &head::Response) {
+        self.status = head.status;
+        let location = head::value(head.headers, "location").unwrap_or_default();
+        let location = location
+            .split(|b| b"?#".contains(b))
+            .next()
+            .unwrap_or_default();
+        // What stands before an @ is a user and a password.
+        let location = location.rsplit(|&b| b == b'@').next().unwrap_or_default();
+        self.location = String::from_utf8_lossy(location).into_owned();
+    }
+}
+
+/// Whether an answer can begin so.
+fn may_be_http(inbox: &[u8]) -> bool {
+    inbox.iter().zip(b"HTTP/1.").all(|(is, must)| is == must)
+}
+
+/// Writes some of `bytes`, one at least.
+fn send(stream: &mut TcpStream, bytes: &[u8], until: Instant) -> Result<usize, &'static str> {
+    stream.set_write_timeout(Some(left(until)?)).ok();
+    match stream.write(bytes) {
+        Ok(0) => Err("connection closed while sending"),
+        Ok(written) => Ok(written),
+        Err(error) if error.kind() == ErrorKind::Interrupted => Ok(0),
+        Err(error) => Err(words(error.kind())),
+    }
+}
+
+/// What is left of the attempt's time, which is never nothing.
+pub(super) fn left(until: Instant) -> Result<Duration, &'static str> {
+    match until.saturating_duration_since(clock().mono) {
+        Duration::ZERO => Err(TIMED_OUT),
+        left => Ok(left),
+    }
+}
+
+/// An error of the system in words; a socket's own timeout shows as `WouldBlock`.
+const fn words(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => TIMED_OUT,
+        kind => error_words(kind),
+    }
+}

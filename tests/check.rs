@@ -1,0 +1,492 @@
+//! What a person at a shell is told: `--help`, `--version`, and whether `--check` finds what is wrong, and tells no secret.
+
+mod support;
+
+use std::io::ErrorKind;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use rustls::version::{TLS12, TLS13};
+use support::certificates::Authority;
+use support::extensions_api::ExtensionsApi;
+use support::play::{Gate, Play, Step, response};
+use support::pyroscope::{Pyroscope, Tls};
+use support::sandbox::{ReservedPort, runner};
+
+/// Part of every value that nobody may see: as it is, percent-encoded, and how Basic credentials begin.
+const SECRETS: [&str; 3] = ["s3cret", "s3c%72et", "dXMzci1z"];
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the tests may be told to try another binary"
+)]
+fn binary() -> String {
+    let built = env!("CARGO_BIN_EXE_pyroscope-lambda-extension");
+    std::env::var("EXTENSION_BINARY").unwrap_or_else(|_| built.to_owned())
+}
+
+/// Runs the binary with these arguments in this environment and nothing else.
+fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    let mut words = runner();
+    words.push(binary());
+    Command::new(&words[0])
+        .args(&words[1..])
+        .args(arguments)
+        .env_clear()
+        .envs(variables.iter().copied())
+        .stdin(Stdio::null())
+        .output()
+        .expect("the binary to run")
+}
+
+/// What `--check` said.
+struct Told {
+    status: Option<i32>,
+    text: String,
+}
+
+/// Runs `--check`, and sees that no secret is told.
+#[track_caller]
+fn check(variables: &[(&str, &str)]) -> Told {
+    let output = run(&["--check"], variables);
+    assert_eq!(output.stderr, b"", "all is on standard output");
+    let text = String::from_utf8(output.stdout).expect("text");
+    println!("{text}"); // for who reads the test's output
+    for secret in SECRETS {
+        assert!(!text.contains(secret), "{secret} in:\n{text}");
+    }
+    for line in text.lines() {
+        assert!(
+            line.chars().nth(10).is_some_and(|c| c != ' ') && line.chars().nth(9) == Some(' '),
+            "not aligned: {line}"
+        );
+    }
+    Told {
+        status: output.status.code(),
+        text,
+    }
+}
+
+impl Told {
+    /// The steps and how they went, such as `connect ok`.
+    fn steps(&self) -> Vec<String> {
+        let words = |line: &str| {
+            let mut words = line.split_whitespace().take(2);
+            [words.next().unwrap_or(""), words.next().unwrap_or("")].join(" ")
+        };
+        self.text.lines().map(words).collect()
+    }
+
+    /// All is well.
+    #[track_caller]
+    fn expect_good(&self) {
+        assert_eq!(self.status, Some(0), "{}", self.text);
+        assert!(self.steps().iter().all(|step| step.ends_with(" ok")));
+        assert_eq!(self.steps().last().map(String::as_str), Some("answer ok"));
+    }
+
+    /// Exactly one step is bad, and its line holds all of `parts`.
+    #[track_caller]
+    fn expect_bad(&self, step: &str, parts: &[&str]) {
+        assert_eq!(self.status, Some(1), "{}", self.text);
+        let bad: Vec<&str> = (self.text.lines())
+            .filter(|line| line.split_whitespace().nth(1) == Some("bad"))
+            .collect();
+        assert_eq!(bad.len(), 1, "bad lines in:\n{}", self.text);
+        assert!(bad[0].starts_with(step), "{}", bad[0]);
+        for part in parts {
+            assert!(bad[0].contains(part), "{part} in: {}", bad[0]);
+        }
+    }
+}
+
+/// A remote at this address, a timeout above what any answer takes, and more.
+fn settings<'v>(address: &'v str, more: &[(&'v str, &'v str)]) -> Vec<(&'v str, &'v str)> {
+    let mut all = vec![
+        ("PYROSCOPE_REMOTE_ADDRESS", address),
+        ("PYROSCOPE_TIMEOUT", "30s"),
+    ];
+    all.extend_from_slice(more);
+    all
+}
+
+fn path(file: &Path) -> &str {
+    file.to_str().expect("a path in UTF-8")
+}
+
+#[test]
+fn help_and_version_are_printed() {
+    let help = run(&["--help"], &[]);
+    assert_eq!((help.status.code(), help.stderr.len()), (Some(0), 0));
+    let text = String::from_utf8(help.stdout).expect("text");
+    for word in ["--check", "PYROSCOPE_REMOTE_ADDRESS", "[10s]"] {
+        assert!(text.contains(word), "{word} in:\n{text}");
+    }
+    let version = run(&["--version"], &[]);
+    assert_eq!(version.status.code(), Some(0));
+    assert_eq!(version.stdout, b"pyroscope-lambda-extension 0.1.0\n");
+}
+
+/// Even where everything is set for a run: it is not begun, and what was written is not repeated.
+#[test]
+fn other_arguments_are_refused() {
+    let lambda = ExtensionsApi::start();
+    let address = lambda.address();
+    let variables = [("AWS_LAMBDA_RUNTIME_API", address.as_str())];
+    for arguments in [
+        &["--token=s3cret"][..],
+        &["check"],
+        &["--check", "--check"],
+        &[""],
+    ] {
+        let output = run(arguments, &variables);
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0));
+        let text = String::from_utf8(output.stderr).expect("text");
+        assert_eq!(text.lines().count(), 1);
+        assert!(
+            text.contains("--help") && !text.contains("s3cret"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn without_lambda_help_is_pointed_at() {
+    let output = run(&[], &[]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stderr).expect("text");
+    assert!(text.contains("AWS_LAMBDA_RUNTIME_API") && text.contains("--help"));
+}
+
+/// The request is the one a relayed profile makes, but for the profile.
+#[test]
+fn a_good_server() {
+    let remote = Pyroscope::http();
+    let address = format!("{}/base/", remote.url());
+    let told = check(&settings(
+        &address,
+        &[
+            ("PYROSCOPE_AUTH_TOKEN", "t0ken-s3cret"),
+            ("PYROSCOPE_TENANT_ID", "t3nant-s3cret"),
+            ("PYROSCOPE_HTTP_HEADERS", r#"{"X-More":"h3ader-s3cret"}"#),
+        ],
+    ));
+    told.expect_good();
+    let authorised = "authorised by PYROSCOPE_AUTH_TOKEN, PYROSCOPE_TENANT_ID";
+    assert!(told.text.contains(authorised));
+    assert_eq!(
+        told.steps(),
+        [
+            "settings ok",
+            "name ok",
+            "connect ok",
+            "request ok",
+            "answer ok"
+        ]
+    );
+    let request = remote.wait_only();
+    assert_eq!(request.target(), "/base/push.v1.PusherService/Push");
+    assert_eq!(request.payload(), b"");
+    for (name, value) in [
+        ("Host", remote.host().as_str()),
+        ("Authorization", "Bearer t0ken-s3cret"),
+        ("X-Scope-OrgID", "t3nant-s3cret"),
+        ("X-More", "h3ader-s3cret"),
+        ("X-Forwarded-Host", "localhost:4040"),
+        ("Content-Type", "application/proto"),
+        ("Content-Length", "0"),
+    ] {
+        assert_eq!(request.header(name).as_deref(), Some(value), "{name}");
+    }
+}
+
+#[test]
+fn a_good_server_over_tls() {
+    for (version, words) in [(&TLS12, "version 1.2"), (&TLS13, "version 1.3")] {
+        let authority = Authority::new("Bench Root");
+        let remote = Pyroscope::https(Tls::by(&authority).only(version));
+        let roots = authority.pem_file();
+        let roots = ("SSL_CERT_FILE", path(roots.path()));
+        let told = check(&settings(&remote.url(), &[roots]));
+        told.expect_good();
+        for part in [
+            words,
+            "vouched for by SSL_CERT_FILE",
+            "1 from SSL_CERT_FILE",
+        ] {
+            assert!(told.text.contains(part), "{part} in:\n{}", told.text);
+        }
+        remote.wait_only();
+    }
+}
+
+/// Pyroscope finds fault with an empty profile, after it has let us in.
+#[test]
+fn answers_that_mean_that_it_works() {
+    for status in [200, 202, 204, 400, 415, 422] {
+        let remote = Pyroscope::http();
+        let body: &[u8] = br#"{"code":"invalid_argument","message":"no profiles received"}"#;
+        let body = if status == 204 { b"" } else { body };
+        remote.always(Play::raw(response(status, &[], body)));
+        let told = check(&settings(&remote.url(), &[]));
+        told.expect_good();
+        assert!(told.text.contains(&format!("status {status}")));
+    }
+}
+
+#[test]
+fn answers_that_mean_that_it_does_not() {
+    for (status, words) in [
+        (404, "no Pyroscope here"),
+        (405, "no Pyroscope here"),
+        (413, "refused"),
+        (429, "limit"),
+        (500, "trouble"),
+        (503, "trouble"),
+    ] {
+        let remote = Pyroscope::http();
+        remote.always(Play::answer(status));
+        let told = check(&settings(&remote.url(), &[]));
+        told.expect_bad("answer", &[&format!("status {status}"), words]);
+    }
+}
+
+#[test]
+fn a_redirect_is_told_without_what_may_be_secret_in_it() {
+    let remote = Pyroscope::http();
+    let location = "https://us3r-s3cret:passw0rd-s3cret@else.where/login?t=s3cret#s3cret";
+    remote.always(Play::raw(response(302, &[("Location", location)], b"")));
+    let told = check(&settings(&remote.url(), &[]));
+    told.expect_bad("answer", &["status 302", "else.where/login"]);
+}
+
+/// The variables that were used are named, and no others.
+#[test]
+fn refused_credentials() {
+    let basic = [
+        ("PYROSCOPE_BASIC_AUTH_USER", "us3r-s3cret"),
+        ("PYROSCOPE_BASIC_AUTH_PASSWORD", "passw0rd-s3cret"),
+    ];
+    let token = ("PYROSCOPE_AUTH_TOKEN", "t0ken-s3cret");
+    let tenant = ("PYROSCOPE_TENANT_ID", "t3nant-s3cret");
+    let header = |name| ("PYROSCOPE_HTTP_HEADERS", name);
+    let both = "PYROSCOPE_BASIC_AUTH_USER and PYROSCOPE_BASIC_AUTH_PASSWORD";
+    for (more, named) in [
+        (vec![token], "by PYROSCOPE_AUTH_TOKEN"),
+        (vec![basic[0], basic[1], token], "by PYROSCOPE_AUTH_TOKEN"),
+        (basic.to_vec(), &format!("by {both}")),
+        (vec![tenant], "by PYROSCOPE_TENANT_ID"),
+        (
+            vec![token, tenant],
+            "by PYROSCOPE_AUTH_TOKEN, PYROSCOPE_TENANT_ID",
+        ),
+        (
+            vec![token, header(r#"{"authorization":"h3ader-s3cret"}"#)],
+            "by PYROSCOPE_HTTP_HEADERS",
+        ),
+        (
+            vec![token, header(r#"{"X-Other":"h3ader-s3cret"}"#)],
+            "by PYROSCOPE_AUTH_TOKEN",
+        ),
+        (vec![], "by no setting"),
+    ] {
+        for status in [401, 403] {
+            let remote = Pyroscope::http();
+            let body = b"t0ken-s3cret, passw0rd-s3cret and t3nant-s3cret are wrong";
+            remote.always(Play::raw(response(status, &[], body)));
+            let told = check(&settings(&remote.url(), &more));
+            told.expect_bad("answer", &[&format!("status {status}"), "refused"]);
+            assert!(told.text.ends_with(&format!("{named}\n")), "{}", told.text);
+        }
+    }
+}
+
+#[test]
+fn refused_credentials_of_the_address() {
+    let remote = Pyroscope::http();
+    remote.always(Play::answer(401));
+    let address = format!("http://us3r-s3cret:s3c%72et@{}", remote.host());
+    let told = check(&settings(&address, &[]));
+    told.expect_bad("answer", &["the user in PYROSCOPE_REMOTE_ADDRESS"]);
+}
+
+#[test]
+fn half_of_basic_authorization() {
+    let remote = Pyroscope::http();
+    let half = [("PYROSCOPE_BASIC_AUTH_USER", "us3r-s3cret")];
+    let told = check(&settings(&remote.url(), &half));
+    told.expect_bad("settings", &["PYROSCOPE_BASIC_AUTH_PASSWORD"]);
+}
+
+#[test]
+fn a_closed_port() {
+    let port = ReservedPort::new();
+    for host in ["127.0.0.1", "localhost"] {
+        let told = check(&settings(&format!("http://{host}:{}", port.number), &[]));
+        told.expect_bad("connect", &[host]);
+        let refused = format!("127.0.0.1:{}: connection refused", port.number);
+        assert!(told.text.contains(&refused), "{}", told.text);
+    }
+}
+
+/// Whatever this machine's resolver says about it; it may take its time.
+#[test]
+fn an_unknown_host() {
+    let mut variables = settings("https://no.such.host.invalid", &[]);
+    variables.push(("PYROSCOPE_TIMEOUT", "5s"));
+    let told = check(&variables);
+    told.expect_bad("name", &["no.such.host.invalid"]);
+}
+
+#[test]
+fn an_untrusted_certificate() {
+    let remote = Pyroscope::https(Tls::by(&Authority::new("Nobody's Root")));
+    let known = Authority::new("Bench Root").pem_file();
+    for more in [&[][..], &[("SSL_CERT_FILE", path(known.path()))]] {
+        let told = check(&settings(&remote.url(), more));
+        told.expect_bad("tls", &["localhost", "issued by nobody we trust"]);
+    }
+    assert!(remote.requests().is_empty());
+}
+
+#[test]
+fn a_certificate_for_another_name() {
+    let authority = Authority::new("Bench Root");
+    let remote = Pyroscope::https(Tls::with(authority.leaf(&["elsewhere.example"])));
+    let roots = authority.pem_file();
+    let told = check(&settings(
+        &remote.url(),
+        &[("SSL_CERT_FILE", path(roots.path()))],
+    ));
+    told.expect_bad("tls", &["localhost", "certificate is not for the host"]);
+    assert!(remote.requests().is_empty());
+}
+
+#[test]
+fn roots_that_cannot_be_read() {
+    let remote = Pyroscope::https(Tls::by(&Authority::new("Nobody's Root")));
+    let empty = tempfile::NamedTempFile::new().expect("a temporary file");
+    for (file, words) in [
+        ("/there/is/no/such/file.pem", "not found"),
+        (path(empty.path()), "holds no certificate"),
+    ] {
+        let told = check(&settings(&remote.url(), &[("SSL_CERT_FILE", file)]));
+        assert_eq!(told.status, Some(1));
+        let line = told
+            .text
+            .lines()
+            .find(|line| line.starts_with("roots     bad"));
+        let line = line.expect("a line about the roots");
+        assert!(line.contains("SSL_CERT_FILE") && line.contains(words));
+    }
+}
+
+#[test]
+fn bad_addresses() {
+    for address in [
+        "ftp://host",
+        "host:4040",
+        "https://",
+        "https://us3r-s3cret:passw0rd-s3cret@host:port",
+        "https://host:t0ken-s3cret",
+        "https://u%zz:s3cret@host",
+    ] {
+        let told = check(&settings(address, &[]));
+        told.expect_bad("settings", &["PYROSCOPE_REMOTE_ADDRESS"]);
+    }
+}
+
+/// It is told, the default is used, and the rest is tried.
+#[test]
+fn bad_values() {
+    for (variable, value) in [
+        ("PYROSCOPE_TIMEOUT", "soon"),
+        ("PYROSCOPE_NUM_WORKERS", "many"),
+        ("PYROSCOPE_HTTP_HEADERS", r#"["h3ader-s3cret"]"#),
+        ("PYROSCOPE_AUTH_TOKEN", "t0ken-s3cret\n"),
+    ] {
+        let remote = Pyroscope::http();
+        let told = check(&settings(&remote.url(), &[(variable, value)]));
+        told.expect_bad("settings", &[variable]);
+        assert!(told.steps().contains(&"answer ok".to_owned()));
+    }
+}
+
+#[test]
+fn a_server_that_never_answers() {
+    let gate = Gate::new();
+    let silent = Pyroscope::http();
+    silent.always(Play::answer(200).unanswered_until(&gate));
+    let mute = TcpListener::bind("127.0.0.1:0").expect("a port of our own");
+    let mute = mute.local_addr().expect("a bound socket has an address");
+    for (address, step) in [
+        (silent.url(), "answer"),
+        (format!("https://{mute}"), "tls"),
+        (format!("http://{mute}"), "answer"),
+    ] {
+        let limit = [("PYROSCOPE_TIMEOUT", "200ms")];
+        let told = check(&settings(&address, &limit));
+        told.expect_bad(step, &["timed out", "PYROSCOPE_TIMEOUT"]);
+    }
+    gate.open();
+}
+
+#[test]
+fn garbage_for_an_answer() {
+    for (garbage, words) in [
+        (&b"SSH-2.0-OpenSSH_9.2\r\n"[..], "does not speak HTTP"),
+        (b"\0\0\x12\x04\0\0\0\0\0", "does not speak HTTP"),
+        (b"HTTP/1.1 abc\r\n\r\n", "malformed"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", "Length"),
+        (b"HTTP/1.1 200 OK\r\n", "connection closed"),
+        (b"", "connection closed"),
+    ] {
+        let remote = Pyroscope::http();
+        remote.always(Play::raw(garbage).then_close());
+        check(&settings(&remote.url(), &[])).expect_bad("answer", &[words]);
+    }
+}
+
+/// A status that came counts, even if the body is broken off.
+#[test]
+fn an_answer_broken_off() {
+    let remote = Pyroscope::http();
+    let whole = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab";
+    remote.always(Play::bytewise(whole).then_close());
+    check(&settings(&remote.url(), &[])).expect_good();
+}
+
+/// http where https is meant, and the other way round: both end in something that looks like an answer.
+#[test]
+fn the_wrong_scheme() {
+    for answer in [
+        &b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"[..],
+        b"\x15\x03\x03\0\x02\x02\x46",
+    ] {
+        let remote = Pyroscope::http();
+        remote.always(Play::raw(answer).then_close());
+        let told = check(&settings(&remote.url(), &[]));
+        told.expect_bad("answer", &["must begin with https"]);
+    }
+    let remote = Pyroscope::http();
+    let refusal = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n";
+    remote.always(Play(vec![Step::Write(refusal.into()), Step::Close]));
+    let address = remote.url().replace("http://", "https://");
+    check(&settings(&address, &[])).expect_bad("tls", &["does not speak TLS"]);
+}
+
+/// In the environment of a sandbox it is still no extension: Lambda is not spoken to.
+#[test]
+fn it_does_not_register() {
+    let (lambda, remote) = (TcpListener::bind("127.0.0.1:0"), Pyroscope::http());
+    let lambda = lambda.expect("a port of our own");
+    lambda
+        .set_nonblocking(true)
+        .expect("a listener that returns");
+    let address = lambda.local_addr().expect("its address").to_string();
+    let api = [("AWS_LAMBDA_RUNTIME_API", address.as_str())];
+    check(&settings(&remote.url(), &api)).expect_good();
+    let came = lambda.accept().map_err(|error| error.kind());
+    assert!(matches!(came, Err(ErrorKind::WouldBlock)));
+}
