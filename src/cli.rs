@@ -57,13 +57,16 @@ Settings are environment variables. An empty one counts as unset. [Defaults]
   PYROSCOPE_LISTEN_ADDRESS       where SDKs upload to [localhost:4040]
   PYROSCOPE_BUFFER_BYTES         most bytes of waiting profiles
                                  [an eighth of the function's memory, 8 to 64 MiB]
-  PYROSCOPE_LOG_LEVEL            error, warn, info, debug or trace [info]
-  PYROSCOPE_LOG_FORMAT           text or json [text]
-  PYROSCOPE_LOG_TIMESTAMP_FORMAT, a layout of Go's time package [2006-01-02T15:04:05Z07:00]
-  PYROSCOPE_LOG_TIMESTAMP_DISABLE, true: no time in log lines [false]
-  PYROSCOPE_LOG_TIMESTAMP_FIELD_NAME, PYROSCOPE_LOG_LEVEL_FIELD_NAME, PYROSCOPE_LOG_MSG_FIELD_NAME,
-  PYROSCOPE_LOG_LOGRUS_ERROR_FIELD_NAME, other names for fields [time, level, msg, logrus_error]
   SSL_CERT_FILE, SSL_CERT_DIR    PEM file, directories of such: certificate authorities to trust
+
+  PYROSCOPE_LOG_LEVEL                    error, warn, info, debug or trace [info]
+  PYROSCOPE_LOG_FORMAT                   text or json [text]
+  PYROSCOPE_LOG_TIMESTAMP_FORMAT         a layout of Go's time package [2006-01-02T15:04:05Z07:00]
+  PYROSCOPE_LOG_TIMESTAMP_DISABLE        true: no time in log lines [false]
+  PYROSCOPE_LOG_TIMESTAMP_FIELD_NAME     another name for the field [time]
+  PYROSCOPE_LOG_LEVEL_FIELD_NAME         for [level]
+  PYROSCOPE_LOG_MSG_FIELD_NAME           for [msg]
+  PYROSCOPE_LOG_LOGRUS_ERROR_FIELD_NAME  for [logrus_error]
 ";
 
 /// What the answer to an empty request means: whether profiles are welcome, and why.
@@ -79,7 +82,7 @@ pub const fn verdict(status: u16) -> (bool, &'static str) {
             "reached and authorised; no fault but that the profile is empty",
         ),
         300..=399 => (false, "points elsewhere, and redirects are not followed"),
-        401 | 403 => (false, "reached, but we are refused"),
+        401 | 403 => (false, "reached, but refused "),
         404 | 405 => (
             false,
             "no Pyroscope here: check host and path of PYROSCOPE_REMOTE_ADDRESS",

@@ -57,6 +57,7 @@ fn check(variables: &[(&str, &str)]) -> Told {
         assert!(!text.contains(secret), "{secret} in:\n{text}");
     }
     for line in text.lines() {
+        assert!(!line.contains(char::is_control), "{line:?}");
         assert!(
             line.chars().nth(10).is_some_and(|c| c != ' ') && line.chars().nth(9) == Some(' '),
             "not aligned: {line}"
@@ -173,8 +174,8 @@ fn a_good_server() {
         ],
     ));
     told.expect_good();
-    let authorised = "authorised by PYROSCOPE_AUTH_TOKEN, PYROSCOPE_TENANT_ID";
-    assert!(told.text.contains(authorised));
+    let used = "with credentials from PYROSCOPE_AUTH_TOKEN, PYROSCOPE_TENANT_ID";
+    assert!(told.text.contains(used));
     assert_eq!(
         told.steps(),
         [
@@ -273,23 +274,23 @@ fn refused_credentials() {
     let header = |name| ("PYROSCOPE_HTTP_HEADERS", name);
     let both = "PYROSCOPE_BASIC_AUTH_USER and PYROSCOPE_BASIC_AUTH_PASSWORD";
     for (more, named) in [
-        (vec![token], "by PYROSCOPE_AUTH_TOKEN"),
-        (vec![basic[0], basic[1], token], "by PYROSCOPE_AUTH_TOKEN"),
-        (basic.to_vec(), &format!("by {both}")),
-        (vec![tenant], "by PYROSCOPE_TENANT_ID"),
+        (vec![token], "from PYROSCOPE_AUTH_TOKEN"),
+        (vec![basic[0], basic[1], token], "from PYROSCOPE_AUTH_TOKEN"),
+        (basic.to_vec(), &format!("from {both}")),
+        (vec![tenant], "from PYROSCOPE_TENANT_ID"),
         (
             vec![token, tenant],
-            "by PYROSCOPE_AUTH_TOKEN, PYROSCOPE_TENANT_ID",
+            "from PYROSCOPE_AUTH_TOKEN, PYROSCOPE_TENANT_ID",
         ),
         (
             vec![token, header(r#"{"authorization":"h3ader-s3cret"}"#)],
-            "by PYROSCOPE_HTTP_HEADERS",
+            "from PYROSCOPE_HTTP_HEADERS",
         ),
         (
             vec![token, header(r#"{"X-Other":"h3ader-s3cret"}"#)],
-            "by PYROSCOPE_AUTH_TOKEN",
+            "from PYROSCOPE_AUTH_TOKEN",
         ),
-        (vec![], "by no setting"),
+        (vec![], "without credentials, as no setting gives any"),
     ] {
         for status in [401, 403] {
             let remote = Pyroscope::http();
@@ -404,6 +405,10 @@ fn bad_values() {
         ("PYROSCOPE_TIMEOUT", "soon"),
         ("PYROSCOPE_NUM_WORKERS", "many"),
         ("PYROSCOPE_HTTP_HEADERS", r#"["h3ader-s3cret"]"#),
+        (
+            "PYROSCOPE_HTTP_HEADERS",
+            r#"{"\u001b[31m":"h3ader-s3cret"}"#,
+        ),
         ("PYROSCOPE_AUTH_TOKEN", "t0ken-s3cret\n"),
     ] {
         let remote = Pyroscope::http();

@@ -255,18 +255,15 @@ impl Check<'_> {
         let credentials = [credentials, self.source("X-Scope-OrgID")];
         let credentials: Vec<&str> = credentials.into_iter().flatten().collect();
         let credentials = if credentials.is_empty() {
-            "no setting".to_owned()
+            "without credentials, as no setting gives any".to_owned()
         } else {
-            credentials.join(", ")
+            "with credentials from ".to_owned() + &credentials.join(", ")
         };
         if let Err(cause) = line.write(&request(remote)?) {
             self.bad("request", &[&cause]);
             return None;
         }
-        ok(
-            "request",
-            &["an empty profile, authorised by ", &credentials],
-        );
+        ok("request", &["an empty profile, ", &credentials]);
         match line.answer() {
             Err(cause) => self.bad("answer", &[&cause]),
             Ok(answer) => self.judge(&answer, line.tls().is_some(), &credentials),
@@ -283,7 +280,7 @@ impl Check<'_> {
         let status = answer.status.to_string();
         let (joint, detail) = match answer.status {
             300..=399 => (": ", answer.location.as_str()),
-            401 | 403 => ("; it was authorised by ", credentials),
+            401 | 403 => ("", credentials),
             _ => ("", ""),
         };
         let words = ["status ", &status, ": ", meaning, joint, detail];
