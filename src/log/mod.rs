@@ -129,11 +129,11 @@ impl Format {
         msg: &str,
         fields: &[(&str, Value)],
     ) {
-        let mut time = String::new();
+        let mut time = Vec::new();
         time::write(&mut time, &self.layout, unix_ms);
         let entry = Entry {
             format: self,
-            time: &time,
+            time: str::from_utf8(&time).unwrap_or_default(),
             level: level.name(),
             msg,
             data: self.unclashed(fields),

@@ -7,16 +7,16 @@
 pub(super) const RFC3339: &str = "2006-01-02T15:04:05Z07:00";
 
 /// Prints a moment as Go's `time.Format` does.
-pub fn write(out: &mut String, layout: &str, unix_ms: u64) {
+pub fn write(out: &mut Vec<u8>, layout: &str, unix_ms: u64) {
     let moment = Moment::at(unix_ms);
-    let mut rest = layout;
-    while let Some(first) = rest.chars().next() {
+    let mut rest = layout.as_bytes();
+    while let Some(&first) = rest.first() {
         let taken = moment
             .element(out, rest)
             .or_else(|| moment.fraction(out, rest));
         let taken = taken.unwrap_or_else(|| {
             out.push(first);
-            first.len_utf8()
+            1
         });
         rest = &rest[taken..];
     }
@@ -42,25 +42,29 @@ use Part::{Day, DayOfYear, Hour, HourOfHalf, Minute, Month, Second, Year, YearOf
 #[derive(Clone, Copy)]
 enum Element {
     /// A number of so many digits or more.
-    Number(Part, usize),
+    Number(Part, u8),
     /// The same, filled up with blanks instead of zeros.
-    Blank(Part, usize),
-    /// `_2006` is no element, though `_2` and `2006` are.
-    AfterUnderscore(Part, usize),
+    Blank(Part, u8),
+    /// `_2006` is no element, though `_2` and `2006` are: the underscore stays, and the year follows.
+    UnderscoreYear,
     MonthName,
     WeekdayName,
     /// Three letters of it, where no small letter follows: `Mon`, but not `Month`.
     ShortMonthName,
     ShortWeekdayName,
-    /// Before or after noon.
-    Half(&'static str),
-    /// The zone, where 0 minutes from UTC may be a letter or must be digits.
-    Zone(&'static str),
+    /// Before or after noon: what stands for the `P` then, and before.
+    Half(u8, u8),
+    /// The zone's name.
+    ZoneName,
+    /// Hours from UTC, with minutes and seconds where the element has them.
+    ZoneOffset,
+    /// The same, but for UTC itself a letter.
+    ZoneLetter,
 }
 
 use Element::{
-    AfterUnderscore, Blank, Half, MonthName, Number, ShortMonthName, ShortWeekdayName, WeekdayName,
-    Zone,
+    Blank, Half, MonthName, Number, ShortMonthName, ShortWeekdayName, UnderscoreYear, WeekdayName,
+    ZoneLetter, ZoneName, ZoneOffset,
 };
 
 /// All elements but fractions; one that begins like another stands before it.
@@ -69,7 +73,7 @@ const ELEMENTS: [(&str, Element); 34] = [
     ("Jan", ShortMonthName),
     ("Monday", WeekdayName),
     ("Mon", ShortWeekdayName),
-    ("MST", Zone("UTC")),
+    ("MST", ZoneName),
     ("01", Number(Month, 2)),
     ("02", Number(Day, 2)),
     ("03", Number(HourOfHalf, 2)),
@@ -81,35 +85,56 @@ const ELEMENTS: [(&str, Element); 34] = [
     ("1", Number(Month, 1)),
     ("2006", Number(Year, 4)),
     ("2", Number(Day, 1)),
-    ("_2006", AfterUnderscore(Year, 4)),
+    ("_2006", UnderscoreYear),
     ("_2", Blank(Day, 2)),
     ("__2", Blank(DayOfYear, 3)),
     ("3", Number(HourOfHalf, 1)),
     ("4", Number(Minute, 1)),
     ("5", Number(Second, 1)),
-    ("PM", Half("AMPM")),
-    ("pm", Half("ampm")),
-    ("-070000", Zone("+000000")),
-    ("-07:00:00", Zone("+00:00:00")),
-    ("-0700", Zone("+0000")),
-    ("-07:00", Zone("+00:00")),
-    ("-07", Zone("+00")),
-    ("Z070000", Zone("Z")),
-    ("Z07:00:00", Zone("Z")),
-    ("Z0700", Zone("Z")),
-    ("Z07:00", Zone("Z")),
-    ("Z07", Zone("Z")),
+    ("PM", Half(b'P', b'A')),
+    ("pm", Half(b'p', b'a')),
+    ("-070000", ZoneOffset),
+    ("-07:00:00", ZoneOffset),
+    ("-0700", ZoneOffset),
+    ("-07:00", ZoneOffset),
+    ("-07", ZoneOffset),
+    ("Z070000", ZoneLetter),
+    ("Z07:00:00", ZoneLetter),
+    ("Z0700", ZoneLetter),
+    ("Z07:00", ZoneLetter),
+    ("Z07", ZoneLetter),
 ];
 
-const MONTHS: &str =
-    "January February March April May June July August September October November December";
-const WEEKDAYS: &str = "Sunday Monday Tuesday Wednesday Thursday Friday Saturday";
+const MONTHS: [&str; 12] = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+];
+
+const WEEKDAYS: [&str; 7] = [
+    "Sunday",
+    "Monday",
+    "Tuesday",
+    "Wednesday",
+    "Thursday",
+    "Friday",
+    "Saturday",
+];
 
 /// A moment in UTC, taken apart.
 struct Moment {
     parts: [u64; 9],
     /// Days since a Sunday, 0 to 6.
-    weekday: u64,
+    weekday: usize,
     ms: u64,
 }
 
@@ -131,7 +156,7 @@ impl Moment {
                 of_day / 60 % 60,
                 of_day % 60,
             ],
-            weekday: (days + 4) % 7, // 1970 began on a Thursday
+            weekday: (days as usize + 4) % 7, // 1970 began on a Thursday
             ms: unix_ms % 1000,
         }
     }
@@ -141,70 +166,66 @@ impl Moment {
     }
 
     /// Prints the element that `rest` begins with, and gives its length in the layout.
-    fn element(&self, out: &mut String, rest: &str) -> Option<usize> {
-        let (spelling, element) = ELEMENTS.iter().find(|(spelling, element)| {
-            rest.strip_prefix(spelling).is_some_and(|after| {
+    fn element(&self, out: &mut Vec<u8>, rest: &[u8]) -> Option<usize> {
+        let &(spelling, element) = ELEMENTS.iter().find(|(spelling, element)| {
+            rest.strip_prefix(spelling.as_bytes()).is_some_and(|after| {
                 !matches!(element, ShortMonthName | ShortWeekdayName)
-                    || !after.starts_with(|c: char| c.is_ascii_lowercase())
+                    || !after.first().is_some_and(u8::is_ascii_lowercase)
             })
         })?;
-        match *element {
-            Number(part, width) => padded(out, self.part(part), width, '0'),
-            Blank(part, width) => padded(out, self.part(part), width, ' '),
-            AfterUnderscore(part, width) => {
-                out.push('_');
-                padded(out, self.part(part), width, '0');
+        let month = MONTHS[self.part(Month) as usize - 1].as_bytes();
+        let weekday = WEEKDAYS[self.weekday].as_bytes();
+        match element {
+            Number(part, width) => padded(out, self.part(part), width, b'0'),
+            Blank(part, width) => padded(out, self.part(part), width, b' '),
+            UnderscoreYear => {
+                out.push(b'_');
+                padded(out, self.part(Year), 4, b'0');
             }
-            MonthName => out.push_str(self.month()),
-            ShortMonthName => out.push_str(&self.month()[..3]),
-            WeekdayName => out.push_str(self.weekday()),
-            ShortWeekdayName => out.push_str(&self.weekday()[..3]),
-            Half(both) => {
-                let (am, pm) = both.split_at(2);
-                out.push_str(if self.part(Hour) < 12 { am } else { pm });
+            MonthName => out.extend_from_slice(month),
+            ShortMonthName => out.extend_from_slice(&month[..3]),
+            WeekdayName => out.extend_from_slice(weekday),
+            ShortWeekdayName => out.extend_from_slice(&weekday[..3]),
+            Half(after, before) => {
+                let half = if self.part(Hour) < 12 { before } else { after };
+                out.extend_from_slice(&[half, spelling.as_bytes()[1]]);
             }
-            Zone(utc) => out.push_str(utc),
+            ZoneName => out.extend_from_slice(b"UTC"),
+            ZoneLetter => out.push(b'Z'),
+            ZoneOffset => out.extend(spelling.bytes().map(|b| match b {
+                b'-' => b'+',
+                b':' => b':',
+                _ => b'0',
+            })),
         }
         Some(spelling.len())
     }
 
-    fn month(&self) -> &'static str {
-        name(MONTHS, self.part(Month) - 1)
-    }
-
-    fn weekday(&self) -> &'static str {
-        name(WEEKDAYS, self.weekday)
-    }
-
     /// Prints the fraction of a second that `rest` begins with: a point or comma, then zeros for so many digits, or
     /// nines for as many without zeros at the end; no other digit may follow.
-    fn fraction(&self, out: &mut String, rest: &str) -> Option<usize> {
-        let (mark, digits) = rest.split_at_checked(1)?;
-        let digit = digits.chars().next().filter(|c| matches!(c, '0' | '9'))?;
-        let after = digits.trim_start_matches(digit);
-        if !matches!(mark, "." | ",") || after.starts_with(|c: char| c.is_ascii_digit()) {
+    fn fraction(&self, out: &mut Vec<u8>, rest: &[u8]) -> Option<usize> {
+        let (&mark, digits) = rest.split_first()?;
+        let &digit = digits.first()?;
+        let count = digits.iter().take_while(|&&other| other == digit).count();
+        if !matches!((mark, digit), (b'.' | b',', b'0' | b'9'))
+            || digits.get(count).is_some_and(u8::is_ascii_digit)
+        {
             return None;
         }
-        let taken = rest.len() - after.len();
-        // Go keeps the number of digits in twelve bits.
-        let count = (taken - 1) & 0xfff;
-        if digit == '0' || (count > 0 && self.ms > 0) {
-            out.push_str(mark);
+        // Go keeps the number of digits in twelve bits, and knows nanoseconds.
+        let shown = (count & 0xfff).min(9);
+        if digit == b'0' || (shown > 0 && self.ms > 0) {
+            out.push(mark);
             let start = out.len();
-            padded(out, self.ms * 1_000_000, 9, '0');
-            out.truncate(start + count.min(9));
-            if digit == '9' {
-                let kept = out.trim_end_matches('0').trim_end_matches(mark).len();
-                out.truncate(kept);
+            padded(out, self.ms * 1_000_000, 9, b'0');
+            out.truncate(start + shown);
+            if digit == b'9' {
+                while out.pop_if(|last| *last == b'0').is_some() {}
+                out.pop_if(|last| *last == mark);
             }
         }
-        Some(taken)
+        Some(1 + count)
     }
-}
-
-/// The name at `index` of a list.
-fn name(names: &'static str, index: u64) -> &'static str {
-    names.split(' ').nth(index as usize).unwrap_or_default()
 }
 
 /// The date of a day since 1970-01-01, and its number in its year, from 1. Counted in eras of 400 years from
@@ -228,11 +249,10 @@ const fn civil(days: u64) -> (u64, u64, u64, u64) {
 }
 
 /// A number of at least `width` digits, filled up with `fill` in front.
-fn padded(out: &mut String, value: u64, width: usize, fill: char) {
+fn padded(out: &mut Vec<u8>, value: u64, width: u8, fill: u8) {
     let mut digits = [0; 20];
     let digits = crate::http1::write::decimal(&mut digits, value);
-    for _ in digits.len()..width {
-        out.push(fill);
-    }
-    out.extend(digits.iter().map(|&b| b as char));
+    let filled = out.len() + usize::from(width).saturating_sub(digits.len());
+    out.resize(filled, fill);
+    out.extend_from_slice(digits);
 }
