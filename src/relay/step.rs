@@ -11,7 +11,6 @@ use crate::log::Level;
 
 use super::backend::jitter;
 use super::inlet::Hang;
-
 use super::ring::{Loss, PayloadId};
 use super::uplink::{Outcome, Uplink};
 use super::{Addresses, Phase, Relay, SHUTDOWN_DEFAULT, SHUTDOWN_MARGIN, SVC, Trust};
