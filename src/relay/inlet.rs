@@ -400,10 +400,12 @@ impl Inlet {
             None => Sink::Discard(Loss::Unusable),
             Some(remote) => {
                 cx.head.clear();
-                let (session, entropy) = (&mut *cx.session, cx.entropy);
-                forward::head(cx.head, &request, remote, || {
-                    *session.get_or_insert_with(|| session_id(entropy()))
-                });
+                forward::head(
+                    cx.head,
+                    &request,
+                    remote,
+                    session_id(cx.session, cx.entropy),
+                );
                 let length = match framing.body {
                     BodyReader::Length(length) if cx.ring.could_hold(cx.head.len(), length) => {
                         Some(length as usize)
@@ -549,8 +551,16 @@ const TOO_LARGE: Refusal = Refusal {
     reason: "the body is larger than the ring",
 };
 
-/// Sixteen lower-case hexadecimal digits.
-pub(super) fn session_id(random: u64) -> [u8; 16] {
+/// Gives the session id that is kept there, drawn if there is none: sixteen lower-case hexadecimal digits.
+pub(super) fn session_id(
+    session: &mut Option<[u8; 16]>,
+    entropy: fn() -> u64,
+) -> impl FnOnce() -> [u8; 16] {
     const HEX: &[u8; 16] = b"0123456789abcdef";
-    std::array::from_fn(|i| HEX[(random >> (60 - 4 * i) & 15) as usize])
+    move || {
+        *session.get_or_insert_with(|| {
+            let random = entropy();
+            std::array::from_fn(|i| HEX[(random >> (60 - 4 * i) & 15) as usize])
+        })
+    }
 }

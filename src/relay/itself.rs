@@ -90,11 +90,9 @@ impl Relay {
             http10: false,
             headers: &FIELDS,
         };
-        let (session, entropy) = (&mut self.session, self.entropy);
+        let session = inlet::session_id(&mut self.session, self.entropy);
         self.head.clear();
-        forward::head(&mut self.head, &request, remote, || {
-            *session.get_or_insert_with(|| inlet::session_id(entropy()))
-        });
+        forward::head(&mut self.head, &request, remote, session);
         let shape = Shape {
             length: Some(body.len()),
             has_body: true,
