@@ -56,7 +56,7 @@ fn quoted(out: &mut Vec<u8>, text: &str) {
             '"' | '\\' => out.extend_from_slice(&[b'\\', c as u8]),
             '\u{7}'..='\r' => out.extend_from_slice(&[b'\\', b"abtnvfr"[c as usize - 7]]),
             '\0'..=' ' | '\x7f' if c != ' ' => hex(out, b'x', 2, c),
-            c if is_printable(c) => {
+            c if c.is_ascii() || is_printable(c) => {
                 out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
             }
             '\0'..='\u{ffff}' => hex(out, b'u', 4, c),
@@ -66,42 +66,13 @@ fn quoted(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
 }
 
-/// Whether Go takes a character for printable: no control, format or private character, no blank but
-/// U+0020.
+/// Whether Go takes a character beyond ASCII for printable: no control, format, private or unassigned character, and
+/// no blank. So does Rust, by tables that the binary holds anyway; only its Unicode is a later one than Go's.
 ///
-/// Go also knows which code points its version of Unicode leaves unassigned, and escapes them. The table for that
-/// takes ten times the bytes of this one: they are written as they are, but for the large gaps.
+/// Rust tells by how it would escape; what combines it escapes too, but only at a text's beginning.
 fn is_printable(c: char) -> bool {
-    const NOT: [(u32, u32); 24] = [
-        (0x80, 0xa0),
-        (0xad, 0xad),
-        (0x600, 0x605),
-        (0x61c, 0x61c),
-        (0x6dd, 0x6dd),
-        (0x70f, 0x70f),
-        (0x890, 0x891),
-        (0x8e2, 0x8e2),
-        (0x1680, 0x1680),
-        (0x180e, 0x180e),
-        (0x2000, 0x200f),
-        (0x2028, 0x202f),
-        (0x205f, 0x206f),
-        (0x3000, 0x3000),
-        (0xd800, 0xf8ff),
-        (0xfdd0, 0xfdef),
-        (0xfeff, 0xfeff),
-        (0xfff0, 0xfffb),
-        (0x110bd, 0x110cd),
-        (0x13430, 0x1343f),
-        (0x1bca0, 0x1bca3),
-        (0x1d173, 0x1d17a),
-        (0x323b0, 0xe00ff),
-        (0xe01f0, 0x0010_ffff),
-    ];
-    let code = c as u32;
-    // The last two code points of each plane are no characters.
-    code & 0xfffe != 0xfffe
-        && !NOT
-            .iter()
-            .any(|&(first, last)| (first..=last).contains(&code))
+    let mut behind = [b'+', 0, 0, 0, 0];
+    let length = 1 + c.encode_utf8(&mut behind[1..]).len();
+    let text = str::from_utf8(&behind[..length]).unwrap_or_default();
+    text.escape_debug().count() == 2
 }
