@@ -41,7 +41,8 @@
 //! | sockets, polling, signals, DNS | `shell/` |
 //! | the profile of the extension itself | `profile.rs`; into the ring: `relay/itself.rs`; the clock: `shell/stages.rs` |
 //!
-//! Imports run downward: main → shell → cli, relay → inlet, uplink, lambda → ring, forward, http1 → labels, json, config, log, contract.
+//! Imports run downward: main → shell → cli, relay → inlet, uplink, lambda → ring, forward, http1 → labels, profile, json, config,
+//! log, contract.
 
 #![forbid(unsafe_code)]
 #![warn(

@@ -1,12 +1,15 @@
-//! A CPU profile of this program itself: whose time is accounted, when it is told, and how it is written.
+//! A CPU profile of this program itself: what is accounted, when it goes out, and how it is written.
 //!
 //! Nothing is sampled. The shell says before everything it does which [`Stage`] that is, and what the process's
 //! CPU clock reads then; so every nanosecond belongs to one stage, and the sum is the kernel's own account of
 //! the process. The work of other threads (a name lookup) counts for what the loop does meanwhile: it sleeps.
 //!
 //! A profile is due 15 s after a payload came, if none was due already, and once more at the very end. Sending a
-//! profile is no reason for another, so an idle sandbox stays idle. Written down it is a pprof (`profile.proto`
-//! of github.com/google/pprof): one sample for each stage, with the stack by which one gets there.
+//! profile is no reason for another, so an idle sandbox stays idle. What sending the last one costs is in none.
+//!
+//! Written down it is a pprof (`profile.proto` of github.com/google/pprof): one sample for each stage, with the
+//! stack by which one gets there. Pyroscope takes it bare and uncompressed where the query says `format=pprof`,
+//! and locations without a mapping, but not a profile without a period's type.
 
 use std::time::{Duration, Instant};
 
