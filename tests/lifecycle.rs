@@ -369,7 +369,9 @@ fn dev_mode_asks_nothing_of_lambda() {
 #[test]
 fn a_healthy_life_says_next_to_nothing() {
     let (lambda, remote) = (ExtensionsApi::start(), Pyroscope::http());
-    let mut extension = Sandbox::with(&lambda, &remote).listening();
+    let mut extension = Sandbox::with(&lambda, &remote)
+        .set("PYROSCOPE_LOG_LEVEL", "")
+        .listening();
     for _ in 0..3 {
         lambda.invoke_and_wait();
         post_all(&extension, 5);

@@ -6,9 +6,11 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use super::message::{Body, Head, Messages};
 use super::monitor::GUARD;
 use super::pieces::{write_each, write_in_pieces};
+use super::secrets;
 
 /// One connection to the extension.
 pub struct Client {
+    addr: SocketAddr,
     stream: TcpStream,
     messages: Messages<TcpStream>,
 }
@@ -33,7 +35,11 @@ impl Client {
             .set_write_timeout(Some(GUARD))
             .expect("a guard on writes");
         let messages = Messages::new(stream.try_clone().expect("another handle to the socket"));
-        Self { stream, messages }
+        Self {
+            addr,
+            stream,
+            messages,
+        }
     }
 
     #[track_caller]
@@ -44,6 +50,7 @@ impl Client {
 
     /// Like [`Client::send`], for when the other side may have closed.
     pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        secrets::sent(self.addr, bytes.as_ref());
         self.stream.write_all(bytes.as_ref())
     }
 
@@ -55,6 +62,7 @@ impl Client {
 
     #[track_caller]
     pub fn send_in_pieces(&mut self, bytes: impl AsRef<[u8]>, size: usize) {
+        secrets::sent(self.addr, bytes.as_ref());
         write_in_pieces(&self.stream, bytes.as_ref(), size)
             .expect("the extension reads what it is sent");
     }
@@ -62,6 +70,7 @@ impl Client {
     /// Sends these segments, each read by the extension before the next.
     #[track_caller]
     pub fn send_segments(&mut self, segments: &[&[u8]]) {
+        secrets::sent(self.addr, &segments.concat());
         write_each(&self.stream, segments.iter().copied())
             .expect("the extension reads what it is sent");
     }

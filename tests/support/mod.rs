@@ -12,6 +12,7 @@
 //! - What was received is kept byte for byte ([`message`]); a test compares bytes, not an idea of them.
 //! - Every listener takes a port of its own from the kernel, so tests run side by side.
 //! - The stand-ins are strict: what the real service would refuse fails the test.
+//! - No log line holds a secret ([`secrets`]): every sandbox looks, in every test.
 //!
 //! Used by the integration tests as `mod support;`, by the demo and the end-to-end programs through `#[path]`.
 
@@ -30,3 +31,4 @@ pub mod pieces;
 pub mod play;
 pub mod pyroscope;
 pub mod sandbox;
+pub mod secrets;

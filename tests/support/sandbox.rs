@@ -2,7 +2,8 @@
 //!
 //! Which binary: EXTENSION_BINARY, else the one cargo built for this test. EXTENSION_RUNNER, such as
 //! `qemu-aarch64`, is put before it. The port is the kernel's choice (PYROSCOPE_LISTEN_ADDRESS with port 0)
-//! and is learned from the line the extension logs when it listens.
+//! and is learned from the line the extension logs when it listens. It logs all it can, unless a test wants
+//! otherwise; a secret in any line fails the test.
 
 use std::env;
 use std::fs;
@@ -22,6 +23,7 @@ use super::client::{Client, Response, post};
 use super::extensions_api::ExtensionsApi;
 use super::monitor::{GUARD, Monitor};
 use super::pyroscope::{Pyroscope, bound};
+use super::secrets::Secrets;
 
 /// What the sandbox will be: the environment, and the name under which the binary is started.
 #[derive(Clone)]
@@ -38,14 +40,16 @@ impl Default for Sandbox {
 }
 
 impl Sandbox {
-    /// An environment with nothing in it but a listen address on port 0.
+    /// An environment with nothing in it but a listen address on port 0 and the most talkative log.
     pub fn new() -> Self {
         let empty = Self {
             variables: Vec::new(),
             binary: None,
             name: None,
         };
-        empty.set("PYROSCOPE_LISTEN_ADDRESS", "127.0.0.1:0")
+        empty
+            .set("PYROSCOPE_LISTEN_ADDRESS", "127.0.0.1:0")
+            .set("PYROSCOPE_LOG_LEVEL", "trace")
     }
 
     /// The usual: registered with `lambda`, relaying to `remote`.
@@ -103,6 +107,7 @@ impl Sandbox {
                 .into_string()
                 .expect("a path in UTF-8"),
         );
+        let secrets = Secrets::set(&self.variables);
         let mut command = Command::new(&words[0]);
         command
             .args(&words[1..])
@@ -121,6 +126,7 @@ impl Sandbox {
         Extension {
             child,
             log,
+            secrets,
             started,
             _folder: folder,
         }
@@ -135,10 +141,11 @@ impl Sandbox {
     }
 }
 
-/// The running binary. Killed when dropped; its log is printed when the test fails.
+/// The running binary. Killed when dropped; its log is printed when the test fails, and must be free of secrets.
 pub struct Extension {
     child: Child,
     log: Arc<Monitor<Log>>,
+    secrets: Secrets,
     pub started: Instant,
     _folder: tempfile::TempDir,
 }
@@ -285,6 +292,16 @@ impl Extension {
         );
     }
 
+    /// What is wrong, if a line so far holds a secret that was set, or sent by a [`Client`].
+    fn leak(&mut self) -> Option<String> {
+        let lines = self.log.look(|log| log.lines.clone());
+        let starting = lines.iter().find(|line| line.contains("Starting relay"));
+        if let Some(addr) = starting.and_then(|line| listened(line)) {
+            self.secrets.add_sent(addr.port());
+        }
+        self.secrets.found_in(&lines)
+    }
+
     /// The line with the totals that it logs last, as `(field, value)`.
     #[track_caller]
     pub fn totals(&self) -> Totals {
@@ -332,10 +349,14 @@ impl Drop for Extension {
         // A frozen process dies of SIGKILL too.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        self.log
+            .wait_within(Duration::from_secs(5), |log| log.ended.then_some(()));
+        let leak = self.leak();
         if thread::panicking() {
-            self.log
-                .wait_within(Duration::from_secs(5), |log| log.ended.then_some(()));
-            eprintln!("--- the extension's log ---\n{}\n---", self.log());
+            let leak = leak.unwrap_or_default();
+            eprintln!("--- the extension's log ---\n{}\n---{leak}", self.log());
+        } else if let Some(leak) = leak {
+            panic!("{leak}");
         }
     }
 }
@@ -386,11 +407,11 @@ fn collect(stderr: ChildStderr, log: &Monitor<Log>) {
     log.change(|log| log.ended = true);
 }
 
-/// The first socket address in a log line's `address` field.
+/// The first socket address in the `address` field of a log line, text or JSON.
 fn listened(line: &str) -> Option<SocketAddr> {
-    let value = line.split_once("address=")?.1;
+    let value = line.split_once("address")?.1;
     value
-        .split(|c: char| c == '"' || c == ',' || c.is_whitespace())
+        .split(|c: char| "=\",".contains(c) || c.is_whitespace())
         .find_map(|word| word.parse().ok())
 }
 
