@@ -1,9 +1,13 @@
 //! Values as Go's standard library reads them: the extension we replace is written in Go, and its users' settings
 //! mean what Go makes of them.
 
-/// Go's `strconv.ParseBool`, with everything it refuses taken as false.
-pub(super) fn boolean(word: &str) -> bool {
-    matches!(word, "1" | "t" | "T" | "TRUE" | "true" | "True")
+/// Go's `strconv.ParseBool`. `None` for what Go refuses.
+pub(super) fn boolean(word: &str) -> Option<bool> {
+    match word {
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
+        "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
+        _ => None,
+    }
 }
 
 /// Go's `time.ParseDuration`, in nanoseconds: `[-+]?([0-9]*(\.[0-9]*)?[a-zµ]+)+`, or `0` without a unit.

@@ -1,4 +1,4 @@
-//! The form of log lines, from the `PYROSCOPE_LOG_*` settings. Nothing in them can be wrong: an unknown format is
+//! The form of log lines, from the `PYROSCOPE_LOG_*` settings. Little in them can be wrong: an unknown format is
 //! text, and any text is a time layout.
 //!
 //! `PYROSCOPE_LOG_FUNC_FIELD_NAME` and `PYROSCOPE_LOG_FILE_FIELD_NAME` name fields that the extension we replace
@@ -8,15 +8,15 @@ use std::borrow::Cow;
 
 use crate::log::{Format, Names};
 
-use super::go::boolean;
+use super::{Note, switch};
 
 /// Reads the form through `env`.
-pub(super) fn read(env: &impl Fn(&str) -> Option<String>) -> Format {
+pub(super) fn read(env: &impl Fn(&str) -> Option<String>, notes: &mut Vec<Note>) -> Format {
     let or = |variable, default: Cow<'static, str>| env(variable).map_or(default, Cow::Owned);
     let default = Format::DEFAULT;
     Format {
         json: env("PYROSCOPE_LOG_FORMAT").is_some_and(|word| word == "json"),
-        timestamps: !env("PYROSCOPE_LOG_TIMESTAMP_DISABLE").is_some_and(|word| boolean(&word)),
+        timestamps: !switch(env, "PYROSCOPE_LOG_TIMESTAMP_DISABLE", notes),
         layout: or("PYROSCOPE_LOG_TIMESTAMP_FORMAT", default.layout),
         names: Names {
             time: or("PYROSCOPE_LOG_TIMESTAMP_FIELD_NAME", default.names.time),

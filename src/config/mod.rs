@@ -90,17 +90,15 @@ impl Config {
         let env = |name: &str| env(name).filter(|value| !value.is_empty());
         let mut notes = Vec::new();
         Self {
-            level: env("PYROSCOPE_LOG_LEVEL")
-                .and_then(|word| Level::parse(&word))
-                .unwrap_or(Level::Info),
-            log_format: logging::read(&env),
+            level: level(env("PYROSCOPE_LOG_LEVEL"), &mut notes),
+            log_format: logging::read(&env, &mut notes),
             listen: listen(env("PYROSCOPE_LISTEN_ADDRESS"), &mut notes),
             remote: remote::read(&env, &mut notes),
             timeout: timeout(env("PYROSCOPE_TIMEOUT"), &mut notes),
             workers: workers(env("PYROSCOPE_NUM_WORKERS"), &mut notes),
-            flush_on_invoke: env("PYROSCOPE_FLUSH_ON_INVOKE").is_some_and(|word| boolean(&word)),
-            self_profiling: env("PYROSCOPE_SELF_PROFILING").is_some_and(|word| boolean(&word)),
-            dev_mode: env("PYROSCOPE_DEV_MODE").is_some_and(|word| boolean(&word)),
+            flush_on_invoke: switch(&env, "PYROSCOPE_FLUSH_ON_INVOKE", &mut notes),
+            self_profiling: switch(&env, "PYROSCOPE_SELF_PROFILING", &mut notes),
+            dev_mode: switch(&env, "PYROSCOPE_DEV_MODE", &mut notes),
             runtime_api: env("AWS_LAMBDA_RUNTIME_API"),
             buffer_bytes: buffer_bytes(
                 env("PYROSCOPE_BUFFER_BYTES"),
@@ -136,6 +134,33 @@ fn fail(notes: &mut Vec<Note>, variable: &'static str, problem: String) {
         variable,
         problem,
     });
+}
+
+/// A Go boolean. What Go refuses is false, as in the extension we replace.
+fn switch(
+    env: &impl Fn(&str) -> Option<String>,
+    variable: &'static str,
+    notes: &mut Vec<Note>,
+) -> bool {
+    let Some(word) = env(variable) else {
+        return false;
+    };
+    boolean(&word).unwrap_or_else(|| {
+        let problem = format!("\"{word}\" is neither true nor false, using the default false");
+        warn(notes, variable, problem);
+        false
+    })
+}
+
+fn level(value: Option<String>, notes: &mut Vec<Note>) -> Level {
+    let Some(word) = value else {
+        return Level::Info;
+    };
+    Level::parse(&word).unwrap_or_else(|| {
+        let problem = format!("\"{word}\" is not a level, using the default info");
+        warn(notes, "PYROSCOPE_LOG_LEVEL", problem);
+        Level::Info
+    })
 }
 
 fn timeout(value: Option<String>, notes: &mut Vec<Note>) -> Duration {
