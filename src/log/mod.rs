@@ -12,7 +12,9 @@ use std::borrow::Cow;
 /// How much is logged. Each level includes those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// logrus' panic, fatal and error: what we could not do.
+    /// logrus' panic and fatal: so grave that nothing of ours is. Who asks for no more gets no line.
+    Fatal,
+    /// What we could not do.
     Error,
     /// What we could do only in part, or did differently.
     Warning,
@@ -29,8 +31,8 @@ impl Level {
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
         let names = [
-            ("panic", Self::Error),
-            ("fatal", Self::Error),
+            ("panic", Self::Fatal),
+            ("fatal", Self::Fatal),
             ("error", Self::Error),
             ("warn", Self::Warning),
             ("warning", Self::Warning),
@@ -46,6 +48,7 @@ impl Level {
 
     const fn name(self) -> &'static str {
         match self {
+            Self::Fatal => "fatal",
             Self::Error => "error",
             Self::Warning => "warning",
             Self::Info => "info",
@@ -292,6 +295,23 @@ mod tests {
             line(Level::Error, "a\"\\\n\u{1}é b", &[("e", "".into())])
                 .ends_with(" msg=\"a\\\"\\\\\\n\\x01é b\" e=\n")
         );
+    }
+
+    #[test]
+    fn levels_are_those_of_logrus() {
+        for (word, errors, warnings) in [
+            ("panic", false, false),
+            ("FATAL", false, false),
+            ("error", true, false),
+            ("Warn", true, true),
+            ("warning", true, true),
+            ("trace", true, true),
+        ] {
+            let log = Log::new(Level::parse(word).unwrap());
+            let keeps = (log.keeps(Level::Error), log.keeps(Level::Warning));
+            assert_eq!(keeps, (errors, warnings), "{word}");
+        }
+        assert_eq!(Level::parse("verbose"), None);
     }
 
     #[test]
