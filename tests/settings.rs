@@ -178,7 +178,8 @@ fn defaults() {
 /// returns an error", which the extension we replace takes as false. We say so.
 #[test]
 fn booleans() {
-    let read: [(&str, fn(&Config) -> bool); 4] = [
+    type Read = fn(&Config) -> bool;
+    let read: [(&str, Read); 4] = [
         ("PYROSCOPE_LOG_TIMESTAMP_DISABLE", |config| {
             !config.log_format.timestamps
         }),
@@ -987,7 +988,7 @@ fn roots() {
         extension.wait_complaint(&["certificate", "cannot reach"]);
         let complaints = extension.log_with(&["variable="]);
         assert_eq!(complaints.len(), 1, "{name}={path}: {complaints:?}");
-        assert!(complaints[0].contains(&"level=warning msg=\"Bad setting\" problem="));
+        assert!(complaints[0].contains("level=warning msg=\"Bad setting\" problem="));
         assert!(
             complaints[0].ends_with(&format!("variable={name}")),
             "{complaints:?}"
