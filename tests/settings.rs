@@ -220,12 +220,12 @@ fn booleans() {
 }
 
 /// logrus, `ParseLevel`: `switch strings.ToLower(lvl)` over these words; for any other the extension we replace
-/// stays at info. We have no panic and no fatal: what they would keep is errors.
+/// stays at info. Nothing of ours is a panic or fatal: whoever asks for no more gets no line.
 #[test]
 fn log_levels() {
     for (word, level) in [
-        ("panic", Level::Error),
-        ("fatal", Level::Error),
+        ("panic", Level::Fatal),
+        ("fatal", Level::Fatal),
         ("error", Level::Error),
         ("warn", Level::Warning),
         ("warning", Level::Warning),
@@ -253,8 +253,7 @@ fn a_level_keeps_lines() {
         ("PYROSCOPE_REMOTE_ADDRESS", "nonsense"),
     ];
     for (word, kept) in [
-        ("fatal", &["error"][..]),
-        ("Error", &["error"]),
+        ("Error", &["error"][..]),
         ("WARN", &["error", "warning"]),
         ("info", &["error", "info", "warning"]),
     ] {
@@ -272,6 +271,17 @@ fn a_level_keeps_lines() {
         };
         let levels: BTreeSet<String> = log.lines().filter_map(level).collect();
         assert_eq!(levels.iter().collect::<Vec<_>>(), kept, "{word}:\n{log}");
+    }
+    for word in ["panic", "FATAL"] {
+        let lambda = ExtensionsApi::start();
+        let mut extension = Sandbox::new()
+            .lambda(&lambda)
+            .set("PYROSCOPE_REMOTE_ADDRESS", "nonsense")
+            .set("PYROSCOPE_LOG_LEVEL", word)
+            .start();
+        lambda.shutdown(Duration::from_secs(2));
+        extension.expect_exit(0);
+        assert_eq!(extension.log(), "", "{word}");
     }
 }
 
