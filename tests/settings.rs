@@ -868,13 +868,14 @@ fn extra_headers() {
             "{text}"
         );
     }
+    // json.Unmarshal takes null for a map without entries.
+    assert_eq!(said(&[(NAME, " null ")]), lines("error", NAME, &[]));
     let problem = "is not a JSON object of strings, no headers are added";
     for text in [
         "X-One: s3cretvalue",
         "s3cretvalue",
         "[\"s3cretvalue\"]",
         "\"s3cretvalue\"",
-        "null",
         "12345678",
         "{",
         r#"{"X-One":"s3cretvalue""#,

@@ -90,7 +90,8 @@ fn set_fields(
             tenant,
         );
     }
-    if let Some(text) = env(EXTRA) {
+    // To Go, null is an object without fields.
+    if let Some(text) = env(EXTRA).filter(|text| text.trim() != "null") {
         let mut extra = Vec::new();
         if json::object(&text, |name, value| extra.push((name.into_owned(), value))).is_err() {
             fail(

@@ -378,7 +378,10 @@ impl Lambda {
         self.wire = Wire::None;
         self.failures += 1;
         if self.state == State::Register && self.failures >= REGISTER_TRIES {
-            return self.refuse(cause.to_owned());
+            let authority = &self.authority;
+            return self.refuse(format!(
+                "AWS_LAMBDA_RUNTIME_API {authority} cannot be reached: {cause}"
+            ));
         }
         self.event = Some(Event::Odd(cause.to_owned()));
         let pause = PAUSE_MIN

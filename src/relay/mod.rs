@@ -404,8 +404,14 @@ impl Relay {
         let mut roots = tls::Roots::mozilla();
         for RootSource { variable, pem } in sources {
             let problem = match pem.map(|pem| roots.add(&pem)) {
-                Err(kind) => error_words(kind).to_owned(),
-                Ok(found) if found.added == 0 => "holds no certificate that can be used".to_owned(),
+                Err(kind) => format!(
+                    "cannot be read, nothing is added to the built-in roots: {}",
+                    error_words(kind)
+                ),
+                Ok(found) if found.added == 0 => {
+                    "holds no certificate that can be used, nothing is added to the built-in roots"
+                        .to_owned()
+                }
                 Ok(found) if found.bad > 0 => {
                     format!("{} of its certificates cannot be used", found.bad)
                 }

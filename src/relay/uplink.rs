@@ -325,7 +325,7 @@ impl Uplink {
                     Level::Debug,
                     now.unix_ms,
                     "TLS handshake done",
-                    &[("handshake", kind.into())],
+                    &[("handshake", kind.into()), super::SVC],
                 );
                 self.begin(attempt, ring);
             }
