@@ -115,6 +115,7 @@ impl Demo {
         page.title("Init");
         let path = roots.path().to_str().expect("a path in UTF-8");
         let sandbox = Sandbox::with(&lambda, &remote)
+            .set("PYROSCOPE_LOG_LEVEL", "info")
             .binary(&binary)
             .set("SSL_CERT_FILE", path);
         let extension = sandbox.start();
@@ -366,6 +367,7 @@ impl Demo {
         let start = |_| {
             let lambda = ExtensionsApi::start();
             let extension = Sandbox::with(&lambda, &self.remote)
+                .set("PYROSCOPE_LOG_LEVEL", "info")
                 .binary(&self.binary)
                 .start();
             lambda.wait_registered().at - extension.started
