@@ -1193,3 +1193,28 @@ fn a_remote_that_quotes_secrets_is_not_quoted() {
     );
     assert!(!log.contains("t0ken"), "{log}");
 }
+
+#[test]
+fn flush_on_invoke_does_not_wait_out_a_pause() {
+    let (mut world, api) = sandbox_with(&[("PYROSCOPE_FLUSH_ON_INVOKE", "true")]);
+    world.post("x");
+    let id = world.connect();
+    world.answer(api, &invoke(&world, 900_000));
+    assert_eq!(world.seen(api), "", "held");
+    let patience = "HTTP/1.1 429 X\r\nRetry-After: 30\r\nContent-Length: 0\r\n\r\n";
+    world.answer(id, patience);
+    assert!(world.seen(api).starts_with("GET "));
+}
+
+#[test]
+fn a_refused_registration_closes_the_account() {
+    let mut world = World::new(&[
+        ("PYROSCOPE_DEV_MODE", ""),
+        ("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9001"),
+    ]);
+    let api = world.connect();
+    world.post("x");
+    world.answer(api, &status(500));
+    assert_eq!((world.exit, world.lost(Loss::Shutdown)), (Some(1), 1));
+    assert!(world.log().contains("acknowledged=1 "));
+}

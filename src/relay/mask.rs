@@ -7,7 +7,16 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 /// Fields whose values are secrets, whoever set them.
-const SECRET: [&str; 3] = ["Authorization", "Proxy-Authorization", "X-Scope-OrgID"];
+const SECRET: [&str; 5] = [
+    "Authorization",
+    "Cookie",
+    "Proxy-Authorization",
+    "X-Api-Key",
+    "X-Scope-OrgID",
+];
+
+/// Fewest bytes at the end of a text that are taken for the beginning of a secret.
+const CUT_BYTES_MIN: usize = 4;
 
 /// What stands in a secret's place.
 const MASK: &str = "***";
@@ -26,11 +35,41 @@ pub(super) fn masked(text: &str, head: &[u8], set: &[(String, String)]) -> Strin
         }
     }
     secrets.retain(|secret| !secret.is_empty());
+    // Servers quote in JSON, as Go's encoder escapes it.
+    let quoted: Vec<String> = secrets.iter().map(|secret| in_json(secret)).collect();
+    secrets.extend(quoted);
     // The longest first: a shorter one may be part of it.
     secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-    secrets
+    let mut text = secrets
         .iter()
-        .fold(text.to_owned(), |text, secret| text.replace(secret, MASK))
+        .fold(text.to_owned(), |text, secret| text.replace(secret, MASK));
+    // The beginning of an answer may end in the middle of a secret, and of a character.
+    text.truncate(text.trim_end_matches(char::REPLACEMENT_CHARACTER).len());
+    let begins_secret = |at: &usize| {
+        let tail = text.get(*at..).unwrap_or_default();
+        tail.len() >= CUT_BYTES_MIN && secrets.iter().any(|secret| secret.starts_with(tail))
+    };
+    if let Some(at) = (0..text.len()).find(begins_secret) {
+        text.truncate(at);
+        text.push_str(MASK);
+    }
+    text
+}
+
+/// A secret as it stands in a JSON string that Go's encoder wrote.
+fn in_json(secret: &str) -> String {
+    let mut out = String::with_capacity(secret.len());
+    for c in secret.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '<' => out.push_str("\\u003c"),
+            '>' => out.push_str("\\u003e"),
+            '&' => out.push_str("\\u0026"),
+            c => out.push(c),
+        }
+    }
+    out
 }
 
 /// A field's value, and what it is made of: the token, or user and password.
@@ -78,6 +117,17 @@ mod tests {
         ] {
             assert_eq!(masked(text, head, &set), expected);
         }
+        let odd = b"POST / HTTP/1.1\r\nX-Key: p\"w<1>\\\r\n\r\n";
+        assert_eq!(
+            masked("wrong p\\\"w\\u003c1\\u003e\\\\", odd, &set),
+            "wrong ***"
+        );
+        let long = format!(
+            "POST / HTTP/1.1\r\nAuthorization: Bearer {}\r\n\r\n",
+            "t0ken".repeat(50)
+        );
+        let cut = format!("no {}\u{fffd}", &"t0ken".repeat(50)[..187]);
+        assert_eq!(masked(&cut, long.as_bytes(), &[]), "no ***");
         let bearer = b"POST / HTTP/1.1\r\nAuthorization: Bearer t0ken\r\n\r\n";
         assert_eq!(
             masked("token t0ken has expired", bearer, &[]),

@@ -430,18 +430,22 @@ impl Ring {
             .count()
     }
 
-    /// Tells the payloads there are from those that come later, for [`Ring::in_hand_before`].
+    /// Tells the payloads there are from those that come later, for [`Ring::moves_before`].
     #[must_use]
     pub const fn mark(&self) -> u64 {
         self.next_sequence
     }
 
-    /// Whether a payload from before `mark` is acknowledged and not yet relayed or lost.
+    /// Whether a payload from before `mark` is being sent, or may be by the time `soon`.
     #[must_use]
-    pub fn in_hand_before(&self, mark: u64) -> bool {
+    pub fn moves_before(&self, mark: u64, soon: Instant) -> bool {
         self.slots.iter().any(|slot| {
             slot.sequence < mark
-                && matches!(slot.state, State::Queued { .. } | State::Sending { .. })
+                && match slot.state {
+                    State::Queued { not_before, .. } => not_before.is_none_or(|at| at <= soon),
+                    State::Sending { .. } => true,
+                    State::Free | State::Filling => false,
+                }
         })
     }
 

@@ -28,6 +28,9 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
 /// fails the invocation.
 const HOLD_MARGIN: Duration = Duration::from_millis(200);
 
+/// Longest pause of a payload that the next event is held back for: to wait out a `Retry-After` is billed.
+const HOLD_PAUSE_MAX: Duration = Duration::from_secs(1);
+
 /// How long spare memory is kept after the last payload.
 const TRIM_AFTER: Duration = Duration::from_secs(1);
 
@@ -36,6 +39,7 @@ impl Relay {
     pub fn step(&mut self, now: Now) -> Option<Command> {
         let leave = self.heed_lambda(now);
         self.judge_finished(now);
+        self.release(now);
         self.profile_itself(now);
         leave
             .or_else(|| self.hang_up(now))
@@ -81,7 +85,7 @@ impl Relay {
                     "Lambda refused to register the extension",
                     &[("cause", (&cause).into()), SVC],
                 );
-                self.phase = Phase::Done;
+                self.close_account(now);
                 return Some(Command::Exit(1));
             }
             Event::Invoke {
@@ -142,7 +146,8 @@ impl Relay {
         let Phase::Hold { mark, since, until } = self.phase else {
             return;
         };
-        if !self.ring.in_hand_before(mark) || self.backend.is_down() || now.mono >= until {
+        let soon = now.mono + HOLD_PAUSE_MAX;
+        if !self.ring.moves_before(mark, soon) || self.backend.is_down() || now.mono >= until {
             self.phase = Phase::Serve;
             self.held += now.mono.saturating_duration_since(since);
         }
@@ -150,7 +155,6 @@ impl Relay {
 
     /// Asking for the next event permits Lambda to freeze us. What is unsent then goes on after the thaw.
     fn ask_lambda(&mut self, now: Now) -> Option<Command> {
-        self.release(now);
         let lambda = self.lambda.as_mut()?;
         if lambda.is_parked() && self.phase == Phase::Serve {
             lambda.ask();
@@ -187,6 +191,12 @@ impl Relay {
         if now.mono < until && (!settled || self.profile_last(now)) {
             return None;
         }
+        self.close_account(now);
+        Some(Command::Exit(0))
+    }
+
+    /// It is over: what is still here is lost, and the totals are told.
+    fn close_account(&mut self, now: Now) {
         self.uplinks.iter_mut().for_each(Uplink::settle);
         self.judge_finished(now);
         self.ring.lose_all(Loss::Shutdown);
@@ -194,7 +204,6 @@ impl Relay {
         self.uplinks.clear();
         self.phase = Phase::Done;
         self.tell_totals(now);
-        Some(Command::Exit(0))
     }
 
     /// Gives waiting payloads to connections.

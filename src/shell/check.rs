@@ -195,9 +195,9 @@ impl Check<'_> {
         until: Instant,
     ) -> Option<Line> {
         const STEP: &str = "connect";
-        for address in addresses {
+        for (at, address) in addresses.iter().enumerate() {
             let name = address.to_string();
-            match Line::connect(*address, until) {
+            match Line::connect(*address, addresses.len() - at, until) {
                 Ok(line) => {
                     ok(STEP, &[&name]);
                     return Some(line);
@@ -244,7 +244,7 @@ impl Check<'_> {
         else {
             return false;
         };
-        Line::connect(address, until).is_ok_and(|mut line| line.shake_hands(&client).is_ok())
+        Line::connect(address, 1, until).is_ok_and(|mut line| line.shake_hands(&client).is_ok())
     }
 
     fn send(&mut self, line: &mut Line, remote: &Remote) -> Option<()> {
@@ -322,8 +322,10 @@ fn say(step: &str, mark: &str, words: &[&str]) {
         line.resize(line.len() + width - column.len(), b' ');
     }
     // A terminal obeys control characters, whoever they are from.
-    let seen = words.iter().flat_map(|word| word.bytes());
-    line.extend(seen.map(|byte| if byte.is_ascii_control() { b'?' } else { byte }));
+    for c in words.iter().flat_map(|word| word.chars()) {
+        let seen = if c.is_control() { '?' } else { c };
+        line.extend_from_slice(seen.encode_utf8(&mut [0; 4]).as_bytes());
+    }
     line.push(b'\n');
     print(&line);
 }

@@ -317,6 +317,8 @@ impl Shell {
         if self.relay.is_attempting() || self.starved {
             timeout = Some(timeout.unwrap_or(WATCH_EVERY).min(WATCH_EVERY));
         }
+        // A turn of ours that took long was no freeze.
+        let before = clock();
         match self.poll.poll(events, timeout) {
             Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
             _ => {}
@@ -399,7 +401,7 @@ impl Shell {
     /// Accepts what waits on every listener that may have something, up to a number.
     fn accept(&mut self, now: Now) {
         if std::mem::take(&mut self.starved) {
-            self.accepting = [true; LISTENERS];
+            self.accepting[..self.listeners.len()].fill(true);
         }
         for listener in 0..self.listeners.len() {
             let mut left = ACCEPTS_PER_TURN;

@@ -53,6 +53,10 @@ fn read_directory(directory: &str, all: &mut Vec<u8>) -> io::Result<()> {
 
 fn bounded(path: impl AsRef<std::path::Path>) -> io::Result<Vec<u8>> {
     use io::Read as _;
+    // To open a pipe would be to wait for its other end.
+    if !fs::metadata(&path)?.is_file() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
     let mut bytes = Vec::new();
     fs::File::open(path)?
         .take(PEM_BYTES_MAX as u64)

@@ -37,8 +37,14 @@ pub(super) struct Answer {
 }
 
 impl Line {
-    pub(super) fn connect(address: SocketAddr, until: Instant) -> Result<Self, &'static str> {
-        let stream = TcpStream::connect_timeout(&address, left(until)?)
+    /// Connects within one of `shares` of the time left, as the relay does; the rest has until `until`.
+    pub(super) fn connect(
+        address: SocketAddr,
+        shares: usize,
+        until: Instant,
+    ) -> Result<Self, &'static str> {
+        let shares = u32::try_from(shares).unwrap_or(1).max(1);
+        let stream = TcpStream::connect_timeout(&address, left(until)? / shares)
             .map_err(|error| words(error.kind()))?;
         Ok(Self {
             stream,
