@@ -4,6 +4,7 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::process::Command;
 use std::sync::Arc;
 
 use nix::sys::signal::Signal;
@@ -232,6 +233,11 @@ fn directories_of_roots() {
     std::fs::write(directory.path().join("0a.pem"), ours.pem()).expect("the file written");
     std::fs::write(directory.path().join("README"), "no certificate").expect("the file written");
     std::fs::create_dir(directory.path().join("nested")).expect("the directory made");
+    // To open a pipe would be to wait for its other end.
+    let pipe = Command::new("mkfifo")
+        .arg(directory.path().join("pipe"))
+        .status();
+    assert!(pipe.expect("mkfifo runs").success());
     let path = directory.path().to_str().expect("a path in UTF-8");
     let extension = Sandbox::relay_only(&remote)
         .set("SSL_CERT_DIR", format!("/there/is/no/such:{path}:"))
