@@ -268,6 +268,10 @@ impl Demo {
 
     /// Prints what arrived and how it adds up; `false` when it does not.
     fn account(&self) -> bool {
+        // The extension may be gone before the remote has written down its last answer.
+        let relayed = self.extension.totals().count("relayed");
+        let relayed = usize::try_from(relayed).expect("a number of profiles");
+        self.remote.wait_answered_count(relayed);
         let answered = self.answered();
         self.page.title("What arrived");
         let mut rows = Vec::new();
