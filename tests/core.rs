@@ -903,7 +903,7 @@ fn a_client_that_is_refused_again_and_again_is_logged_once() {
     world.pass(Duration::from_secs(60));
     let client = world.client();
     world.arrive(client, b"\0", usize::MAX);
-    assert!(world.log().contains("count=10"));
+    assert!(world.log().contains(" comp=controller count=10 "));
 }
 
 #[test]

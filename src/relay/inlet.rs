@@ -530,6 +530,7 @@ impl Inlet {
         self.state = State::Last;
         if let Some(count) = cx.refusals.happened(cx.now.mono) {
             let fields = [
+                super::CONTROLLER,
                 ("count", count.into()),
                 ("reason", refusal.reason.into()),
                 ("status", u64::from(refusal.status).into()),

@@ -52,6 +52,9 @@ const SHUTDOWN_DEFAULT: Duration = Duration::from_secs(2);
 const SVC: (&str, crate::log::Value) =
     ("svc", crate::log::Value::Text("pyroscope-lambda-ext-main"));
 
+/// What lines about clients say besides, as in the extension we replace.
+const CONTROLLER: (&str, crate::log::Value) = ("comp", crate::log::Value::Text("controller"));
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Relay {

@@ -10,7 +10,7 @@ use crate::log::Level;
 use super::mask::masked;
 use super::ring::{Loss, PayloadId};
 use super::uplink::Answer;
-use super::{Relay, SVC};
+use super::{CONTROLLER, Relay, SVC};
 
 /// Shortest time between two lines about the same trouble.
 const LINE_EVERY: Duration = Duration::from_mins(1);
@@ -162,7 +162,7 @@ impl Relay {
     /// A client gave way to another.
     pub(super) fn tell_crowded(&mut self, now: Now) {
         if let Some(count) = self.limits.crowded.happened(now.mono) {
-            let fields = [("count", count.into()), SVC];
+            let fields = [CONTROLLER, ("count", count.into()), SVC];
             let msg = "Too many local connections, the idlest is closed";
             self.log.line(Level::Warning, now.unix_ms, msg, &fields);
         }
