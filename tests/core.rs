@@ -1112,12 +1112,13 @@ fn what_is_answered_is_in_the_totals() {
     world.settle();
     world.pass(Duration::from_secs(3));
     assert_eq!(world.exit, Some(0));
+    let told = world.totals().acknowledged;
     // What is still pending is written as we leave.
     world.written.insert(client, Vec::new());
     world.settle();
     let answered = world.seen(client).matches("200 OK").count() as u64;
     assert!(answered > 0);
-    assert_eq!(world.totals().acknowledged, answered);
+    assert_eq!(told, answered, "the closing line had told it");
 }
 
 #[test]
@@ -1217,4 +1218,34 @@ fn a_refused_registration_closes_the_account() {
     world.answer(api, &status(500));
     assert_eq!((world.exit, world.lost(Loss::Shutdown)), (Some(1), 1));
     assert!(world.log().contains("acknowledged=1 "));
+}
+
+#[test]
+fn a_backend_that_refuses_is_not_down() {
+    let mut world = World::new(&[]);
+    for _ in 0..3 {
+        world.post("x");
+    }
+    world.refuse();
+    world.pass_to_deadline();
+    let id = world.connect();
+    world.answer(id, &status(401));
+    assert_eq!(world.lost(Loss::Refused), 1);
+    assert!(world.seen(id).ends_with("x"), "the next one goes at once");
+    assert_eq!(world.connecting.len(), 1, "and the one behind it");
+}
+
+#[test]
+fn only_what_was_sent_before_is_sent_again() {
+    let mut world = World::new(&[]);
+    world.post("x");
+    let id = world.connect();
+    world.close(id, End::Io(std::io::ErrorKind::ConnectionReset));
+    for _ in 0..3 {
+        world.pass_to_deadline();
+        world.refuse();
+    }
+    let id = world.next_attempt();
+    world.answer(id, OK);
+    assert_eq!((world.totals().relayed, world.totals().resent), (1, 1));
 }

@@ -49,7 +49,7 @@ const SHUTDOWN_MARGIN: Duration = Duration::from_millis(100);
 const SHUTDOWN_DEFAULT: Duration = Duration::from_secs(2);
 
 /// What our lines say they come from.
-const SVC: (&str, crate::log::Value) =
+pub(crate) const SVC: (&str, crate::log::Value) =
     ("svc", crate::log::Value::Text("pyroscope-lambda-ext-main"));
 
 /// What lines about clients say besides, as in the extension we replace.

@@ -91,10 +91,11 @@ impl Relay {
     }
 
     /// A profile is lost because the remote refuses it.
-    pub(super) fn tell_refused(&mut self, cause: &str, now: Now) {
+    pub(super) fn tell_refused(&mut self, payload: PayloadId, answer: &Answer, now: Now) {
         self.tell_end_of_failure(now);
         if let Some(count) = self.limits.refused.happened(now.mono) {
-            let fields = [("cause", cause.into()), ("profiles", count.into()), SVC];
+            let cause = self.answer_words(payload, answer);
+            let fields = [("cause", (&cause).into()), ("profiles", count.into()), SVC];
             self.log.line(
                 Level::Error,
                 now.unix_ms,

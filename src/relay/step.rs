@@ -327,8 +327,7 @@ impl Relay {
                 }
                 _ => {
                     self.backend.reached();
-                    let cause = self.answer_words(payload, &answer);
-                    self.tell_refused(&cause, now);
+                    self.tell_refused(payload, &answer, now);
                     self.ring.lost(payload, Loss::Refused);
                 }
             },

@@ -22,7 +22,7 @@ use crate::config::Config;
 use crate::contract::{Command, ConnId, End, Now, error_words};
 use crate::log::{Level, Log};
 use crate::profile::Stage;
-use crate::relay::Relay;
+use crate::relay::{Relay, SVC};
 use crate::tls;
 
 use dns::Dns;
@@ -88,7 +88,7 @@ pub fn run(config: Config, name: String) -> std::io::Result<u8> {
 /// Says why there is nothing to run, where there is no relay and no log.
 pub fn complain(problem: &str) {
     let mut log = Log::new(Level::Error);
-    log.line(Level::Error, clock().unix_ms, problem, &[]);
+    log.line(Level::Error, clock().unix_ms, problem, &[SVC]);
     // Nobody to tell if nobody reads it.
     let _ = std::io::stderr().write_all(log.take());
 }
@@ -142,7 +142,7 @@ impl Shell {
                     let fields = [
                         ("address", (&address).into()),
                         ("cause", error_words(error.kind()).into()),
-                        ("svc", "pyroscope-lambda-ext-main".into()),
+                        SVC,
                     ];
                     let msg = "Cannot listen on this address";
                     self.relay
@@ -386,7 +386,7 @@ impl Shell {
             match Signals::new(self.poll.registry(), SIGNALS) {
                 Ok(signals) => self.signals = Some(signals),
                 Err(error) => {
-                    let fields = [("cause", error_words(error.kind()).into())];
+                    let fields = [("cause", error_words(error.kind()).into()), SVC];
                     self.relay.log().line(
                         Level::Debug,
                         now.unix_ms,
