@@ -1,0 +1,235 @@
+//! The core under a made-up clock, with peers made of bytes: no socket, no thread, no waiting.
+//!
+//! Apart from the rest of the bench, which surrounds the real program; taken in through `#[path]`.
+
+#![allow(dead_code, reason = "each program uses its own part of the bench")]
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use pyroscope_lambda_extension::config::Config;
+use pyroscope_lambda_extension::contract::{Command, ConnId, End, Now, Peer};
+use pyroscope_lambda_extension::profile::{Spent, Stage};
+use pyroscope_lambda_extension::relay::Relay;
+use pyroscope_lambda_extension::relay::ring::{Loss, Totals};
+
+pub const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+
+/// A relay, the time, and what the world has seen of it.
+pub struct World {
+    pub relay: Relay,
+    pub now: Now,
+    /// Connections asked for and not yet reported.
+    pub connecting: Vec<(ConnId, SocketAddr)>,
+    /// What was written on each open connection.
+    pub written: BTreeMap<ConnId, Vec<u8>>,
+    pub half_closed: Vec<ConnId>,
+    pub resolving: Vec<(Peer, String)>,
+    pub exit: Option<u8>,
+    /// CPU time the shell says each turn took.
+    pub turn_costs_ns: u64,
+}
+
+impl World {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a made-up clock has to start somewhere"
+    )]
+    pub fn new(vars: &[(&str, &str)]) -> Self {
+        let defaults = [
+            ("PYROSCOPE_DEV_MODE", "true"),
+            ("PYROSCOPE_REMOTE_ADDRESS", "http://10.0.0.1:4040"),
+            ("PYROSCOPE_LOG_LEVEL", "info"),
+        ];
+        let config = Config::read(|name| {
+            let mut all = vars.iter().chain(&defaults);
+            all.find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned())
+        });
+        let now = Now {
+            mono: Instant::now(),
+            unix_ms: 1_800_000_000_000,
+        };
+        let mut world = Self {
+            relay: Relay::new(config, "extension".to_owned(), || 0x0123_4567_89ab_cdef),
+            now,
+            connecting: Vec::new(),
+            written: BTreeMap::new(),
+            half_closed: Vec::new(),
+            resolving: Vec::new(),
+            exit: None,
+            turn_costs_ns: 0,
+        };
+        world
+            .relay
+            .started(&["127.0.0.1:4040".parse().unwrap()], now);
+        world.settle();
+        world
+    }
+
+    /// Does what the core says until it says nothing.
+    pub fn settle(&mut self) {
+        if self.turn_costs_ns > 0 {
+            let mut spent = Spent::default();
+            spent.charge(Stage::Step, self.turn_costs_ns);
+            self.relay.spent(&spent);
+        }
+        loop {
+            let mut moved = false;
+            while let Some(command) = self.relay.step(self.now) {
+                moved = true;
+                match command {
+                    Command::Close(id) => drop(self.written.remove(&id)),
+                    Command::HalfClose(id) => self.half_closed.push(id),
+                    Command::Connect(id, address) => self.connecting.push((id, address)),
+                    Command::Resolve(peer, name) => self.resolving.push((peer, name)),
+                    Command::ReadRoots(..) => unreachable!("these tests speak http"),
+                    Command::Exit(status) => self.exit = Some(status),
+                }
+            }
+            for (id, written) in &mut self.written {
+                let sent = self.relay.pending(*id).concat();
+                if !sent.is_empty() {
+                    moved = true;
+                    self.relay.sent(*id, sent.len(), self.now);
+                    written.extend_from_slice(&sent);
+                }
+            }
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    pub fn pass(&mut self, time: Duration) {
+        self.now.mono += time;
+        self.now.unix_ms += time.as_millis() as u64;
+        self.relay.expire(self.now);
+        self.settle();
+    }
+
+    /// How long the core would sleep.
+    pub fn asleep_for(&self) -> Option<Duration> {
+        let at = self.relay.deadline(self.now)?;
+        Some(at.saturating_duration_since(self.now.mono))
+    }
+
+    /// Lets time pass until the core has something to do, and says how long that was.
+    pub fn pass_to_deadline(&mut self) -> Duration {
+        let time = self.asleep_for().expect("the core waits for something");
+        self.pass(time);
+        time
+    }
+
+    pub fn client(&mut self) -> ConnId {
+        let id = self.relay.accepted(self.now);
+        self.written.insert(id, Vec::new());
+        id
+    }
+
+    /// Bytes arrive on a connection, as many at a time as `step`, and all of them are wanted.
+    pub fn arrive(&mut self, id: ConnId, bytes: &[u8], step: usize) {
+        let taken = self.offer(id, bytes, step);
+        assert_eq!(taken, bytes.len(), "the rest is not wanted");
+    }
+
+    /// Bytes arrive on a connection for as long as they are wanted. Says how many were.
+    pub fn offer(&mut self, id: ConnId, bytes: &[u8], step: usize) -> usize {
+        let mut taken = 0;
+        while taken < bytes.len() {
+            let rest = &bytes[taken..];
+            let space = self.relay.space(id);
+            let n = space.len().min(rest.len()).min(step);
+            if n == 0 {
+                break;
+            }
+            space[..n].copy_from_slice(&rest[..n]);
+            self.relay.received(id, n, self.now);
+            self.settle();
+            taken += n;
+        }
+        self.settle();
+        taken
+    }
+
+    pub fn close(&mut self, id: ConnId, why: End) {
+        if why != End::Eof {
+            self.written.remove(&id);
+        }
+        self.relay.ended(id, why, self.now);
+        self.settle();
+    }
+
+    /// One upload from a client of its own, acknowledged.
+    pub fn post(&mut self, body: &str) {
+        let id = self.client();
+        let request = format!(
+            "POST /ingest HTTP/1.1\r\nHost: localhost:4040\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        self.arrive(id, request.as_bytes(), usize::MAX);
+        assert_eq!(String::from_utf8_lossy(&self.written[&id]), OK);
+        self.close(id, End::Eof);
+        assert!(
+            !self.written.contains_key(&id),
+            "a client that left is let go"
+        );
+    }
+
+    /// The one connection asked for stands.
+    pub fn connect(&mut self) -> ConnId {
+        let (id, _) = self.connecting.pop().expect("a connection is asked for");
+        self.written.insert(id, Vec::new());
+        self.relay.connected(id, self.now);
+        self.settle();
+        id
+    }
+
+    pub fn refuse(&mut self) {
+        let (id, _) = self.connecting.pop().expect("a connection is asked for");
+        self.close(id, End::Io(std::io::ErrorKind::ConnectionRefused));
+    }
+
+    /// What was written on a connection since the last look.
+    pub fn seen(&mut self, id: ConnId) -> String {
+        String::from_utf8(std::mem::take(
+            self.written.get_mut(&id).expect("the connection is open"),
+        ))
+        .unwrap()
+    }
+
+    pub fn answer(&mut self, id: ConnId, answer: &str) {
+        self.arrive(id, answer.as_bytes(), usize::MAX);
+    }
+
+    /// Lets time pass until a whole request, whose body is `x`, is written; the connection it is on.
+    pub fn next_attempt(&mut self) -> ConnId {
+        for _ in 0..20 {
+            if !self.connecting.is_empty() {
+                self.connect();
+            }
+            if let Some((&id, written)) = self
+                .written
+                .iter_mut()
+                .find(|(_, written)| written.ends_with(b"\r\n\r\nx"))
+            {
+                written.clear();
+                return id;
+            }
+            self.pass_to_deadline();
+        }
+        panic!("no attempt is made");
+    }
+
+    pub fn totals(&self) -> Totals {
+        *self.relay.totals()
+    }
+
+    pub fn lost(&self, loss: Loss) -> u64 {
+        self.totals().lost[loss as usize]
+    }
+
+    pub fn log(&mut self) -> String {
+        String::from_utf8(std::mem::take(self.relay.log().take())).unwrap()
+    }
+}
