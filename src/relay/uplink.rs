@@ -379,12 +379,14 @@ impl Uplink {
             return Ok(());
         };
         if tls.pending().is_empty() {
-            let [head, body] = exchange.unsent(ring);
-            let mut sealed = tls.seal(head)?;
-            if sealed == head.len() && !body.is_empty() {
-                sealed += tls.seal(body)?;
+            for part in exchange.unsent(ring) {
+                // Where nothing is left, as while the answer is awaited, TLS is not asked at all.
+                let sealed = if part.is_empty() { 0 } else { tls.seal(part)? };
+                exchange.sent += sealed;
+                if sealed < part.len() {
+                    break;
+                }
             }
-            exchange.sent += sealed;
         }
         Ok(())
     }
