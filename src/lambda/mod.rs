@@ -9,18 +9,15 @@
 //! `Parked`: we owe Lambda a `GET /event/next`, so it cannot freeze us. Asking is the owner's decision, the
 //! permission to freeze. There is no deadline on the answer: AWS forbids one, it may take hours.
 
+mod wire;
+
 use std::time::{Duration, Instant};
 
 use crate::contract::{ConnId, End};
-use crate::http1::response::ResponseReader;
-use crate::http1::{head, write};
+use crate::http1::write;
 use crate::json;
 
-/// Largest answer taken. An INVOKE event is under 2 KB; RIE's largest seen is 700 bytes.
-const ANSWER_BYTES_MAX: usize = 64 * 1024;
-
-/// First size of the buffer for answers.
-const INBOX_START: usize = 2048;
+use wire::{Answer, Ended, Wire};
 
 /// Pause before the API is asked again after a failure, doubling up to the maximum.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
@@ -45,8 +42,6 @@ pub struct Lambda {
     /// Cleared where INVOKE is refused: Managed Instances.
     wants_invoke: bool,
     failures: u32,
-    /// Whether the connection has carried an answer.
-    served: bool,
     retry_at: Option<Instant>,
     event: Option<Event>,
 }
@@ -58,31 +53,6 @@ enum State {
     Poll,
     Leave,
     Failed,
-}
-
-/// The connection, and the request on it.
-#[derive(Debug)]
-enum Wire {
-    None,
-    Connecting(ConnId),
-    Idle(ConnId),
-    Asking {
-        id: ConnId,
-        request: Vec<u8>,
-        sent: usize,
-        answer: Box<Reading>,
-    },
-}
-
-#[derive(Debug)]
-struct Reading {
-    reader: ResponseReader,
-    /// Bytes not used yet are `inbox[..end]`.
-    inbox: Vec<u8>,
-    end: usize,
-    status: u16,
-    identifier: Vec<u8>,
-    body: Vec<u8>,
 }
 
 /// What Lambda told us.
@@ -116,13 +86,12 @@ impl Lambda {
     pub const fn new(authority: String, name: String) -> Self {
         Self {
             state: State::Register,
-            wire: Wire::None,
+            wire: Wire::new(),
             authority,
             name,
             identifier: Vec::new(),
             wants_invoke: true,
             failures: 0,
-            served: false,
             retry_at: None,
             event: None,
         }
@@ -155,14 +124,14 @@ impl Lambda {
     #[must_use]
     pub fn is_connection_due(&self, now: Instant) -> bool {
         matches!(self.state, State::Register | State::Poll)
-            && matches!(self.wire, Wire::None)
+            && self.wire.is_cut()
             && self.retry_at.is_none_or(|at| at <= now)
     }
 
     /// The owner makes the connection that is due, and reports it under `id`.
     pub fn connect(&mut self, id: ConnId) {
         self.retry_at = None;
-        self.wire = Wire::Connecting(id);
+        self.wire.connecting(id);
     }
 
     /// How often the API could not be asked since it last could.
@@ -187,103 +156,66 @@ impl Lambda {
     /// Whether `id` is this client's connection.
     #[must_use]
     pub fn owns(&self, id: ConnId) -> bool {
-        match &self.wire {
-            Wire::None => false,
-            Wire::Connecting(own) | Wire::Idle(own) | Wire::Asking { id: own, .. } => *own == id,
-        }
+        self.wire.owns(id)
     }
 
     /// The connection stands.
     pub fn connected(&mut self, id: ConnId) {
-        self.wire = Wire::Idle(id);
-        self.served = false;
+        self.wire.connected(id);
         self.put();
     }
 
     /// Whether bytes are wanted.
     #[must_use]
     pub const fn wants(&self) -> bool {
-        matches!(self.wire, Wire::Asking { .. })
+        self.wire.wants()
     }
 
     /// Whether the first request to register is still to be sent.
     #[must_use]
     pub fn is_registering(&self) -> bool {
-        let unsent =
-            matches!(self.wire, Wire::None | Wire::Connecting(_)) || !self.pending().is_empty();
-        self.state == State::Register && self.failures == 0 && unsent
+        self.state == State::Register && self.failures == 0 && !self.wire.is_written()
     }
 
     /// Where the next bytes go.
     pub fn space(&mut self) -> &mut [u8] {
-        match &mut self.wire {
-            Wire::Asking { answer, .. } => answer.space(),
-            _ => &mut [],
-        }
+        self.wire.space()
     }
 
     /// `n` bytes of [`Lambda::space`] have been read. Gives a connection to be closed, if any.
-    pub fn received(&mut self, n: usize, now: Instant) -> Option<ConnId> {
-        let Wire::Asking { id, answer, .. } = &mut self.wire else {
-            return None;
-        };
-        let id = *id;
-        match answer.received(n).map(|()| answer.reader.done()) {
+    pub fn received(&mut self, id: ConnId, n: usize, now: Instant) -> Option<ConnId> {
+        match self.wire.received(n) {
             Ok(None) => return None,
+            Ok(Some(answer)) => self.answered(&answer, now),
             Err(cause) => self.broke(cause, now),
-            Ok(Some(keep_alive)) => {
-                self.served = true;
-                let next = if keep_alive {
-                    Wire::Idle(id)
-                } else {
-                    Wire::None
-                };
-                if let Wire::Asking { answer, .. } = std::mem::replace(&mut self.wire, next) {
-                    self.answered(*answer, now);
-                }
-            }
         }
         (!self.owns(id)).then_some(id)
     }
 
     /// The connection ended.
     pub fn ended(&mut self, why: End, now: Instant) {
-        match std::mem::replace(&mut self.wire, Wire::None) {
-            Wire::Asking { answer, .. } if answer.reader.is_whole_at_close() => {
-                self.answered(*answer, now);
-            }
-            // It had died before this request: ask again on a new one.
-            Wire::Asking { answer, .. } if self.served && answer.is_unheard() => {}
-            Wire::Connecting(_) | Wire::Asking { .. } => self.broke(why.words(), now),
-            Wire::None | Wire::Idle(_) => {}
+        match self.wire.ended(why) {
+            Ended::Nothing | Ended::Stale => {}
+            Ended::Answered(answer) => self.answered(&answer, now),
+            Ended::Broke(cause) => self.broke(cause, now),
         }
     }
 
     /// Bytes to be written.
     #[must_use]
     pub fn pending(&self) -> &[u8] {
-        match &self.wire {
-            Wire::Asking { request, sent, .. } => &request[*sent..],
-            _ => &[],
-        }
+        self.wire.pending()
     }
 
     /// `n` bytes of [`Lambda::pending`] have been written.
     pub const fn sent(&mut self, n: usize) {
-        if let Wire::Asking { sent, .. } = &mut self.wire {
-            *sent += n;
-        }
+        self.wire.sent(n);
     }
 
     /// Puts the request that the state calls for on an idle connection.
     fn put(&mut self) {
-        if let (Wire::Idle(id), State::Register | State::Poll) = (&self.wire, self.state) {
-            self.wire = Wire::Asking {
-                id: *id,
-                request: self.request(),
-                sent: 0,
-                answer: Box::new(Reading::new()),
-            };
+        if self.wire.is_idle() && matches!(self.state, State::Register | State::Poll) {
+            self.wire.put(self.request());
         }
     }
 
@@ -316,11 +248,11 @@ impl Lambda {
         out
     }
 
-    fn answered(&mut self, answer: Reading, now: Instant) {
+    fn answered(&mut self, answer: &Answer, now: Instant) {
         match (self.state, answer.status) {
             (State::Register, 200) if !answer.identifier.is_empty() => {
                 self.failures = 0;
-                self.identifier = answer.identifier;
+                self.identifier.clone_from(&answer.identifier);
                 self.state = State::Parked;
                 self.event = Some(Event::Registered);
             }
@@ -375,7 +307,7 @@ impl Lambda {
 
     /// The API could not be asked, or its answer not be used.
     fn broke(&mut self, cause: &str, now: Instant) {
-        self.wire = Wire::None;
+        self.wire.cut();
         self.failures += 1;
         if self.state == State::Register && self.failures >= REGISTER_TRIES {
             let authority = &self.authority;
@@ -393,62 +325,6 @@ impl Lambda {
     fn refuse(&mut self, what: String) {
         self.state = State::Failed;
         self.event = Some(Event::Refused(what));
-    }
-}
-
-impl Reading {
-    const fn new() -> Self {
-        Self {
-            reader: ResponseReader::new(false),
-            inbox: Vec::new(),
-            end: 0,
-            status: 0,
-            identifier: Vec::new(),
-            body: Vec::new(),
-        }
-    }
-
-    const fn is_unheard(&self) -> bool {
-        self.end == 0 && !self.reader.has_head()
-    }
-
-    fn space(&mut self) -> &mut [u8] {
-        if self.end == self.inbox.len() {
-            self.inbox.resize(
-                (self.inbox.len() * 2).clamp(INBOX_START, ANSWER_BYTES_MAX),
-                0,
-            );
-        }
-        &mut self.inbox[self.end..]
-    }
-
-    fn received(&mut self, n: usize) -> Result<(), &'static str> {
-        self.end += n;
-        let mut used = 0;
-        loop {
-            let (status, identifier) = (&mut self.status, &mut self.identifier);
-            let bytes = &mut self.inbox[used..self.end];
-            let at = self.reader.advance(bytes, |response| {
-                *status = response.status;
-                let value = head::value(response.headers, "lambda-extension-identifier");
-                identifier.extend_from_slice(value.unwrap_or_default());
-            })?;
-            if self.body.len() + at.body > ANSWER_BYTES_MAX {
-                return Err("the answer is too long");
-            }
-            self.body.extend_from_slice(&bytes[..at.body]);
-            used += at.used;
-            if at.used == 0 || used == self.end || self.reader.done().is_some() {
-                break;
-            }
-        }
-        self.inbox.copy_within(used..self.end, 0);
-        self.end -= used;
-        if self.end == ANSWER_BYTES_MAX {
-            Err("the answer is too long")
-        } else {
-            Ok(())
-        }
     }
 }
 

@@ -317,7 +317,7 @@ impl Relay {
         } else if let Some(uplink) = self.uplinks.iter_mut().find(|uplink| uplink.id() == id) {
             uplink.received(n, &self.ring, &mut self.log, now);
         } else if let Some(lambda) = self.lambda.as_mut().filter(|lambda| lambda.owns(id)) {
-            self.to_close.extend(lambda.received(n, now.mono));
+            self.to_close.extend(lambda.received(id, n, now.mono));
         }
     }
 
