@@ -51,7 +51,10 @@ Settings are environment variables. An empty one counts as unset. [Defaults]
   PYROSCOPE_HTTP_HEADERS         a JSON object of strings: more headers for each request [{}]
   PYROSCOPE_TIMEOUT              one attempt, from name lookup to answer, like 300ms or 1m30s [10s]
   PYROSCOPE_NUM_WORKERS          connections to the server at once [5]
-  PYROSCOPE_FLUSH_ON_INVOKE      true: hold the sandbox until what was queued is sent [false]
+  PYROSCOPE_FLUSH_MODE           what the sandbox is kept awake for: none, invoke (until what was
+                                 queued is sent), end (until the function is done and all is sent)
+                                 [none]
+  PYROSCOPE_FLUSH_ON_INVOKE      true: the same as PYROSCOPE_FLUSH_MODE=invoke [false]
   PYROSCOPE_SELF_PROFILING       true: profile the extension itself, too [false]
   PYROSCOPE_DEV_MODE             true: only relay, outside Lambda [false]
   PYROSCOPE_LISTEN_ADDRESS       where SDKs upload to [localhost:4040]

@@ -1,7 +1,7 @@
-//! JSON, as much of it as we meet (RFC 8259): a scanner for one object's fields, and string escaping.
+//! JSON, as much of it as we meet (RFC 8259): a scanner for one object's fields or one array's elements.
 //!
-//! Used for Lambda's events, for error bodies and for `PYROSCOPE_HTTP_HEADERS`. Nested values are checked for
-//! balance and skipped. Never recurses, so depth costs nothing.
+//! Used for Lambda's events, for telemetry and for `PYROSCOPE_HTTP_HEADERS`. Nested values are checked for
+//! balance and given as text. Never recurses, so depth costs nothing.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,9 @@ pub enum Value<'t> {
     String(Cow<'t, str>),
     /// A number, as it is written.
     Number(&'t str),
-    /// `true`, `false`, `null`, an object or an array.
+    /// An object or an array, as it is written.
+    Nested(&'t str),
+    /// `true`, `false` or `null`.
     Other,
 }
 
@@ -23,14 +25,14 @@ impl Value<'_> {
         match self {
             Self::String(text) => text.parse().ok(),
             Self::Number(text) => text.parse().ok(),
-            Self::Other => None,
+            Self::Nested(_) | Self::Other => None,
         }
     }
 }
 
-/// The text is not one well-formed JSON object.
+/// The text is not one well-formed JSON object, or array.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NotAnObject;
+pub struct Malformed;
 
 /// Calls `each` with every field of the object that `text` consists of, in order.
 ///
@@ -39,28 +41,25 @@ pub struct NotAnObject;
 pub fn object<'t>(
     text: &'t str,
     mut each: impl FnMut(Cow<'t, str>, Value<'t>),
-) -> Result<(), NotAnObject> {
-    let mut scan = Scan { text, at: 0 };
-    scan.expect(b'{')?;
-    if scan.peek() == Some(b'}') {
-        scan.at += 1;
-        return scan.end();
-    }
-    loop {
+) -> Result<(), Malformed> {
+    Scan { text, at: 0 }.list(b'{', b'}', &mut |scan| {
         scan.blank();
         let key = scan.string()?;
         scan.expect(b':')?;
-        let value = scan.value()?;
-        each(key, value);
-        match scan.peek() {
-            Some(b',') => scan.at += 1,
-            Some(b'}') => {
-                scan.at += 1;
-                return scan.end();
-            }
-            _ => return Err(NotAnObject),
-        }
-    }
+        each(key, scan.value()?);
+        Ok(())
+    })
+}
+
+/// Calls `each` with every element of the array that `text` consists of, in order.
+///
+/// # Errors
+/// Anything but exactly one array. Elements before the fault have been seen by then.
+pub fn array<'t>(text: &'t str, mut each: impl FnMut(Value<'t>)) -> Result<(), Malformed> {
+    Scan { text, at: 0 }.list(b'[', b']', &mut |scan| {
+        each(scan.value()?);
+        Ok(())
+    })
 }
 
 struct Scan<'t> {
@@ -69,6 +68,30 @@ struct Scan<'t> {
 }
 
 impl<'t> Scan<'t> {
+    /// All of the text: what `item` reads, between commas, in these brackets.
+    fn list(
+        &mut self,
+        open: u8,
+        close: u8,
+        item: &mut dyn FnMut(&mut Self) -> Result<(), Malformed>,
+    ) -> Result<(), Malformed> {
+        self.expect(open)?;
+        if self.peek() == Some(close) {
+            self.at += 1;
+            return self.end();
+        }
+        loop {
+            item(self)?;
+            let next = self.peek().ok_or(Malformed)?;
+            self.at += 1;
+            if next == close {
+                return self.end();
+            } else if next != b',' {
+                return Err(Malformed);
+            }
+        }
+    }
+
     fn byte(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
     }
@@ -85,32 +108,32 @@ impl<'t> Scan<'t> {
         self.byte()
     }
 
-    fn expect(&mut self, byte: u8) -> Result<(), NotAnObject> {
+    fn expect(&mut self, byte: u8) -> Result<(), Malformed> {
         if self.peek() != Some(byte) {
-            return Err(NotAnObject);
+            return Err(Malformed);
         }
         self.at += 1;
         Ok(())
     }
 
-    fn end(&mut self) -> Result<(), NotAnObject> {
+    fn end(&mut self) -> Result<(), Malformed> {
         if self.peek().is_none() {
             Ok(())
         } else {
-            Err(NotAnObject)
+            Err(Malformed)
         }
     }
 
-    fn value(&mut self) -> Result<Value<'t>, NotAnObject> {
+    fn value(&mut self) -> Result<Value<'t>, Malformed> {
         match self.peek() {
             Some(b'"') => Ok(Value::String(self.string()?)),
             Some(b'-' | b'0'..=b'9') => Ok(Value::Number(self.word())),
             Some(b'{' | b'[') => self.nested(),
             Some(b't' | b'f' | b'n') => match self.word() {
                 "true" | "false" | "null" => Ok(Value::Other),
-                _ => Err(NotAnObject),
+                _ => Err(Malformed),
             },
-            _ => Err(NotAnObject),
+            _ => Err(Malformed),
         }
     }
 
@@ -126,7 +149,8 @@ impl<'t> Scan<'t> {
     }
 
     /// Skips a nested object or array.
-    fn nested(&mut self) -> Result<Value<'t>, NotAnObject> {
+    fn nested(&mut self) -> Result<Value<'t>, Malformed> {
+        let start = self.at;
         let mut depth = 0_usize;
         loop {
             match self.byte() {
@@ -137,18 +161,18 @@ impl<'t> Scan<'t> {
                     continue;
                 }
                 Some(_) => {}
-                None => return Err(NotAnObject),
+                None => return Err(Malformed),
             }
             self.at += 1;
             if depth == 0 {
-                return Ok(Value::Other);
+                return Ok(Value::Nested(&self.text[start..self.at]));
             }
         }
     }
 
-    fn string(&mut self) -> Result<Cow<'t, str>, NotAnObject> {
+    fn string(&mut self) -> Result<Cow<'t, str>, Malformed> {
         if self.byte() != Some(b'"') {
-            return Err(NotAnObject);
+            return Err(Malformed);
         }
         self.at += 1;
         let start = self.at;
@@ -156,7 +180,7 @@ impl<'t> Scan<'t> {
         let mut copied = start;
         loop {
             match self.byte() {
-                None | Some(0..=0x1f) => return Err(NotAnObject),
+                None | Some(0..=0x1f) => return Err(Malformed),
                 Some(b'"') => break,
                 Some(b'\\') => {
                     let out = owned.get_or_insert_with(String::new);
@@ -180,8 +204,8 @@ impl<'t> Scan<'t> {
     }
 
     /// What follows a backslash. A lone surrogate becomes U+FFFD, as in Go.
-    fn escape(&mut self) -> Result<char, NotAnObject> {
-        let kind = self.byte().ok_or(NotAnObject)?;
+    fn escape(&mut self) -> Result<char, Malformed> {
+        let kind = self.byte().ok_or(Malformed)?;
         self.at += 1;
         Ok(match kind {
             b'"' | b'\\' | b'/' => kind as char,
@@ -200,23 +224,23 @@ impl<'t> Scan<'t> {
                     let second = self.hex4()?;
                     if (0xdc00..0xe000).contains(&second) {
                         let joined = 0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00);
-                        return char::from_u32(joined).ok_or(NotAnObject);
+                        return char::from_u32(joined).ok_or(Malformed);
                     }
                     self.at = before;
                 }
                 char::from_u32(first).unwrap_or(char::REPLACEMENT_CHARACTER)
             }
-            _ => return Err(NotAnObject),
+            _ => return Err(Malformed),
         })
     }
 
-    fn hex4(&mut self) -> Result<u32, NotAnObject> {
+    fn hex4(&mut self) -> Result<u32, Malformed> {
         let mut value = 0;
         for _ in 0..4 {
             let digit = self
                 .byte()
                 .and_then(|b| (b as char).to_digit(16))
-                .ok_or(NotAnObject)?;
+                .ok_or(Malformed)?;
             value = value << 4 | digit;
             self.at += 1;
         }
@@ -228,7 +252,7 @@ impl<'t> Scan<'t> {
 mod tests {
     use super::*;
 
-    fn fields(text: &str) -> Result<Vec<(String, Value<'_>)>, NotAnObject> {
+    fn fields(text: &str) -> Result<Vec<(String, Value<'_>)>, Malformed> {
         let mut all = Vec::new();
         object(text, |key, value| all.push((key.into_owned(), value))).map(|()| all)
     }
@@ -246,7 +270,7 @@ mod tests {
                 ("a".into(), string("b")),
                 ("n".into(), Value::Number("-1.5e3")),
                 ("t".into(), Value::Other),
-                ("o".into(), Value::Other),
+                ("o".into(), Value::Nested(r#"{"x":["}"]}"#)),
                 ("z".into(), Value::Other),
             ])
         );
@@ -277,7 +301,29 @@ mod tests {
             "{\"a\":\"\\u12\"}",
             "{\"a\":1 \"b\":2}",
         ] {
-            assert_eq!(fields(text), Err(NotAnObject), "{text:?}");
+            assert_eq!(fields(text), Err(Malformed), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn arrays() {
+        let elements = |text: &'static str| {
+            let mut all = Vec::new();
+            array(text, |value| all.push(value)).map(|()| all)
+        };
+        assert_eq!(elements(" [ ] "), Ok(vec![]));
+        assert_eq!(
+            elements(r#"[{"a":[1]}, "b" ,2]"#),
+            Ok(vec![
+                Value::Nested(r#"{"a":[1]}"#),
+                string("b"),
+                Value::Number("2"),
+            ])
+        );
+        for text in [
+            "", "{}", "[", "[1", "[1,]", "[,]", "[1 2]", "[1]x", "[{]", "[1}",
+        ] {
+            assert_eq!(elements(text), Err(Malformed), "{text:?}");
         }
     }
 
@@ -286,7 +332,7 @@ mod tests {
         let text =
             r#"{"eventType":"INVOKE","deadlineMs":1,"tracing":{"type":"a","value":"\u00e9"}}"#;
         for cut in 0..text.len() {
-            assert_eq!(fields(&text[..cut]), Err(NotAnObject), "{cut}");
+            assert_eq!(fields(&text[..cut]), Err(Malformed), "{cut}");
         }
     }
 

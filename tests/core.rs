@@ -1040,3 +1040,252 @@ fn only_what_was_sent_before_is_sent_again() {
     world.answer(id, OK);
     assert_eq!((world.totals().relayed, world.totals().resent), (1, 1));
 }
+
+const TELEMETRY_OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n\"OK\"";
+
+/// A sandbox in flush mode `end` that is parked, its connection to the API, and the one of the subscription.
+fn sandbox_at_end(vars: &[(&str, &str)]) -> (World, ConnId, ConnId) {
+    let lambda = [
+        ("PYROSCOPE_DEV_MODE", ""),
+        ("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9001"),
+        ("PYROSCOPE_FLUSH_MODE", "End"),
+    ];
+    let mut world = World::new(&[vars, &lambda].concat());
+    let api = world.connect();
+    world.seen(api);
+    world.answer(
+        api,
+        "HTTP/1.1 200 OK\r\nLambda-Extension-Identifier: id-1\r\nContent-Length: 2\r\n\r\n{}",
+    );
+    assert_eq!(world.seen(api), "", "not before the subscription is out");
+    let subscription = world.connect();
+    let put = world.seen(subscription);
+    assert!(
+        put.starts_with("PUT /2022-07-01/telemetry HTTP/1.1\r\nHost: 127.0.0.1:9001\r\nLambda-Extension-Identifier: id-1\r\n"),
+        "{put}"
+    );
+    assert!(
+        put.ends_with(
+            "\r\n\r\n{\"schemaVersion\":\"2022-12-13\",\"types\":[\"platform\"],\
+             \"buffering\":{\"maxItems\":1000,\"maxBytes\":262144,\"timeoutMs\":25},\
+             \"destination\":{\"protocol\":\"HTTP\",\"URI\":\"http://sandbox.localdomain:4041\"}}"
+        ),
+        "{put}"
+    );
+    assert!(
+        world.seen(api).starts_with("GET "),
+        "without waiting for the answer"
+    );
+    (world, api, subscription)
+}
+
+fn invoke_as(world: &World, request_id: &str, ms: u64) -> String {
+    event(&format!(
+        r#"{{"eventType":"INVOKE","requestId":"{request_id}","deadlineMs":{}}}"#,
+        world.now.unix_ms + ms
+    ))
+}
+
+/// Lambda delivers one event about that request, on a connection of its own.
+fn deliver(world: &mut World, kind: &str, request_id: &str) {
+    let id = world.relay.telemetry_accepted();
+    world.written.insert(id, Vec::new());
+    let batch = format!(
+        r#"[{{"time":"2026-01-01T00:00:00.000Z","type":"platform.{kind}","record":{{"requestId":"{request_id}"}}}}]"#
+    );
+    let post = format!(
+        "POST / HTTP/1.1\r\nHost: sandbox.localdomain:4041\r\nContent-Length: {}\r\n\r\n{batch}",
+        batch.len()
+    );
+    world.arrive(id, post.as_bytes(), 7);
+    assert_eq!(world.seen(id), OK);
+    world.close(id, End::Eof);
+}
+
+#[test]
+fn flush_at_end_waits_for_the_function_and_for_the_ring() {
+    let (mut world, api, subscription) = sandbox_at_end(&[]);
+    world.answer(subscription, TELEMETRY_OK);
+    assert!(
+        !world.written.contains_key(&subscription),
+        "it has served its purpose"
+    );
+
+    world.answer(api, &invoke_as(&world, "r-1", 3000));
+    deliver(&mut world, "start", "r-1");
+    assert_eq!(world.seen(api), "", "the function runs");
+    world.post("x");
+    let remote = world.connect();
+    deliver(&mut world, "runtimeDone", "r-0");
+    world.pass(Duration::from_millis(100));
+    assert_eq!(world.seen(api), "", "that was another invocation");
+    deliver(&mut world, "runtimeDone", "r-1");
+    assert_eq!(world.seen(api), "", "the profile is not there yet");
+    world.answer(remote, OK);
+    assert!(world.seen(api).starts_with("GET "), "now all is done");
+
+    // The end may be heard of before the beginning.
+    deliver(&mut world, "runtimeDone", "r-2");
+    world.answer(api, &invoke_as(&world, "r-2", 3000));
+    assert!(world.seen(api).starts_with("GET "));
+
+    // Nothing is heard: never past the function's time.
+    world.answer(api, &invoke_as(&world, "r-3", 3000));
+    world.pass(Duration::from_millis(1500));
+    assert_eq!(world.seen(api), "");
+    assert_eq!(world.pass_to_deadline(), Duration::from_millis(1300));
+    assert!(world.seen(api).starts_with("GET "));
+    world.relay.terminated(world.now);
+    world.settle();
+    let log = world.log();
+    assert!(log.contains(" held_ms=2900 "), "{log}");
+    assert!(!log.contains("level=warning"), "{log}");
+}
+
+#[test]
+fn flush_at_end_does_not_wait_for_a_dead_backend() {
+    let (mut world, api, subscription) = sandbox_at_end(&[]);
+    world.answer(subscription, TELEMETRY_OK);
+    world.answer(api, &invoke_as(&world, "r-1", 3000));
+    deliver(&mut world, "start", "r-1");
+    world.post("x");
+    world.refuse();
+    assert!(world.seen(api).starts_with("GET "), "at once");
+    world.answer(api, &invoke_as(&world, "r-2", 3000));
+    assert!(world.seen(api).starts_with("GET "), "and from then on");
+}
+
+#[test]
+fn without_telemetry_flush_mode_end_is_invoke() {
+    let not_supported = "HTTP/1.1 202 Accepted\r\nContent-Length: 65\r\n\r\n\
+        {\"errorMessage\":\"not supported\",\"errorType\":\"Telemetry.NotSupported\"}";
+    for fault in [
+        not_supported,
+        "HTTP/1.1 nonsense\r\n\r\n",
+        "close",
+        "silence",
+    ] {
+        let (mut world, api, subscription) = sandbox_at_end(&[]);
+        match fault {
+            "close" => world.close(subscription, End::Eof),
+            "silence" => {}
+            answer => drop(world.offer(subscription, answer.as_bytes(), usize::MAX)),
+        }
+        world.answer(api, &invoke_as(&world, "r-1", 3000));
+        if fault == "silence" {
+            assert_eq!(world.seen(api), "");
+            let waited = world.pass_to_deadline();
+            assert_eq!(waited, Duration::from_secs(2), "nothing was ever heard");
+        }
+        assert!(world.seen(api).starts_with("GET "), "{fault}");
+        let log = world.log();
+        let line = "No telemetry here, flush mode end becomes invoke";
+        assert_eq!(log.matches("level=warning").count(), 1, "{log}");
+        assert!(log.contains(line), "{log}");
+
+        world.post("x");
+        let remote = world.connect();
+        world.answer(api, &invoke_as(&world, "r-2", 3000));
+        assert_eq!(world.seen(api), "", "as in invoke");
+        world.answer(remote, OK);
+        assert!(world.seen(api).starts_with("GET "), "{fault}");
+        assert!(!world.log().contains("level=warning"));
+    }
+}
+
+#[test]
+fn the_subscription_holds_up_the_first_event_no_longer_than_it_may() {
+    let lambda = [
+        ("PYROSCOPE_DEV_MODE", ""),
+        ("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9001"),
+        ("PYROSCOPE_FLUSH_MODE", "end"),
+    ];
+    let mut world = World::new(&lambda);
+    let api = world.connect();
+    world.seen(api);
+    world.answer(
+        api,
+        "HTTP/1.1 200 OK\r\nLambda-Extension-Identifier: id-1\r\nContent-Length: 2\r\n\r\n{}",
+    );
+    assert_eq!(world.seen(api), "");
+    assert_eq!(world.pass_to_deadline(), Duration::from_secs(1));
+    assert!(world.seen(api).starts_with("GET "), "it never connects");
+}
+
+#[test]
+fn the_telemetry_port_takes_batches_and_nothing_else() {
+    let (mut world, api, subscription) = sandbox_at_end(&[]);
+    world.answer(subscription, TELEMETRY_OK);
+    world.answer(api, &invoke_as(&world, "r-1", 3000));
+    deliver(&mut world, "start", "r-1");
+    let large = 1 << 20;
+    for (request, status) in [
+        ("GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), "405"),
+        ("POST / HTTP/1.1\r\n\r\n".to_owned(), "400"),
+        (
+            "POST /ingest HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx".to_owned(),
+            "400",
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n".to_owned(),
+            "400",
+        ),
+        (
+            format!(
+                "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n",
+                large + 1
+            ),
+            "413",
+        ),
+        (
+            format!(
+                "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{}",
+                large + 1,
+                " ".repeat(large + 1)
+            ),
+            "413",
+        ),
+        (
+            format!("POST / HTTP/1.1\r\nHost: {}", "a".repeat(70_000)),
+            "431",
+        ),
+    ] {
+        let id = world.relay.telemetry_accepted();
+        world.written.insert(id, Vec::new());
+        let mut sent = 0;
+        while sent < request.len() && world.written.contains_key(&id) {
+            // The connection is closed behind the answer, which is then all that was written.
+            let space = world.relay.space(id);
+            let n = space.len().min(request.len() - sent);
+            space[..n].copy_from_slice(&request.as_bytes()[sent..sent + n]);
+            world.relay.received(id, n, world.now);
+            let answer = String::from_utf8(world.relay.pending(id).concat()).unwrap();
+            sent += n;
+            if !answer.is_empty() {
+                assert_eq!(&answer[9..12], status, "{request:.80}");
+                sent = usize::MAX;
+            }
+            world.settle();
+        }
+        assert_eq!(sent, usize::MAX, "never answered: {request:.80}");
+        assert!(!world.written.contains_key(&id), "{request:.80}");
+    }
+    assert_eq!(world.totals().acknowledged, 0, "none of it is a profile");
+    assert_eq!(world.log().matches("Odd answer from Lambda").count(), 1);
+
+    // Many connections take no more than a few places.
+    let many: Vec<_> = (0..10).map(|_| world.relay.telemetry_accepted()).collect();
+    for id in &many {
+        world.written.insert(*id, Vec::new());
+    }
+    world.settle();
+    assert_eq!(
+        many.iter()
+            .filter(|id| world.written.contains_key(id))
+            .count(),
+        4
+    );
+    assert_eq!(world.seen(api), "", "still held");
+    deliver(&mut world, "runtimeDone", "r-1");
+    assert!(world.seen(api).starts_with("GET "));
+}

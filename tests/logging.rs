@@ -38,7 +38,9 @@ fn object(line: &str) -> Vec<(String, String)> {
         let value = match value {
             json::Value::String(text) => text,
             json::Value::Number(digits) => Cow::Borrowed(digits),
-            json::Value::Other => panic!("{name} is neither string nor number in {line}"),
+            json::Value::Nested(_) | json::Value::Other => {
+                panic!("{name} is neither string nor number in {line}")
+            }
         };
         fields.push((name.into_owned(), value.into_owned()));
     });

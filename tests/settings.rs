@@ -15,7 +15,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use pyroscope_lambda_extension::config::Config;
+use pyroscope_lambda_extension::config::{Config, FlushMode};
 use pyroscope_lambda_extension::log::Level;
 use support::certificates::Authority;
 use support::client::{Client, with_length};
@@ -25,7 +25,7 @@ use support::pyroscope::{Pyroscope, Tls};
 use support::sandbox::{Extension, ReservedPort, Sandbox};
 
 /// All there are.
-const ALL: [&str; 27] = [
+const ALL: [&str; 28] = [
     "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
     "AWS_LAMBDA_RUNTIME_API",
     "PYROSCOPE_AUTH_TOKEN",
@@ -33,6 +33,7 @@ const ALL: [&str; 27] = [
     "PYROSCOPE_BASIC_AUTH_USER",
     "PYROSCOPE_BUFFER_BYTES",
     "PYROSCOPE_DEV_MODE",
+    "PYROSCOPE_FLUSH_MODE",
     "PYROSCOPE_FLUSH_ON_INVOKE",
     "PYROSCOPE_HTTP_HEADERS",
     "PYROSCOPE_LISTEN_ADDRESS",
@@ -158,7 +159,7 @@ fn defaults() {
         (unset.timeout, unset.workers, unset.buffer_bytes),
         (Duration::from_secs(10), 5, 16 << 20)
     );
-    assert!(!unset.flush_on_invoke && !unset.self_profiling && !unset.dev_mode);
+    assert!(unset.flush_mode == FlushMode::None && !unset.self_profiling && !unset.dev_mode);
     assert_eq!((&unset.runtime_api, &unset.ca_file), (&None, &None));
     assert_eq!(unset.ca_directories, [""; 0]);
     let listen: Vec<String> = unset.listen.iter().map(ToString::to_string).collect();
@@ -183,7 +184,9 @@ fn booleans() {
         ("PYROSCOPE_LOG_TIMESTAMP_DISABLE", |config| {
             !config.log_format.timestamps
         }),
-        ("PYROSCOPE_FLUSH_ON_INVOKE", |config| config.flush_on_invoke),
+        ("PYROSCOPE_FLUSH_ON_INVOKE", |config| {
+            config.flush_mode == FlushMode::Invoke
+        }),
         ("PYROSCOPE_SELF_PROFILING", |config| config.self_profiling),
         ("PYROSCOPE_DEV_MODE", |config| config.dev_mode),
     ];
@@ -919,6 +922,34 @@ fn extra_headers_on_the_wire() {
     assert_eq!(extension.complaints().len(), 3);
 }
 
+/// A setting of ours. It wins over the older one, which is what counts where it is unset or of no use.
+#[test]
+fn flush_modes() {
+    use FlushMode::{End, Invoke, None};
+    const NAME: &str = "PYROSCOPE_FLUSH_MODE";
+    for (word, alone, beside) in [
+        ("", None, Invoke),
+        ("none", None, None),
+        ("invoke", Invoke, Invoke),
+        ("END", End, End),
+    ] {
+        let old = ("PYROSCOPE_FLUSH_ON_INVOKE", "true");
+        for (vars, expected) in [(&[(NAME, word)][..], alone), (&[(NAME, word), old], beside)] {
+            let config = config(vars);
+            assert_eq!(config.flush_mode, expected, "{vars:?}");
+            assert_eq!(config.notes, []);
+        }
+    }
+    let problem = r#""always" is none of none, invoke and end, using "#;
+    expect_default(NAME, "always", &format!("{problem}the default none"));
+    let config = config(&[(NAME, "always"), ("PYROSCOPE_FLUSH_ON_INVOKE", "1")]);
+    assert_eq!(config.flush_mode, Invoke);
+    assert_eq!(
+        config.notes[0].problem,
+        format!("{problem}invoke as PYROSCOPE_FLUSH_ON_INVOKE says")
+    );
+}
+
 // Behaviour.
 
 /// In the extension we replace, INVOKE waits with the next event until the queue is empty; unset or false, it asks
@@ -1024,6 +1055,7 @@ fn all_bad_at_once() {
         ("PYROSCOPE_HTTP_HEADERS", "s3cretvalue"),
         ("PYROSCOPE_AUTH_TOKEN", "s3cret\ntoken"),
         ("PYROSCOPE_TENANT_ID", "s3cret\rtenant"),
+        ("PYROSCOPE_FLUSH_MODE", "?"),
         ("PYROSCOPE_FLUSH_ON_INVOKE", "?"),
         ("PYROSCOPE_SELF_PROFILING", "?"),
         ("PYROSCOPE_LOG_LEVEL", "?"),
@@ -1039,6 +1071,7 @@ fn all_bad_at_once() {
         [
             "PYROSCOPE_AUTH_TOKEN",
             "PYROSCOPE_BUFFER_BYTES",
+            "PYROSCOPE_FLUSH_MODE",
             "PYROSCOPE_FLUSH_ON_INVOKE",
             "PYROSCOPE_HTTP_HEADERS",
             "PYROSCOPE_LISTEN_ADDRESS",
@@ -1191,6 +1224,7 @@ fn everything(
         "s3cretbasicuser",
         "1000000",
         "F",
+        "invoke",
         "True",
         r#"{"X-One":"s3cret \"one\"","X-Two":"s3crettwo"}"#,
         local,

@@ -55,8 +55,8 @@ pub struct Config {
     pub timeout: Duration,
     /// `PYROSCOPE_NUM_WORKERS`: remote connections at once, at most.
     pub workers: usize,
-    /// `PYROSCOPE_FLUSH_ON_INVOKE`: ask for the next event only when what was queued as an INVOKE came is relayed.
-    pub flush_on_invoke: bool,
+    /// `PYROSCOPE_FLUSH_MODE`, or `PYROSCOPE_FLUSH_ON_INVOKE` where that is not set.
+    pub flush_mode: FlushMode,
     /// `PYROSCOPE_SELF_PROFILING`: relay a profile of the extension itself, too.
     pub self_profiling: bool,
     /// `PYROSCOPE_DEV_MODE`: relay only, never ask Lambda for anything.
@@ -71,6 +71,17 @@ pub struct Config {
     pub ca_directories: Vec<String>,
     /// What was wrong with the values, to be logged once there is a log.
     pub notes: Vec<Note>,
+}
+
+/// When, after an INVOKE, we ask Lambda for the next event: from then on it may freeze us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FlushMode {
+    /// At once. What is unsent goes on after the thaw.
+    None,
+    /// When what was queued as the INVOKE came has been relayed.
+    Invoke,
+    /// When the function is done and everything has been relayed.
+    End,
 }
 
 /// A setting that could not be used as it stands.
@@ -96,7 +107,7 @@ impl Config {
             remote: remote::read(&env, &mut notes),
             timeout: timeout(env("PYROSCOPE_TIMEOUT"), &mut notes),
             workers: workers(env("PYROSCOPE_NUM_WORKERS"), &mut notes),
-            flush_on_invoke: switch(&env, "PYROSCOPE_FLUSH_ON_INVOKE", &mut notes),
+            flush_mode: flush_mode(&env, &mut notes),
             self_profiling: switch(&env, "PYROSCOPE_SELF_PROFILING", &mut notes),
             dev_mode: switch(&env, "PYROSCOPE_DEV_MODE", &mut notes),
             runtime_api: env("AWS_LAMBDA_RUNTIME_API"),
@@ -110,6 +121,36 @@ impl Config {
             notes,
         }
     }
+}
+
+fn flush_mode(env: &impl Fn(&str) -> Option<String>, notes: &mut Vec<Note>) -> FlushMode {
+    const NAME: &str = "PYROSCOPE_FLUSH_MODE";
+    let old = if switch(env, "PYROSCOPE_FLUSH_ON_INVOKE", notes) {
+        FlushMode::Invoke
+    } else {
+        FlushMode::None
+    };
+    let Some(word) = env(NAME) else {
+        return old;
+    };
+    let modes = [
+        ("none", FlushMode::None),
+        ("invoke", FlushMode::Invoke),
+        ("end", FlushMode::End),
+    ];
+    if let Some((_, mode)) = modes.iter().find(|(m, _)| word.eq_ignore_ascii_case(m)) {
+        return *mode;
+    }
+    let problem = format!(
+        "\"{word}\" is none of none, invoke and end, using {}",
+        if old == FlushMode::Invoke {
+            "invoke as PYROSCOPE_FLUSH_ON_INVOKE says"
+        } else {
+            "the default none"
+        }
+    );
+    warn(notes, NAME, problem);
+    old
 }
 
 /// A list as in `PATH`, which is how Go reads it.
@@ -304,6 +345,7 @@ mod tests {
     #[test]
     fn bad_values_are_noted_by_name() {
         for (name, value) in [
+            ("PYROSCOPE_FLUSH_MODE", "sometimes"),
             ("PYROSCOPE_TIMEOUT", "soon"),
             ("PYROSCOPE_TIMEOUT", "-1s"),
             ("PYROSCOPE_NUM_WORKERS", "-1"),

@@ -8,6 +8,15 @@ pub fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// Appends the end of a request that has a body of JSON.
+pub fn json(out: &mut Vec<u8>, body: &[u8]) {
+    field(out, b"Content-Type", b"application/json");
+    out.extend_from_slice(b"Content-Length: ");
+    number(out, body.len() as u64);
+    out.extend_from_slice(b"\r\n\r\n");
+    out.extend_from_slice(body);
+}
+
 /// Appends a number in decimal.
 pub fn number(out: &mut Vec<u8>, value: u64) {
     out.extend_from_slice(decimal(&mut [0; 20], value));
@@ -52,6 +61,7 @@ const fn phrase(status: u16) -> &'static str {
     match status {
         200 => "OK",
         400 => "Bad Request",
+        405 => "Method Not Allowed",
         413 => "Content Too Large",
         414 => "URI Too Long",
         417 => "Expectation Failed",

@@ -9,6 +9,8 @@
 //! `Parked`: we owe Lambda a `GET /event/next`, so it cannot freeze us. Asking is the owner's decision, the
 //! permission to freeze. There is no deadline on the answer: AWS forbids one, it may take hours.
 
+mod delivery;
+pub mod telemetry;
 mod wire;
 
 use std::time::{Duration, Instant};
@@ -101,6 +103,18 @@ impl Lambda {
     #[must_use]
     pub fn authority(&self) -> &str {
         &self.authority
+    }
+
+    /// The name Lambda gave us for this sandbox's life.
+    #[must_use]
+    pub fn identifier(&self) -> &[u8] {
+        &self.identifier
+    }
+
+    /// Whether invocations are told: on Managed Instances they are not.
+    #[must_use]
+    pub const fn hears_of_invocations(&self) -> bool {
+        self.wants_invoke
     }
 
     /// What Lambda told us, once.
@@ -236,15 +250,11 @@ impl Lambda {
         write::field(&mut out, b"Host", self.authority.as_bytes());
         if self.state == State::Register {
             write::field(&mut out, b"Lambda-Extension-Name", self.name.as_bytes());
-            write::field(&mut out, b"Content-Type", b"application/json");
-            out.extend_from_slice(b"Content-Length: ");
-            write::number(&mut out, body.len() as u64);
-            out.extend_from_slice(b"\r\n");
+            write::json(&mut out, body);
         } else {
             write::field(&mut out, b"Lambda-Extension-Identifier", &self.identifier);
+            out.extend_from_slice(b"\r\n");
         }
-        out.extend_from_slice(b"\r\n");
-        out.extend_from_slice(body);
         out
     }
 
@@ -263,13 +273,9 @@ impl Lambda {
                 self.wants_invoke = false;
                 self.put();
             }
-            (State::Register, status) => {
-                self.refuse(format!("status {status}: {}", lossy(&answer.body)));
-            }
-            (State::Poll, 200) => self.read_event(&lossy(&answer.body), now),
-            (State::Poll, status) => {
-                self.broke(&format!("status {status}: {}", lossy(&answer.body)), now);
-            }
+            (State::Register, _) => self.refuse(answer.words()),
+            (State::Poll, 200) => self.read_event(&String::from_utf8_lossy(&answer.body), now),
+            (State::Poll, _) => self.broke(&answer.words(), now),
             _ => {}
         }
     }
@@ -330,8 +336,4 @@ impl Lambda {
 
 fn contains(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len()).any(|window| window == part)
-}
-
-fn lossy(body: &[u8]) -> String {
-    String::from_utf8_lossy(body).into_owned()
 }

@@ -44,6 +44,14 @@ pub(super) struct Answer {
     pub(super) body: Vec<u8>,
 }
 
+impl Answer {
+    /// For the log.
+    pub(super) fn words(&self) -> String {
+        let body = String::from_utf8_lossy(&self.body);
+        format!("status {}: {body}", self.status)
+    }
+}
+
 /// What the end of the connection means for the request on it.
 #[derive(Debug)]
 pub(super) enum Ended {

@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 use crate::config::Config;
 use crate::contract::{ConnId, End, Now, Peer, RootSource, error_words};
 use crate::lambda::Lambda;
+use crate::lambda::telemetry::{self, Telemetry};
 use crate::log::{Level, Log};
 use crate::profile::SelfProfile;
 use crate::tls;
@@ -65,6 +66,8 @@ pub struct Relay {
     inlets: Vec<(ConnId, Inlet)>,
     uplinks: Vec<Uplink>,
     lambda: Option<Lambda>,
+    /// Only while `PYROSCOPE_FLUSH_MODE` is `end`.
+    telemetry: Option<Telemetry>,
     lambda_addresses: Addresses,
     remote_addresses: Addresses,
     trust: Trust,
@@ -113,9 +116,9 @@ enum Trust {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Serve,
-    /// We owe Lambda the next event, until what the ring held at `mark` is gone.
+    /// We owe Lambda the next event.
     Hold {
-        mark: u64,
+        why: Why,
         since: Instant,
         until: Instant,
     },
@@ -123,6 +126,15 @@ enum Phase {
         until: Instant,
     },
     Done,
+}
+
+/// What Lambda's next event is held back for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// What the ring held at `mark` is still here.
+    Queued { mark: u64 },
+    /// The invocation goes on, or the ring is not empty.
+    Running,
 }
 
 impl Relay {
@@ -159,6 +171,7 @@ impl Relay {
             inlets: Vec::new(),
             uplinks: Vec::new(),
             lambda: api.map(|api| Lambda::new(api, name)),
+            telemetry: None,
             lambda_addresses,
             remote_addresses,
             trust,
@@ -248,6 +261,23 @@ impl Relay {
         id
     }
 
+    /// The port for Lambda's telemetry is bound, or cannot be.
+    pub fn telemetry_bound(&mut self, port: Result<u16, ErrorKind>) {
+        if let Some(telemetry) = &mut self.telemetry {
+            telemetry.bound(port);
+        }
+    }
+
+    /// Lambda connected to that port.
+    pub fn telemetry_accepted(&mut self) -> ConnId {
+        let id = self.fresh_id();
+        match &mut self.telemetry {
+            Some(telemetry) => self.to_close.extend(telemetry.accepted(id)),
+            None => self.to_close.push(id),
+        }
+        id
+    }
+
     /// A connection asked for stands.
     pub fn connected(&mut self, id: ConnId, _now: Now) {
         if let Some(lambda) = self.lambda.as_mut().filter(|lambda| lambda.owns(id)) {
@@ -258,6 +288,8 @@ impl Relay {
                 _ => None,
             };
             uplink.connected(client, &self.ring);
+        } else if let Some(telemetry) = self.telemetry.as_mut().filter(|own| own.owns(id)) {
+            telemetry.connected(id);
         } else {
             // Whoever asked for it is gone.
             self.to_close.push(id);
@@ -272,6 +304,8 @@ impl Relay {
             uplink.space()
         } else if let Some(lambda) = self.lambda.as_mut().filter(|lambda| lambda.owns(id)) {
             lambda.space()
+        } else if let Some(telemetry) = self.telemetry.as_mut().filter(|own| own.owns(id)) {
+            telemetry.space(id)
         } else {
             &mut []
         }
@@ -284,10 +318,12 @@ impl Relay {
             self.inlets[at].1.wants()
         } else if let Some(uplink) = self.uplinks.iter().find(|uplink| uplink.id() == id) {
             uplink.wants()
+        } else if let Some(lambda) = self.lambda.as_ref().filter(|lambda| lambda.owns(id)) {
+            lambda.wants()
         } else {
-            self.lambda
+            self.telemetry
                 .as_ref()
-                .is_some_and(|lambda| lambda.owns(id) && lambda.wants())
+                .is_some_and(|own| own.owns(id) && own.wants(id))
         }
     }
 
@@ -318,6 +354,8 @@ impl Relay {
             uplink.received(n, &self.ring, &mut self.log, now);
         } else if let Some(lambda) = self.lambda.as_mut().filter(|lambda| lambda.owns(id)) {
             self.to_close.extend(lambda.received(id, n, now.mono));
+        } else if let Some(telemetry) = self.telemetry.as_mut().filter(|own| own.owns(id)) {
+            self.to_close.extend(telemetry.received(id, n));
         }
     }
 
@@ -338,6 +376,9 @@ impl Relay {
         } else if let Some(lambda) = self.lambda.as_mut().filter(|lambda| lambda.owns(id)) {
             lambda.ended(why, now.mono);
             self.to_close.push(id);
+        } else if let Some(telemetry) = self.telemetry.as_mut().filter(|own| own.owns(id)) {
+            telemetry.ended(id, why);
+            self.to_close.push(id);
         }
     }
 
@@ -349,6 +390,8 @@ impl Relay {
             uplink.pending(&self.ring)
         } else if let Some(lambda) = self.lambda.as_ref().filter(|lambda| lambda.owns(id)) {
             [lambda.pending(), &[]]
+        } else if let Some(telemetry) = self.telemetry.as_ref().filter(|own| own.owns(id)) {
+            [telemetry.pending(id), &[]]
         } else {
             [&[], &[]]
         }
@@ -363,6 +406,8 @@ impl Relay {
             uplink.sent(n);
         } else if let Some(lambda) = self.lambda.as_mut().filter(|lambda| lambda.owns(id)) {
             lambda.sent(n);
+        } else if let Some(telemetry) = self.telemetry.as_mut().filter(|own| own.owns(id)) {
+            self.to_close.extend(telemetry.sent(id, n));
         }
     }
 
@@ -507,16 +552,20 @@ impl Relay {
     /// Always later than `now`: what was due by then is done, or waits for something else to happen.
     #[must_use]
     pub fn deadline(&self, now: Now) -> Option<Instant> {
-        let drain = match self.phase {
-            Phase::Hold { until, .. } | Phase::Drain { until } => Some(until),
+        let phase = match self.phase {
+            Phase::Hold { .. } => self.hold_until(),
+            Phase::Drain { until } => Some(until),
             Phase::Serve | Phase::Done => None,
         };
+        let telemetry = self.telemetry.as_ref();
+        let subscription = telemetry.and_then(|own| own.holds_next(now.mono));
         let probe = self.backend.probe_at().filter(|_| self.ring.in_hand() > 0);
         let lambda = self.lambda.as_ref().and_then(Lambda::deadline);
         let uplinks = self.uplinks.iter().filter_map(Uplink::deadline);
         let inlets = self.inlets.iter().filter_map(|(_, inlet)| inlet.deadline());
         let single = [
-            drain,
+            phase,
+            subscription,
             probe,
             lambda,
             self.trim_at,
@@ -550,6 +599,19 @@ impl Relay {
     const fn fresh_id(&mut self) -> ConnId {
         self.next_id += 1;
         ConnId(self.next_id)
+    }
+
+    /// When the next event is asked for at the latest. Where telemetry does not come at all, that is soon.
+    fn hold_until(&self) -> Option<Instant> {
+        let Phase::Hold { why, since, until } = self.phase else {
+            return None;
+        };
+        let silent = self.telemetry.as_ref().is_some_and(|own| !own.was_heard());
+        Some(if why == Why::Running && silent {
+            until.min(since + telemetry::SILENCE_MAX)
+        } else {
+            until
+        })
     }
 
     /// Begins to leave: no event is asked for any more, pauses end, and when all is delivered, or at `until`, it

@@ -5,15 +5,17 @@
 
 use std::time::Duration;
 
+use crate::config::FlushMode;
 use crate::contract::{Command, ConnId, Now, Peer};
 use crate::lambda::Event;
+use crate::lambda::telemetry::{News, Telemetry};
 use crate::log::Level;
 
 use super::backend::jitter;
 use super::inlet::Hang;
 use super::ring::{Loss, PayloadId};
 use super::uplink::{Outcome, Uplink};
-use super::{Addresses, Phase, Relay, SHUTDOWN_DEFAULT, SHUTDOWN_MARGIN, SVC, Trust};
+use super::{Addresses, Phase, Relay, SHUTDOWN_DEFAULT, SHUTDOWN_MARGIN, SVC, Trust, Why};
 
 /// Attempts for one payload, if the remote was reached.
 const ATTEMPTS_MAX: u8 = 5;
@@ -44,6 +46,7 @@ impl Relay {
         leave
             .or_else(|| self.hang_up(now))
             .or_else(|| self.leave(now))
+            .or_else(|| self.subscribe(now))
             .or_else(|| self.ask_lambda(now))
             .or_else(|| self.dispatch(now))
             .or_else(|| self.prepare_connections(now))
@@ -77,7 +80,7 @@ impl Relay {
     /// What Lambda told us.
     fn heed_lambda(&mut self, now: Now) -> Option<Command> {
         match self.lambda.as_mut()?.event()? {
-            Event::Registered => {}
+            Event::Registered => self.begin_telemetry(now),
             Event::Refused(cause) => {
                 self.log.line(
                     Level::Error,
@@ -96,7 +99,7 @@ impl Relay {
                     self.session = None;
                 }
                 self.uplinks.iter_mut().for_each(Uplink::may_have_frozen);
-                self.hold(deadline_ms, now);
+                self.hold(&request_id, deadline_ms, now);
                 self.log.line(
                     Level::Debug,
                     now.unix_ms,
@@ -128,13 +131,23 @@ impl Relay {
 
     /// Whether the next event is to be held back after an INVOKE: only to relay what waits, only as long as the
     /// invocation lasts, and never for a backend that is down.
-    fn hold(&mut self, deadline_ms: Option<u64>, now: Now) {
+    fn hold(&mut self, request_id: &str, deadline_ms: Option<u64>, now: Now) {
+        if let Some(telemetry) = &mut self.telemetry {
+            telemetry.await_done(request_id);
+        }
+        let why = match self.config.flush_mode {
+            FlushMode::None => return,
+            FlushMode::Invoke => Why::Queued {
+                mark: self.ring.mark(),
+            },
+            FlushMode::End => Why::Running,
+        };
         let left = deadline_ms.map_or(self.config.timeout, |at| {
             Duration::from_millis(at.saturating_sub(now.unix_ms))
         });
-        if self.config.flush_on_invoke && self.phase == Phase::Serve {
+        if self.phase == Phase::Serve {
             self.phase = Phase::Hold {
-                mark: self.ring.mark(),
+                why,
                 since: now.mono,
                 until: now.mono + left.saturating_sub(HOLD_MARGIN),
             };
@@ -143,20 +156,105 @@ impl Relay {
 
     /// Ends a hold whose reason is gone, or whose time is up.
     fn release(&mut self, now: Now) {
-        let Phase::Hold { mark, since, until } = self.phase else {
+        self.hear_telemetry(now);
+        let Phase::Hold { why, since, until } = self.phase else {
             return;
         };
+        let (running, mark) = match why {
+            Why::Queued { mark } => (false, mark),
+            Why::Running => {
+                let telemetry = self.telemetry.as_ref();
+                let running = telemetry.is_some_and(|telemetry| !telemetry.is_done());
+                (running, self.ring.mark())
+            }
+        };
+        let is_over = self.hold_until().is_some_and(|at| at <= now.mono);
         let soon = now.mono + HOLD_PAUSE_MAX;
-        if !self.ring.moves_before(mark, soon) || self.backend.is_down() || now.mono >= until {
+        let waits = running || self.ring.moves_before(mark, soon);
+        if !waits || self.backend.is_down() || is_over {
             self.phase = Phase::Serve;
             self.held += now.mono.saturating_duration_since(since);
+            if is_over && now.mono < until {
+                self.flush_at_invoke("none is delivered", now);
+            }
+        }
+    }
+
+    /// `end` needs to be told when an invocation is over. Where none are told of, there is nothing to wait for.
+    fn begin_telemetry(&mut self, now: Now) {
+        if self.config.flush_mode == FlushMode::End
+            && let Some(lambda) = self.lambda.as_ref()
+            && lambda.hears_of_invocations()
+        {
+            let (api, identifier) = (lambda.authority(), lambda.identifier());
+            self.telemetry = Some(Telemetry::new(api, identifier, now.mono));
+        }
+    }
+
+    /// What became of the subscription, and of what was delivered.
+    fn hear_telemetry(&mut self, now: Now) {
+        match self.telemetry.as_mut().and_then(Telemetry::news) {
+            None => {}
+            Some(News::Subscribed) => {
+                let msg = "Subscribed to telemetry";
+                self.log.line(Level::Debug, now.unix_ms, msg, &[SVC]);
+            }
+            Some(News::Odd(what)) => self.tell_odd(what, now),
+            Some(News::Refused(cause)) => self.flush_at_invoke(&cause, now),
+        }
+    }
+
+    /// There is no telemetry: `end` becomes `invoke`, the next best.
+    fn flush_at_invoke(&mut self, cause: &str, now: Now) {
+        if self.config.flush_mode != FlushMode::End {
+            return;
+        }
+        self.config.flush_mode = FlushMode::Invoke;
+        if let Phase::Hold { why, .. } = &mut self.phase {
+            *why = Why::Queued {
+                mark: self.ring.mark(),
+            };
+        }
+        let fields = [
+            ("cause", cause.into()),
+            SVC,
+            ("variable", "PYROSCOPE_FLUSH_MODE".into()),
+        ];
+        let msg = "No telemetry here, flush mode end becomes invoke";
+        self.log.line(Level::Warning, now.unix_ms, msg, &fields);
+    }
+
+    /// Gets the subscription what it needs: a port, and a connection to Lambda's API of its own.
+    fn subscribe(&mut self, now: Now) -> Option<Command> {
+        let telemetry = self.telemetry.as_mut()?;
+        if telemetry.takes_port() {
+            return Some(Command::ListenForTelemetry);
+        }
+        if !telemetry.is_connection_due() {
+            return None;
+        }
+        let address = match &self.lambda_addresses {
+            Addresses::Known(addresses, _) => addresses.first().copied(),
+            Addresses::Unknown | Addresses::Asked => None,
+        };
+        self.next_id += 1;
+        let id = ConnId(self.next_id);
+        if let Some(address) = address {
+            telemetry.connect(id);
+            Some(Command::Connect(id, address))
+        } else {
+            telemetry.refuse("no address of the API".to_owned());
+            self.hear_telemetry(now);
+            None
         }
     }
 
     /// Asking for the next event permits Lambda to freeze us. What is unsent then goes on after the thaw.
     fn ask_lambda(&mut self, now: Now) -> Option<Command> {
         let lambda = self.lambda.as_mut()?;
-        if lambda.is_parked() && self.phase == Phase::Serve {
+        let telemetry = self.telemetry.as_ref();
+        let early = telemetry.is_some_and(|telemetry| telemetry.holds_next(now.mono).is_some());
+        if lambda.is_parked() && self.phase == Phase::Serve && !early {
             lambda.ask();
         }
         if !lambda.is_connection_due(now.mono) {

@@ -12,7 +12,7 @@ mod signals;
 mod stages;
 
 use std::io::{ErrorKind, IoSlice, Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mio::net::{TcpListener, TcpStream};
@@ -44,6 +44,10 @@ const ACCEPTS_PER_TURN: usize = 16;
 /// Most bytes read from one connection in one turn, so that a busy client does not hold up the others.
 const READ_BYTES_PER_TURN: usize = 1 << 20;
 
+/// Lambda delivers telemetry to `sandbox.localdomain`, which is not a loopback address everywhere.
+const TELEMETRY_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
+/// Most addresses listened on: what `PYROSCOPE_LISTEN_ADDRESS` stands for, and one for telemetry.
 const LISTENERS: usize = 16;
 const SIGNALS: Token = Token(LISTENERS);
 const DNS: Token = Token(LISTENERS + 1);
@@ -61,6 +65,7 @@ pub fn run(config: Config, name: String) -> std::io::Result<u8> {
         relay: Relay::new(config, name, tls::random),
         listeners: Vec::new(),
         accepting: [false; LISTENERS],
+        telemetry: None,
         starved: false,
         sockets: Vec::new(),
         next_token: FIRST_SOCKET,
@@ -99,6 +104,8 @@ struct Shell {
     listeners: Vec<TcpListener>,
     /// Which listeners may have more connections to accept.
     accepting: [bool; LISTENERS],
+    /// Which of them Lambda delivers telemetry to.
+    telemetry: Option<usize>,
     /// No descriptor was left for the last connection: it waits, and no edge will tell of it again.
     starved: bool,
     /// In the order they were made.
@@ -128,7 +135,7 @@ impl Shell {
     /// Binds what can be bound; with port 0, all to the port the first was given.
     fn listen(&mut self, addresses: &[SocketAddr], now: Now) {
         let mut bound: Vec<SocketAddr> = Vec::new();
-        for address in addresses.iter().take(LISTENERS) {
+        for address in addresses.iter().take(LISTENERS - 1) {
             let mut address = *address;
             if let (0, Some(first)) = (address.port(), bound.first()) {
                 address.set_port(first.port());
@@ -213,6 +220,14 @@ impl Shell {
                     self.relay
                         .resolved(peer, Err(error_words(cause.kind()).to_owned()), now);
                 }
+            }
+            Command::ListenForTelemetry => {
+                let at = self.listeners.len();
+                let bound = self.bind(TELEMETRY_ADDRESS);
+                self.telemetry = bound.is_ok().then_some(at);
+                let port = bound.map(|address| address.port());
+                self.relay
+                    .telemetry_bound(port.map_err(|error| error.kind()));
             }
             Command::ReadRoots(file, directories) => {
                 self.relay.roots(roots::read(file, &directories), now);
@@ -409,7 +424,14 @@ impl Shell {
                 left -= 1;
                 self.stages.enter(Stage::Accept);
                 match self.listeners[listener].accept() {
-                    Ok((stream, _)) => self.serve(stream, now),
+                    Ok((stream, _)) => {
+                        let id = if self.telemetry == Some(listener) {
+                            self.relay.telemetry_accepted()
+                        } else {
+                            self.relay.accepted(now)
+                        };
+                        self.serve(id, stream, now);
+                    }
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {
                         self.accepting[listener] = false;
                     }
@@ -428,8 +450,7 @@ impl Shell {
         }
     }
 
-    fn serve(&mut self, stream: TcpStream, now: Now) {
-        let id = self.relay.accepted(now);
+    fn serve(&mut self, id: ConnId, stream: TcpStream, now: Now) {
         if let Err(error) = self.add(id, stream, false) {
             self.relay.ended(id, End::Io(error.kind()), now);
         } else {

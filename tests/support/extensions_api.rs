@@ -8,6 +8,9 @@
 //!                                                          └─SHUTDOWN──▶ Leaving (no call is right any more)
 //! ```
 //!
+//! With [`ExtensionsApi::with_telemetry`] it takes one subscription for platform events, and the test says when
+//! which is delivered ([`ExtensionsApi::deliver`]); without, it has no telemetry, as AWS's emulator has none.
+//!
 //! Strict about the contract: a call Lambda would refuse is refused as Lambda refuses it (403 and a JSON body)
 //! and noted as a violation, and dropping the stand-in with a violation noted fails the test.
 
@@ -18,6 +21,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::client::{Client, Response};
 use super::message::{Body, Head, Messages, find};
 use super::monitor::Monitor;
 use super::pieces::write_in_pieces;
@@ -106,6 +110,10 @@ struct State {
     /// Answers are written in pieces of this many bytes.
     piece: Option<usize>,
     violations: Vec<String>,
+    /// Whether there is a Telemetry API, and the port it delivers to.
+    telemetry: bool,
+    subscriber: Option<u16>,
+    batches: usize,
     over: bool,
 }
 
@@ -124,6 +132,44 @@ impl ExtensionsApi {
         let serving = Arc::clone(&shared);
         thread::spawn(move || serving.accept_all(&listener));
         Self { addr, shared }
+    }
+
+    /// One that has telemetry.
+    pub fn with_telemetry() -> Self {
+        let api = Self::start();
+        api.shared.state.change(|state| state.telemetry = true);
+        api
+    }
+
+    /// Delivers one platform event, such as `runtimeDone`, about a request, as Lambda does: a batch posted to the
+    /// subscriber's port. Waits first for the subscription.
+    #[track_caller]
+    pub fn deliver(&self, kind: &str, request_id: &str) -> Response {
+        let status = if kind == "runtimeDone" {
+            r#","status":"success""#
+        } else {
+            ""
+        };
+        self.deliver_batch(&format!(
+            r#"[{{"time":"2026-11-20T18:46:00.000Z","type":"platform.{kind}","record":{{"requestId":"{request_id}"{status},"metrics":{{"durationMs":1.5}}}}}}]"#
+        ))
+    }
+
+    /// Delivers a batch, whatever is in it.
+    #[track_caller]
+    pub fn deliver_batch(&self, batch: &str) -> Response {
+        let (port, number) = self.shared.state.wait("a subscription", |state| {
+            state.batches += usize::from(state.subscriber.is_some());
+            state.subscriber.map(|port| (port, state.batches))
+        });
+        let mut client = Client::connect(SocketAddr::from(([127, 0, 0, 1], port)));
+        let length = batch.len();
+        client.send(format!(
+            "POST / HTTP/1.1\r\nHost: sandbox.localdomain:{port}\r\nUser-Agent: Go-http-client/1.1\r\n\
+             Content-Length: {length}\r\nContent-Type: application/json\r\nSequence-Id: {number}\r\n\
+             Accept-Encoding: gzip\r\n\r\n{batch}"
+        ));
+        client.response()
     }
 
     /// What AWS_LAMBDA_RUNTIME_API says.
@@ -386,6 +432,7 @@ impl State {
             }
             Kind::Next => self.park(&line),
             Kind::InitError | Kind::ExitError => self.report(kind, call),
+            Kind::Telemetry if self.telemetry => self.subscribe(call),
             // As the emulator answers: it has no telemetry.
             Kind::Telemetry => Answer::Now(error_response(202, "Telemetry.NotSupported")),
         }
@@ -452,6 +499,36 @@ impl State {
                 "next after SHUTDOWN",
             ),
         }
+    }
+
+    /// The limits are those of AWS's "Lambda Telemetry API reference".
+    fn subscribe(&mut self, call: &Call) -> Answer {
+        let body = String::from_utf8_lossy(&call.body).into_owned();
+        let number = |name: &str| {
+            let after = body.split_once(&format!("\"{name}\":"))?.1;
+            let digits = after.find(|c: char| !c.is_ascii_digit())?;
+            after[..digits].parse::<u64>().ok()
+        };
+        let within = |name: &str, low: u64, high: u64| {
+            number(name).is_some_and(|number| (low..=high).contains(&number))
+        };
+        let uri = body.split_once(r#""URI":"http://sandbox.localdomain:"#);
+        let port = uri.and_then(|(_, rest)| rest.split(['"', '/']).next()?.parse().ok());
+        let right = body.contains(r#""schemaVersion":"2022-12-13""#)
+            && body.contains(r#""types":["platform"]"#)
+            && body.contains(r#""protocol":"HTTP""#)
+            && within("maxItems", 1_000, 10_000)
+            && within("maxBytes", 262_144, 1_048_576)
+            && within("timeoutMs", 25, 30_000)
+            && call.head.header("Content-Type").as_deref() == Some("application/json");
+        if !right || port.is_none_or(|port| port == 9001) {
+            return self.refuse(400, "ValidationError", &body);
+        }
+        if self.subscriber.is_some() {
+            return self.refuse(400, "ValidationError", "subscribed twice");
+        }
+        self.subscriber = port;
+        Answer::Now(http(200, "", "\"OK\""))
     }
 
     fn report(&mut self, kind: Kind, call: &Call) -> Answer {

@@ -83,6 +83,7 @@ impl World {
                     Command::HalfClose(id) => self.half_closed.push(id),
                     Command::Connect(id, address) => self.connecting.push((id, address)),
                     Command::Resolve(peer, name) => self.resolving.push((peer, name)),
+                    Command::ListenForTelemetry => self.relay.telemetry_bound(Ok(4041)),
                     Command::ReadRoots(..) => unreachable!("these tests speak http"),
                     Command::Exit(status) => self.exit = Some(status),
                 }

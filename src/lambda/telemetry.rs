@@ -1,0 +1,351 @@
+//! Lambda's Telemetry API: subscribes to platform events, to hear when an invocation's function is done. Pure.
+//!
+//! ```text
+//! Bind ── port ──▶ Subscribe ── 200 ──▶ Subscribed ◀── batches ── Lambda
+//!   └───────────────┴── refused ──▶ Refused
+//! ```
+//!
+//! The subscription goes out on a connection of its own; the events come in on connections that Lambda makes
+//! to a port of ours, which takes nothing but their batches. The function's own uploads have another port:
+//! Lambda's emulator drops the path of the address it is given, so one port could not tell them apart.
+
+use std::io::ErrorKind;
+use std::time::{Duration, Instant};
+
+use crate::contract::{ConnId, End, error_words};
+use crate::http1::write;
+use crate::json;
+
+use super::delivery::Delivery;
+use super::wire::{Answer, Ended, Wire};
+
+/// Connections for deliveries at once. Lambda uses one; a new one replaces the oldest.
+const DELIVERIES_MAX: usize = 4;
+
+/// Longest wait for the subscription to be written before the first `GET /event/next`: once every extension has
+/// asked, Lambda takes no subscription any more.
+const WRITE_MAX: Duration = Duration::from_secs(1);
+
+/// Longest wait of an invocation for telemetry, as long as none has ever come: the sandbox's start alone makes
+/// several events, so by then they are lost.
+pub const SILENCE_MAX: Duration = Duration::from_secs(2);
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Telemetry {
+    state: State,
+    wire: Wire,
+    authority: String,
+    identifier: Vec<u8>,
+    /// Until when the first `GET /event/next` waits.
+    until: Instant,
+    /// In the order they were made.
+    deliveries: Vec<(ConnId, Delivery)>,
+    /// Whether anything was ever delivered.
+    heard: bool,
+    /// The invocation we wait for.
+    awaited: String,
+    /// The last invocation said to be done. It may be heard of before the INVOKE.
+    done: String,
+    news: Option<News>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// A port is to be bound, or is being bound.
+    Bind {
+        asked: bool,
+    },
+    /// The subscription for that port is to be answered.
+    Subscribe {
+        port: u16,
+    },
+    Subscribed,
+    Refused,
+}
+
+/// What is to be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// Events will come.
+    Subscribed,
+    /// None will, and why.
+    Refused(String),
+    /// Something was delivered that is no batch of events, and what is wrong with it.
+    Odd(&'static str),
+}
+
+impl Telemetry {
+    /// A subscriber at the API at `authority`, for the extension registered under `identifier`.
+    #[must_use]
+    pub fn new(authority: &str, identifier: &[u8], now: Instant) -> Self {
+        Self {
+            state: State::Bind { asked: false },
+            wire: Wire::new(),
+            authority: authority.to_owned(),
+            identifier: identifier.to_vec(),
+            until: now + WRITE_MAX,
+            deliveries: Vec::new(),
+            heard: false,
+            awaited: String::new(),
+            done: String::new(),
+            news: None,
+        }
+    }
+
+    /// What is to be told, once.
+    pub const fn news(&mut self) -> Option<News> {
+        self.news.take()
+    }
+
+    /// Whether a port is to be bound now, once.
+    pub fn takes_port(&mut self) -> bool {
+        let due = self.state == State::Bind { asked: false };
+        if due {
+            self.state = State::Bind { asked: true };
+        }
+        due
+    }
+
+    /// The port is bound, or cannot be.
+    pub fn bound(&mut self, port: Result<u16, ErrorKind>) {
+        match port {
+            Ok(port) => self.state = State::Subscribe { port },
+            Err(kind) => self.refuse(format!("no port for it: {}", error_words(kind))),
+        }
+    }
+
+    /// Whether a connection to the API is due.
+    #[must_use]
+    pub const fn is_connection_due(&self) -> bool {
+        matches!(self.state, State::Subscribe { .. }) && self.wire.is_cut()
+    }
+
+    /// The owner makes the connection that is due, and reports it under `id`.
+    pub fn connect(&mut self, id: ConnId) {
+        self.wire.connecting(id);
+    }
+
+    /// There is no connection to be had.
+    pub fn refuse(&mut self, cause: String) {
+        self.state = State::Refused;
+        self.news = Some(News::Refused(cause));
+    }
+
+    /// Until when the next event must not be asked for, because the subscription is not written yet.
+    #[must_use]
+    pub fn holds_next(&self, now: Instant) -> Option<Instant> {
+        let unwritten = match self.state {
+            State::Bind { .. } => true,
+            State::Subscribe { .. } => !self.wire.is_written(),
+            State::Subscribed | State::Refused => false,
+        };
+        Some(self.until).filter(|until| unwritten && now < *until)
+    }
+
+    /// Waits for the end of that invocation.
+    pub fn await_done(&mut self, request_id: &str) {
+        request_id.clone_into(&mut self.awaited);
+    }
+
+    /// Whether the invocation waited for is done.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.awaited == self.done
+    }
+
+    /// Whether any telemetry ever came.
+    #[must_use]
+    pub const fn was_heard(&self) -> bool {
+        self.heard
+    }
+
+    /// Lambda connected to our port. Gives the connection that gives way to it, if any.
+    pub fn accepted(&mut self, id: ConnId) -> Option<ConnId> {
+        let full = self.deliveries.len() >= DELIVERIES_MAX;
+        let oldest = full.then(|| self.deliveries.remove(0).0);
+        self.deliveries.push((id, Delivery::default()));
+        oldest
+    }
+
+    /// Whether `id` is a connection of this module's.
+    #[must_use]
+    pub fn owns(&self, id: ConnId) -> bool {
+        self.wire.owns(id) || self.deliveries.iter().any(|(own, _)| *own == id)
+    }
+
+    /// The connection to the API stands.
+    pub fn connected(&mut self, id: ConnId) {
+        self.wire.connected(id);
+        if let State::Subscribe { port } = self.state {
+            self.wire.put(self.request(port));
+        }
+    }
+
+    /// Whether bytes are wanted.
+    #[must_use]
+    pub fn wants(&self, id: ConnId) -> bool {
+        match self.delivery(id) {
+            Some(delivery) => delivery.wants(),
+            None => self.wire.wants(),
+        }
+    }
+
+    /// Where the next bytes go.
+    pub fn space(&mut self, id: ConnId) -> &mut [u8] {
+        match self.deliveries.iter_mut().find(|(own, _)| *own == id) {
+            Some((_, delivery)) => delivery.space(),
+            None => self.wire.space(),
+        }
+    }
+
+    /// `n` bytes of [`Telemetry::space`] have been read. Gives a connection to be closed, if any.
+    pub fn received(&mut self, id: ConnId, n: usize) -> Option<ConnId> {
+        let Some(at) = self.deliveries.iter().position(|(own, _)| *own == id) else {
+            match self.wire.received(n) {
+                Ok(None) => return None,
+                Ok(Some(answer)) => self.answered(&answer),
+                Err(cause) => self.refuse(cause.to_owned()),
+            }
+            return self.wire.cut();
+        };
+        let (heard, done) = (&mut self.heard, &mut self.done);
+        let result = self.deliveries[at].1.received(n, |batch| {
+            read_batch(batch, |request_id| request_id.clone_into(done))?;
+            *heard = true;
+            Ok(())
+        });
+        if let Err(cause) = result {
+            self.news = Some(News::Odd(cause));
+        }
+        None
+    }
+
+    /// The connection ended.
+    pub fn ended(&mut self, id: ConnId, why: End) {
+        if let Some(at) = self.deliveries.iter().position(|(own, _)| *own == id) {
+            self.deliveries.remove(at);
+            return;
+        }
+        match self.wire.ended(why) {
+            Ended::Nothing | Ended::Stale => {}
+            Ended::Answered(answer) => self.answered(&answer),
+            Ended::Broke(cause) => self.refuse(cause.to_owned()),
+        }
+    }
+
+    /// Bytes to be written.
+    #[must_use]
+    pub fn pending(&self, id: ConnId) -> &[u8] {
+        match self.delivery(id) {
+            Some(delivery) => delivery.pending(),
+            None => self.wire.pending(),
+        }
+    }
+
+    /// `n` bytes of [`Telemetry::pending`] have been written. Gives a connection to be closed, if any.
+    pub fn sent(&mut self, id: ConnId, n: usize) -> Option<ConnId> {
+        let Some(at) = self.deliveries.iter().position(|(own, _)| *own == id) else {
+            self.wire.sent(n);
+            return None;
+        };
+        let over = self.deliveries[at].1.sent(n);
+        over.then(|| self.deliveries.remove(at).0)
+    }
+
+    fn delivery(&self, id: ConnId) -> Option<&Delivery> {
+        let mut all = self.deliveries.iter();
+        all.find(|(own, _)| *own == id)
+            .map(|(_, delivery)| delivery)
+    }
+
+    /// `PUT /2022-07-01/telemetry`: platform events alone, and these at once (25 ms is the least there is).
+    fn request(&self, port: u16) -> Vec<u8> {
+        let mut body = Vec::with_capacity(256);
+        body.extend_from_slice(
+            br#"{"schemaVersion":"2022-12-13","types":["platform"],"buffering":{"maxItems":1000,"maxBytes":262144,"timeoutMs":25},"destination":{"protocol":"HTTP","URI":"http://sandbox.localdomain:"#,
+        );
+        write::number(&mut body, u64::from(port));
+        body.extend_from_slice(br#""}}"#);
+        let mut out = Vec::with_capacity(512);
+        out.extend_from_slice(b"PUT /2022-07-01/telemetry HTTP/1.1\r\n");
+        write::field(&mut out, b"Host", self.authority.as_bytes());
+        write::field(&mut out, b"Lambda-Extension-Identifier", &self.identifier);
+        write::json(&mut out, &body);
+        out
+    }
+
+    /// Where there is no telemetry, Lambda says so with 202: a success in nothing but name.
+    fn answered(&mut self, answer: &Answer) {
+        if answer.status == 200 {
+            self.state = State::Subscribed;
+            self.news = Some(News::Subscribed);
+        } else {
+            self.refuse(answer.words());
+        }
+    }
+}
+
+/// Reads an array of events, and gives the request id of every `platform.runtimeDone`.
+fn read_batch(batch: &str, mut done: impl FnMut(&str)) -> Result<(), &'static str> {
+    let mut whole = true;
+    let parsed = json::array(batch, |element| {
+        let json::Value::Nested(event) = element else {
+            return whole = false;
+        };
+        let (mut is_done, mut record) = (false, "");
+        let parsed = json::object(event, |key, value| match (&*key, value) {
+            ("type", json::Value::String(kind)) => is_done = kind == "platform.runtimeDone",
+            ("record", json::Value::Nested(text)) => record = text,
+            _ => {}
+        });
+        whole &= parsed.is_ok();
+        if is_done {
+            let parsed = json::object(record, |key, value| {
+                if let ("requestId", json::Value::String(request_id)) = (&*key, value) {
+                    done(&request_id);
+                }
+            });
+            whole &= parsed.is_ok();
+        }
+    });
+    if parsed.is_ok() && whole {
+        Ok(())
+    } else {
+        Err("not a batch of events")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn done(batch: &str) -> Result<Vec<String>, &'static str> {
+        let mut all = Vec::new();
+        read_batch(batch, |request_id| all.push(request_id.to_owned())).map(|()| all)
+    }
+
+    #[test]
+    fn batches() {
+        assert_eq!(done("[]"), Ok(vec![]));
+        assert_eq!(
+            done(
+                r#"[{"time":"2026-01-01T00:00:00.000Z","type":"platform.start","record":{"requestId":"a","version":"$LATEST"}},
+                {"record":{"status":"success","requestId":"b","metrics":{"durationMs":1.5}},"type":"platform.runtimeDone"},
+                {"type":"function","record":"platform.runtimeDone requestId c"},
+                {"type":"platform.report","record":{"requestId":"d"}}]"#
+            ),
+            Ok(vec!["b".to_owned()])
+        );
+        for bad in [
+            "",
+            "{}",
+            "[1]",
+            r#"[{"type":"platform.runtimeDone"}]"#,
+            r#"[{"type":"platform.runtimeDone","record":"a"}]"#,
+            r#"[{"type":"a"}"#,
+        ] {
+            assert_eq!(done(bad), Err("not a batch of events"), "{bad}");
+        }
+    }
+}
