@@ -1289,3 +1289,33 @@ fn the_telemetry_port_takes_batches_and_nothing_else() {
     deliver(&mut world, "runtimeDone", "r-1");
     assert!(world.seen(api).starts_with("GET "));
 }
+
+/// The connection asked for before a freeze failed in it: another is made at once, but nothing is sent *again*.
+#[test]
+fn what_a_freeze_kept_from_connecting_was_never_sent() {
+    let mut world = World::new(&[]);
+    world.post("x");
+    world.relay.thawed(Duration::from_secs(70), world.now);
+    world.refuse();
+    let id = world.connect();
+    world.answer(id, OK);
+    assert_eq!((world.totals().relayed, world.totals().resent), (1, 0));
+    assert!(!world.log().contains("level=error"));
+}
+
+/// A remote that accepts and closes at once was not reached: that costs the payload no attempt.
+#[test]
+fn a_connection_that_ends_before_sending_begins_is_none() {
+    let mut world = World::new(&[]);
+    world.post("x");
+    for _ in 0..10 {
+        let (id, _) = world.connecting.pop().expect("a connection is asked for");
+        // In one turn: it stands, and it has ended.
+        world.relay.connected(id, world.now);
+        world.close(id, End::Eof);
+        world.pass_to_deadline();
+    }
+    let id = world.connect();
+    world.answer(id, OK);
+    assert_eq!((world.totals().relayed, world.totals().resent), (1, 0));
+}

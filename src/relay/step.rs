@@ -430,9 +430,13 @@ impl Relay {
                 }
             },
             // Nothing was wrong with the payload, nor with the backend.
-            Outcome::Stale => {
+            Outcome::Stale(sent) => {
                 let attempts = self.ring.attempts(payload);
-                self.ring.was_sent(payload);
+                if sent {
+                    self.ring.was_sent(payload);
+                } else {
+                    self.ring.was_not_sent(payload);
+                }
                 self.ring.retry(payload, attempts, None);
             }
             // Nothing was wrong with the payload: it waits until the backend is back.

@@ -123,8 +123,9 @@ pub enum Outcome {
     Unreached(String),
     /// The connection broke, or time ran out, after sending began.
     Broken(String),
-    /// A connection used before, or frozen since, had died: nothing was wrong with either end.
-    Stale,
+    /// A connection used before, or frozen since, had died: nothing was wrong with either end. Whether sending had
+    /// begun.
+    Stale(bool),
 }
 
 impl Uplink {
@@ -484,7 +485,8 @@ impl Uplink {
             return None;
         };
         if finished.died_unheard && (self.served > 0 || self.frozen) {
-            finished.outcome = Outcome::Stale;
+            let sent = !matches!(finished.outcome, Outcome::Unreached(_));
+            finished.outcome = Outcome::Stale(sent);
         }
         if finished.reusable {
             self.served += 1;
@@ -557,6 +559,10 @@ impl Uplink {
         match &self.state {
             State::Resolve(attempt) | State::Connect(attempt, ..) | State::Handshake(attempt) => {
                 self.finish(*attempt, Outcome::Unreached(cause), false, died);
+            }
+            // It stood, and was gone before sending began.
+            State::Exchange(exchange) if died && exchange.sent == 0 => {
+                self.finish(exchange.attempt, Outcome::Unreached(cause), false, true);
             }
             State::Exchange(exchange) => {
                 // A final status counts, whatever became of the rest of the answer, if all was sent.
