@@ -335,8 +335,11 @@ impl Shell {
         // A turn of ours that took long was no freeze.
         let before = clock();
         match self.poll.poll(events, timeout) {
-            Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
-            _ => {}
+            // A signal, as SIGCONT after a stop: what happened meanwhile is still to be told, and before the time.
+            Err(error) if error.kind() == ErrorKind::Interrupted => {
+                let _ = self.poll.poll(events, Some(Duration::ZERO));
+            }
+            other => other?,
         }
         let now = clock();
         let slept = now.mono.saturating_duration_since(before.mono);
