@@ -220,14 +220,26 @@ impl ExtensionsApi {
     #[track_caller]
     pub fn invoke(&self) -> String {
         self.wait_next();
+        let (request_id, json) = self.next_invoke();
+        self.event(json);
+        request_id
+    }
+
+    /// Has an INVOKE ready for an extension that asks for it and is frozen.
+    pub fn invoke_frozen(&self) {
+        let (_, json) = self.next_invoke();
+        self.announce(json);
+    }
+
+    fn next_invoke(&self) -> (String, String) {
         let number = self.shared.state.look(|state| state.announced) + 1;
         let request_id = format!("8476a536-e9f4-11e8-9739-{number:012}");
         let deadline = epoch_ms(Duration::from_secs(3));
         let arn = "arn:aws:lambda:eu-central-1:123456789012:function:bench";
-        self.event(format!(
+        let json = format!(
             r#"{{"eventType":"INVOKE","deadlineMs":{deadline},"requestId":"{request_id}","invokedFunctionArn":"{arn}","tracing":{{"type":"X-Amzn-Trace-Id","value":"Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700"}}}}"#
-        ));
-        request_id
+        );
+        (request_id, json)
     }
 
     /// An INVOKE, and back when the extension asks for the next event. Returns how long that took.
@@ -253,15 +265,20 @@ impl ExtensionsApi {
     /// Hands over any event, now or when the extension asks, and returns when the extension has read it.
     #[track_caller]
     pub fn event(&self, json: String) {
-        let shutdown = json.contains("SHUTDOWN");
-        let place = self.shared.state.change(|state| {
-            state.events.push_back(Event { json, shutdown });
-            state.announced += 1;
-            state.announced
-        });
+        let place = self.announce(json);
         self.shared.state.wait("an event to be taken", |state| {
             (state.delivered >= place).then_some(())
         });
+    }
+
+    /// Gives the event's place among all.
+    fn announce(&self, json: String) -> usize {
+        let shutdown = json.contains("SHUTDOWN");
+        self.shared.state.change(|state| {
+            state.events.push_back(Event { json, shutdown });
+            state.announced += 1;
+            state.announced
+        })
     }
 
     /// Every call so far.

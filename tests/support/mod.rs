@@ -27,6 +27,7 @@ pub mod client;
 pub mod extensions_api;
 pub mod message;
 pub mod monitor;
+pub mod name_server;
 pub mod pieces;
 pub mod play;
 pub mod pyroscope;

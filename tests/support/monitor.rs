@@ -7,6 +7,12 @@ use std::time::{Duration, Instant};
 /// machine or an emulated processor never trips it; it only turns a hang into a failure.
 pub const GUARD: Duration = Duration::from_secs(30);
 
+/// Lets time pass: where time itself is what the test is about, such as how long a freeze lasts. Never to wait for
+/// something to happen.
+pub fn let_pass(time: Duration) {
+    Monitor::new(()).wait_within(time, |()| None::<()>);
+}
+
 /// A value and the news that it changed.
 pub struct Monitor<T> {
     value: Mutex<T>,

@@ -100,6 +100,8 @@ pub struct Connection {
     pub ended: Option<String>,
     /// It waits for the first byte of a request.
     idle: bool,
+    /// Its ClientHello has come, and waits for an answer.
+    hello: bool,
 }
 
 /// How to speak TLS.
@@ -176,6 +178,10 @@ struct State {
     verdicts: Vec<Option<Verdict>>,
     /// Before which gate a connection waits.
     gates: Vec<Option<Gate>>,
+    /// Before which gate each TLS handshake waits, once its ClientHello has been read.
+    greeting: Option<Gate>,
+    /// Closed by us with more to come from the other side: kept, since to let go of them would reset them.
+    half_closed: Vec<TcpStream>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -257,9 +263,37 @@ impl Pyroscope {
             .change(|state| state.rule = Some(Box::new(rule)));
     }
 
+    /// From now on reads each ClientHello, and answers it when the gate is opened.
+    pub fn hold_greetings(&self, gate: &Gate) {
+        self.shared
+            .state
+            .change(|state| state.greeting = Some(gate.clone()));
+    }
+
     /// Takes connections (again).
     pub fn accept(&self) {
+        self.accept_on(bound(self.addr));
+    }
+
+    /// Listens and has no room for another connection: the next one asks the kernel in vain until
+    /// [`Crowd::leave`]. For a server that refuses connections so far.
+    pub fn crowd(&self) -> Crowd<'_> {
         let socket = bound(self.addr);
+        // To the kernel this means one.
+        socket.listen(0).expect("the port is ours");
+        let only = TcpStream::connect(self.addr).expect("room for one connection");
+        let handle = socket.try_clone().expect("another handle to the listener");
+        self.shared
+            .state
+            .change(|state| state.listener = Some(handle.into()));
+        Crowd {
+            remote: self,
+            socket,
+            only,
+        }
+    }
+
+    fn accept_on(&self, socket: Socket) {
         socket.listen(256).expect("the port is ours");
         let listener = TcpListener::from(socket);
         let accepting = listener
@@ -285,6 +319,11 @@ impl Pyroscope {
     /// Closes, with a FIN, every connection that waits for a request, and returns when they are closed.
     pub fn close_idle(&self) {
         self.end(Verdict::Close, |connection| connection.idle);
+    }
+
+    /// Closes, with a FIN, every connection, in whatever it is, and returns when they are closed.
+    pub fn close_all(&self) {
+        self.end(Verdict::Close, |_| true);
     }
 
     /// Resets every connection, in whatever it is, and returns when they are gone.
@@ -389,6 +428,16 @@ impl Pyroscope {
             .wait(&what, |state| (state.turns >= count).then_some(()));
     }
 
+    /// Waits until `count` connections have sent their ClientHello, which waits before a gate.
+    #[track_caller]
+    pub fn wait_hellos(&self, count: usize) {
+        let what = format!("{count} ClientHellos at the remote");
+        self.shared.state.wait(&what, |state| {
+            let waiting = |connection: &&Connection| connection.hello;
+            (state.connections.iter().filter(waiting).count() >= count).then_some(())
+        });
+    }
+
     pub fn connections(&self) -> Vec<Connection> {
         self.shared.state.look(|state| state.connections.clone())
     }
@@ -448,6 +497,21 @@ impl Pyroscope {
             .filter(|kind| matches!(kind, HandshakeKind::Resumed))
             .count();
         (kinds.len() - resumed, resumed)
+    }
+}
+
+/// See [`Pyroscope::crowd`].
+pub struct Crowd<'a> {
+    remote: &'a Pyroscope,
+    socket: Socket,
+    only: TcpStream,
+}
+
+impl Crowd<'_> {
+    /// Makes room: who asks again gets through.
+    pub fn leave(self) {
+        drop(self.only);
+        self.remote.accept_on(self.socket);
     }
 }
 
@@ -529,8 +593,16 @@ impl Shared {
             Err(error) => error.to_string(),
         };
         self.state.change(|state| {
-            if state.verdicts[index] == Some(Verdict::Reset) {
-                let _ = SockRef::from(&socket).set_linger(Some(std::time::Duration::ZERO));
+            match state.verdicts[index] {
+                Some(Verdict::Reset) => {
+                    let _ = SockRef::from(&socket).set_linger(Some(std::time::Duration::ZERO));
+                }
+                // With bytes unread, or more to come, to let go of it would be a RST.
+                Some(Verdict::Close) if !state.connections[index].idle => {
+                    let _ = socket.shutdown(Shutdown::Write);
+                    state.half_closed.extend(socket.try_clone());
+                }
+                _ => {}
             }
             // The socket is closed, by FIN or RST, when its last handle goes: before anyone is told.
             state.handles[index] = None;
@@ -546,6 +618,19 @@ impl Shared {
             return Ok(Line::Plain(stream));
         };
         let mut tls = ServerConnection::new(Arc::clone(config)).map_err(io::Error::other)?;
+        if let Some(gate) = self.state.look(|state| state.greeting.clone()) {
+            tls.read_tls(&mut stream)?;
+            self.state.change(|state| {
+                state.connections[index].hello = true;
+                state.gates[index] = Some(gate.clone());
+            });
+            let doomed = self.state.look(|state| state.verdicts[index].is_some());
+            if doomed || !gate.pass(index) {
+                return Err(io::Error::other("ended from outside in the handshake"));
+            }
+            self.state.change(|state| state.gates[index] = None);
+            tls.process_new_packets().map_err(io::Error::other)?;
+        }
         while tls.is_handshaking() {
             let (read, _) = tls.complete_io(&mut stream)?;
             if read == 0 && tls.is_handshaking() {

@@ -31,6 +31,8 @@ pub struct Sandbox {
     variables: Vec<(String, String)>,
     binary: Option<PathBuf>,
     name: Option<String>,
+    /// The file with the name servers that stands in for the machine's.
+    resolver: Option<PathBuf>,
 }
 
 impl Default for Sandbox {
@@ -46,6 +48,7 @@ impl Sandbox {
             variables: Vec::new(),
             binary: None,
             name: None,
+            resolver: None,
         };
         empty
             .set("PYROSCOPE_LISTEN_ADDRESS", "127.0.0.1:0")
@@ -89,6 +92,13 @@ impl Sandbox {
         self
     }
 
+    /// Looks names up by what this file says, in the form of `/etc/resolv.conf`. Takes root: the file is mounted,
+    /// for the extension alone.
+    pub fn resolving_by(mut self, file: &Path) -> Self {
+        self.resolver = Some(file.to_owned());
+        self
+    }
+
     /// Starts it, and returns at once.
     pub fn start(self) -> Extension {
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -101,7 +111,16 @@ impl Sandbox {
                 link
             }
         };
-        let mut words = runner();
+        let mut words = Vec::new();
+        if let Some(file) = &self.resolver {
+            // Each makes way for the next in the same process, so its id stays that of the child.
+            let script = "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"";
+            words.extend(
+                ["/usr/bin/unshare", "--mount", "/bin/sh", "-c", script].map(str::to_owned),
+            );
+            words.push(file.display().to_string());
+        }
+        words.extend(runner());
         words.push(
             path.into_os_string()
                 .into_string()
@@ -257,6 +276,65 @@ impl Extension {
 
     pub fn thaw(&self) {
         self.signal(Signal::SIGCONT);
+    }
+
+    /// Waits until it sleeps, which it does when it has nothing to do.
+    #[track_caller]
+    pub fn wait_asleep(&self) {
+        let since = Instant::now();
+        while !self.status("State:").starts_with('S') {
+            assert!(since.elapsed() < GUARD, "the process does not come to rest");
+            thread::yield_now();
+        }
+    }
+
+    /// Waits until it has asked for a connection to `addr` that does not stand yet.
+    #[track_caller]
+    pub fn wait_connecting(&self, addr: SocketAddr) {
+        const SYN_SENT: &str = "02";
+        let SocketAddr::V4(addr) = addr else {
+            panic!("the kernel's list of IPv4 alone is read");
+        };
+        let ip = u32::from_ne_bytes(addr.ip().octets());
+        let far = format!("{ip:08X}:{:04X}", addr.port());
+        let since = Instant::now();
+        loop {
+            let list = fs::read_to_string(format!("/proc/{}/net/tcp", self.pid()));
+            let connecting = |line: &str| {
+                let mut words = line.split_whitespace().skip(2);
+                words.next() == Some(&far) && words.next() == Some(SYN_SENT)
+            };
+            if list.unwrap_or_default().lines().any(connecting) {
+                return;
+            }
+            assert!(
+                since.elapsed() < GUARD,
+                "no connection to {addr} is asked for"
+            );
+            thread::yield_now();
+        }
+    }
+
+    /// Polls a field of `/proc/PID/status` that counts KiB until it is at most `limit`; what it was last.
+    pub fn wait_kib_at_most(&self, field: &str, limit: u64, guard: Duration) -> u64 {
+        let since = Instant::now();
+        loop {
+            let kib = self.status_kib(field);
+            if kib <= limit || since.elapsed() > guard {
+                return kib;
+            }
+            thread::yield_now();
+        }
+    }
+
+    /// A field of `/proc/PID/status` that counts KiB.
+    #[track_caller]
+    pub fn status_kib(&self, field: &str) -> u64 {
+        let value = self.status(field);
+        let number = value.split(' ').next().unwrap_or_default();
+        number
+            .parse()
+            .unwrap_or_else(|_| panic!("{field} is {value:?}"))
     }
 
     /// A field of `/proc/PID/status`, such as `VmRSS:`.

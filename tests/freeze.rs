@@ -1,0 +1,459 @@
+//! Does everything arrive though the sandbox is frozen at the worst moment, whatever the remote does meanwhile?
+//!
+//! The real program is stopped at each stage of an upload, as Lambda's freeze does; the remote then waits, answers,
+//! closes or resets; Lambda has the next INVOKE ready; and the program goes on. What was acknowledged must arrive,
+//! and nothing twice unless the answer was lost with its connection.
+//!
+//! A freeze lasts 1.2 s, which the program notices by a wait that overslept or, if most of that wait was still to
+//! come, does not: both must do. FREEZE_SECONDS says another length; at 10 and more, the 10 s that an attempt may
+//! take are over before it goes on.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the cases run side by side, and the length of a freeze is a setting of this test"
+)]
+
+mod support;
+
+use std::thread;
+use std::time::Duration;
+
+use support::certificates::Authority;
+use support::client::{chunked, post};
+use support::extensions_api::ExtensionsApi;
+use support::monitor::let_pass;
+use support::name_server::{Mood, NameServer};
+use support::play::{Gate, Play};
+use support::pyroscope::{Pyroscope, Tls};
+use support::sandbox::{Extension, Sandbox, Totals};
+use tempfile::NamedTempFile;
+
+/// What the remote does while the sandbox is frozen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Remote {
+    /// Nothing: it goes on when the sandbox does.
+    Waits,
+    /// Goes on at once.
+    GoesOn,
+    Closes,
+    Resets,
+    GoesOnAndCloses,
+    GoesOnAndResets,
+}
+
+use Remote::{Closes, GoesOn, GoesOnAndCloses, GoesOnAndResets, Resets, Waits};
+
+const ALL: [Remote; 6] = [
+    Waits,
+    GoesOn,
+    Closes,
+    Resets,
+    GoesOnAndCloses,
+    GoesOnAndResets,
+];
+
+/// What came of a case.
+struct Outcome {
+    totals: Totals,
+    /// Bodies of the requests that came whole, in order.
+    arrived: Vec<Vec<u8>>,
+    /// Tells its log if it is not what was expected.
+    _extension: Extension,
+}
+
+impl Outcome {
+    /// Everything arrived, once.
+    #[track_caller]
+    fn expect_once(&self, bodies: &[Vec<u8>], resent: u64) {
+        self.expect(bodies, resent, bodies.len());
+    }
+
+    /// Everything arrived, and some of it twice, because the answer was lost.
+    #[track_caller]
+    fn expect(&self, bodies: &[Vec<u8>], resent: u64, arrivals: usize) {
+        let mut arrived = self.arrived.clone();
+        assert_eq!(arrived.len(), arrivals, "requests came whole");
+        arrived.sort();
+        arrived.dedup();
+        assert!(arrived == bodies, "what arrived is not what was sent");
+        self.totals.expect(bodies.len() as u64, 0);
+        assert_eq!(self.totals.count("resent"), resent, "{}", self.totals.0);
+    }
+}
+
+/// A sandbox that has been invoked once, its Lambda and its remote.
+struct Bench {
+    lambda: ExtensionsApi,
+    remote: Pyroscope,
+    extension: Extension,
+    _certificate: Option<NamedTempFile>,
+}
+
+impl Bench {
+    fn http(remote: Pyroscope) -> Self {
+        Self::with(remote, |sandbox| sandbox, None)
+    }
+
+    /// Over TLS, or not.
+    fn over(tls: bool) -> Self {
+        if !tls {
+            return Self::http(Pyroscope::http());
+        }
+        let authority = Authority::new("Bench Root");
+        let file = authority.pem_file();
+        let path = file.path().display().to_string();
+        Self::with(
+            Pyroscope::https(Tls::by(&authority)),
+            |sandbox| sandbox.set("SSL_CERT_FILE", path),
+            Some(file),
+        )
+    }
+
+    fn with(
+        remote: Pyroscope,
+        setting: impl FnOnce(Sandbox) -> Sandbox,
+        certificate: Option<NamedTempFile>,
+    ) -> Self {
+        let lambda = ExtensionsApi::start();
+        let extension = setting(Sandbox::with(&lambda, &remote)).listening();
+        lambda.invoke_and_wait();
+        Self {
+            lambda,
+            remote,
+            extension,
+            _certificate: certificate,
+        }
+    }
+
+    #[track_caller]
+    fn post(&self, body: &[u8]) {
+        assert_eq!(self.extension.post("/ingest", body).status, 200);
+    }
+
+    /// Freezes, lets `meanwhile` happen, and thaws with the INVOKE that a thaw is for.
+    #[track_caller]
+    fn freeze_while(&self, meanwhile: impl FnOnce()) {
+        self.freeze_for(freeze(), meanwhile);
+    }
+
+    #[track_caller]
+    fn freeze_for(&self, length: Duration, meanwhile: impl FnOnce()) {
+        self.lambda.wait_next();
+        self.extension.freeze();
+        meanwhile();
+        let_pass(length);
+        self.lambda.invoke_frozen();
+        self.extension.thaw();
+        self.lambda.wait_next();
+    }
+
+    /// Waits for the answers to `count` requests, and shuts down.
+    #[track_caller]
+    fn end(mut self, count: usize) -> Outcome {
+        self.remote.wait_answered(count);
+        self.lambda.shutdown(Duration::from_secs(2));
+        self.extension.expect_exit(0);
+        let arrived = self.remote.complete();
+        Outcome {
+            totals: self.extension.totals(),
+            arrived: arrived
+                .iter()
+                .map(|request| request.payload().to_vec())
+                .collect(),
+            _extension: self.extension,
+        }
+    }
+}
+
+/// How long a freeze lasts.
+fn freeze() -> Duration {
+    let set = std::env::var("FREEZE_SECONDS").ok();
+    let seconds = set.map_or(1.2, |text| {
+        text.parse().expect("FREEZE_SECONDS is a number of seconds")
+    });
+    Duration::from_secs_f64(seconds)
+}
+
+/// Runs all cases at once. Each is a thread with the case as its name, which its failure tells.
+fn side_by_side<C: Copy + Send + std::fmt::Debug>(
+    cases: impl IntoIterator<Item = C>,
+    run: impl Fn(C) + Sync,
+) {
+    let run = &run;
+    thread::scope(|scope| {
+        let threads: Vec<_> = cases
+            .into_iter()
+            .map(|case| {
+                let named = thread::Builder::new().name(format!("{case:?}"));
+                let thread = named.spawn_scoped(scope, move || run(case));
+                (case, thread.expect("a thread"))
+            })
+            .collect();
+        let failed: Vec<_> = threads
+            .into_iter()
+            .filter_map(|(case, thread)| thread.join().is_err().then_some(case))
+            .collect();
+        assert!(failed.is_empty(), "failed: {failed:?}");
+    });
+}
+
+/// Each of these, in clear and over TLS.
+fn over_both(cases: &[Remote]) -> impl Iterator<Item = (Remote, bool)> {
+    cases
+        .iter()
+        .flat_map(|&remote| [(remote, false), (remote, true)])
+}
+
+// The stages of an upload.
+
+/// The name server has been asked and says nothing; frozen, or only after the thaw, it answers, or that it cannot.
+#[test]
+fn while_resolving() {
+    side_by_side([Waits, GoesOn, Resets], |meanwhile| {
+        let (remote, names) = (Pyroscope::http(), NameServer::silent());
+        let (port, resolv_conf) = (remote.addr().port(), names.resolv_conf());
+        let setting = |sandbox: Sandbox| {
+            let address = format!("http://remote.bench.test:{port}");
+            sandbox
+                .resolving_by(resolv_conf.path())
+                .set("PYROSCOPE_REMOTE_ADDRESS", address)
+        };
+        let bench = Bench::with(remote, setting, None);
+        bench.post(b"resolving");
+        names.wait_asked();
+        bench.freeze_while(|| match meanwhile {
+            GoesOn => names.say(Mood::Answers),
+            Resets => names.say(Mood::FailsFirst),
+            _ => {}
+        });
+        if meanwhile == Waits {
+            names.say(Mood::Answers);
+        }
+        bench.end(1).expect_once(&[b"resolving".to_vec()], 0);
+    });
+}
+
+/// The remote has no room for another connection, so that the kernel asks again and again.
+#[test]
+fn while_connecting() {
+    side_by_side(
+        [Waits, GoesOn, Closes, GoesOnAndCloses, GoesOnAndResets],
+        |meanwhile| {
+            let bench = Bench::http(Pyroscope::refusing(None));
+            let mut crowd = Some(bench.remote.crowd());
+            let mut leave = || {
+                if let Some(crowd) = crowd.take() {
+                    crowd.leave();
+                }
+            };
+            bench.post(b"connecting");
+            bench.extension.wait_connecting(bench.remote.addr());
+            bench.freeze_while(|| match meanwhile {
+                Waits => {}
+                GoesOn => leave(),
+                Closes => bench.remote.refuse(),
+                // Room is made, the connection is made by the kernel, and it ends.
+                _ => {
+                    leave();
+                    // The crowd's own, and that of the extension.
+                    bench.remote.wait_connections(2);
+                    end_all(&bench.remote, meanwhile);
+                }
+            });
+            match meanwhile {
+                Waits => leave(),
+                Closes => bench.remote.accept(),
+                _ => {}
+            }
+            bench.end(1).expect_once(&[b"connecting".to_vec()], 0);
+        },
+    );
+}
+
+/// The remote has read the `ClientHello`.
+#[test]
+fn while_shaking_hands() {
+    side_by_side([Waits, GoesOn, Closes, Resets], |meanwhile| {
+        let (bench, gate) = (Bench::over(true), Gate::new());
+        bench.remote.hold_greetings(&gate);
+        bench.post(b"handshake");
+        bench.remote.wait_hellos(1);
+        bench.freeze_while(|| {
+            end_all(&bench.remote, meanwhile);
+            if meanwhile != Waits {
+                gate.open();
+            }
+        });
+        gate.open();
+        bench.end(1).expect_once(&[b"handshake".to_vec()], 0);
+    });
+}
+
+/// The remote has the first byte of a request too large for all buffers between here and there, and reads no more.
+#[test]
+fn while_half_sent() {
+    side_by_side(
+        over_both(&[Waits, GoesOn, Closes, Resets]),
+        |(meanwhile, tls)| {
+            let (bench, gate) = (Bench::over(tls), Gate::new());
+            bench.remote.next(Play::answer(200).unread_until(&gate));
+            let body = vec![b'h'; LARGE];
+            bench.post(&body);
+            bench.remote.wait_begun(1);
+            bench.freeze_while(|| {
+                if meanwhile == GoesOn {
+                    gate.open();
+                }
+                end_all(&bench.remote, meanwhile);
+            });
+            gate.open();
+            let resent = u64::from(matches!(meanwhile, Closes | Resets));
+            bench.end(1).expect_once(&[body], resent);
+        },
+    );
+}
+
+/// The remote has the whole request; what it says while the sandbox is frozen counts, even if it then closes.
+#[test]
+fn while_waiting_for_the_answer() {
+    side_by_side(over_both(&ALL), |(meanwhile, tls)| {
+        let (bench, gate) = (Bench::over(tls), Gate::new());
+        bench.remote.next(Play::answer(200).unanswered_until(&gate));
+        bench.post(b"waiting");
+        bench.remote.wait_complete(1);
+        bench.freeze_while(|| {
+            if matches!(meanwhile, GoesOn | GoesOnAndCloses | GoesOnAndResets) {
+                gate.open();
+                bench.remote.wait_answered(1);
+            }
+            end_all(&bench.remote, meanwhile);
+        });
+        gate.open();
+        // Nobody can know that the remote had it all: it comes again.
+        let lost = matches!(meanwhile, Closes | Resets);
+        let arrivals = 1 + usize::from(lost);
+        bench
+            .end(1)
+            .expect(&[b"waiting".to_vec()], u64::from(lost), arrivals);
+    });
+}
+
+/// A connection that has carried one upload, and the next upload comes while all stands still.
+#[test]
+fn while_idle() {
+    side_by_side(over_both(&[Waits, Closes, Resets]), |(meanwhile, tls)| {
+        let bench = Bench::over(tls);
+        let mut client = bench.extension.client();
+        client.send(post("/ingest", b"idle 1"));
+        client.expect_ok();
+        bench.remote.wait_answered(1);
+        bench.remote.wait_idle(1);
+        bench.remote.wait_read();
+        bench.extension.wait_asleep();
+        bench.freeze_while(|| {
+            end_all(&bench.remote, meanwhile);
+            client.send(post("/ingest", b"idle 2"));
+        });
+        client.expect_ok();
+        bench.remote.wait_answered(2);
+        if tls {
+            assert_eq!(bench.remote.handshakes().0, 1, "one in full");
+        }
+        let bodies = [b"idle 1".to_vec(), b"idle 2".to_vec()];
+        bench.end(2).expect_once(&bodies, 0);
+    });
+}
+
+/// Ends every connection as the case has it.
+fn end_all(remote: &Pyroscope, meanwhile: Remote) {
+    match meanwhile {
+        Waits | GoesOn => {}
+        Closes | GoesOnAndCloses => remote.close_all(),
+        Resets | GoesOnAndResets => remote.reset_all(),
+    }
+}
+
+// The function's side.
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Function {
+    /// Was frozen in the middle of its body too, and goes on.
+    GoesOn,
+    /// Sends the rest at once, which the extension finds at the thaw, and closes its side.
+    EndsWell,
+    Dies,
+}
+
+/// A client has sent half of its body when both it and the extension are frozen.
+#[test]
+fn while_a_client_sends() {
+    let cases = [Function::GoesOn, Function::EndsWell, Function::Dies];
+    let both = cases
+        .iter()
+        .flat_map(|&function| [(function, false), (function, true)]);
+    side_by_side(both, |(function, in_chunks)| {
+        let bench = Bench::over(false);
+        let body = vec![b'c'; 100_000];
+        let bytes = if in_chunks {
+            let head = b"POST /ingest HTTP/1.1\r\nHost: l\r\nTransfer-Encoding: chunked\r\n\r\n";
+            [&head[..], &chunked(&body, 30_000)].concat()
+        } else {
+            post("/ingest", &body)
+        };
+        let (half, rest) = bytes.split_at(50_000);
+        let mut client = bench.extension.client();
+        client.send_segments(&[half]);
+        let mut dying = Some(client);
+        bench.freeze_while(|| match function {
+            Function::GoesOn => {}
+            Function::EndsWell => {
+                let client = dying.as_mut().expect("a client");
+                client.send(rest);
+                client.half_close();
+            }
+            Function::Dies => dying = None,
+        });
+        if let Some(client) = &mut dying {
+            if function == Function::GoesOn {
+                client.send(rest);
+            }
+            client.expect_ok();
+            bench.end(1).expect_once(&[body], 0);
+        } else {
+            bench.end(0).expect_once(&[], 0);
+        }
+    });
+}
+
+// Time.
+
+/// An attempt has 3 s, and is frozen for longer than that: it goes on as if nothing had been.
+#[test]
+fn frozen_time_does_not_count_against_an_attempt() {
+    let (remote, gate) = (Pyroscope::http(), Gate::new());
+    remote.always(Play::answer(200).unanswered_until(&gate));
+    let short = |sandbox: Sandbox| sandbox.set("PYROSCOPE_TIMEOUT", "3s");
+    let bench = Bench::with(remote, short, None);
+    bench.post(b"in time");
+    bench.remote.wait_complete(1);
+    bench.freeze_for(freeze().max(Duration::from_secs(4)), || {});
+    gate.open();
+    bench.end(1).expect_once(&[b"in time".to_vec()], 0);
+}
+
+/// A freeze too short to be noticed, and yet longer than the time an attempt has left: the answer came before it
+/// goes on, and what has arrived counts before what is late.
+#[test]
+fn what_has_arrived_counts_before_what_is_late() {
+    let (remote, gate) = (Pyroscope::http(), Gate::new());
+    remote.always(Play::answer(200).unanswered_until(&gate));
+    let short = |sandbox: Sandbox| sandbox.set("PYROSCOPE_TIMEOUT", "900ms");
+    let bench = Bench::with(remote, short, None);
+    bench.post(b"in time");
+    bench.remote.wait_complete(1);
+    bench.freeze_for(Duration::from_millis(950), || gate.open());
+    bench.end(1).expect_once(&[b"in time".to_vec()], 0);
+}
+
+/// More than a socket's two buffers hold, and less than the ring.
+const LARGE: usize = 12 << 20;
