@@ -52,11 +52,7 @@ impl Name {
     fn parse(text: &[u8]) -> Option<Self> {
         let open = text.iter().position(|&b| b == b'{').unwrap_or(text.len());
         let app = text[..open].trim_ascii();
-        if app.is_empty()
-            || !app
-                .iter()
-                .all(|&b| is_label_byte(b) || b == b'-' || b == b'/')
-        {
+        if !is_app(app) {
             return None;
         }
         let mut name = Self {
@@ -81,7 +77,8 @@ impl Name {
             name.set(key, value_start[..end].trim_ascii());
             rest = &value_start[end + 1..];
         }
-        Some(name)
+        // What replaced it may hold anything, even a brace: written down, that would be another name.
+        is_app(&name.app).then_some(name)
     }
 
     fn set(&mut self, key: &[u8], value: &[u8]) {
@@ -109,6 +106,11 @@ impl Name {
         out.push(b'}');
         out
     }
+}
+
+fn is_app(app: &[u8]) -> bool {
+    let good = |&b: &u8| is_label_byte(b) || b == b'-' || b == b'/';
+    !app.is_empty() && app.iter().all(good)
 }
 
 const fn is_label_byte(byte: u8) -> bool {
@@ -209,6 +211,9 @@ mod tests {
             "foo{a=1,,b=2}",
             "foo{a-b=1}",
             "foo{=1}",
+            "foo{__name__=}",
+            "foo{__name__=a b}",
+            "foo{__name__=bar{a=1}",
         ] {
             assert_eq!(named(name), None, "{name:?}");
         }
