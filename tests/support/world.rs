@@ -25,6 +25,8 @@ pub struct World {
     /// What was written on each open connection.
     pub written: BTreeMap<ConnId, Vec<u8>>,
     pub half_closed: Vec<ConnId>,
+    /// Connections whose peer reads slowly, and how many bytes it still takes.
+    pub room: BTreeMap<ConnId, usize>,
     pub resolving: Vec<(Peer, String)>,
     pub exit: Option<u8>,
     /// CPU time the shell says each turn took.
@@ -56,6 +58,7 @@ impl World {
             connecting: Vec::new(),
             written: BTreeMap::new(),
             half_closed: Vec::new(),
+            room: BTreeMap::new(),
             resolving: Vec::new(),
             exit: None,
             turn_costs_ns: 0,
@@ -89,7 +92,11 @@ impl World {
                 }
             }
             for (id, written) in &mut self.written {
-                let sent = self.relay.pending(*id).concat();
+                let mut sent = self.relay.pending(*id).concat();
+                if let Some(room) = self.room.get_mut(id) {
+                    sent.truncate(*room);
+                    *room -= sent.len();
+                }
                 if !sent.is_empty() {
                     moved = true;
                     self.relay.sent(*id, sent.len(), self.now);
