@@ -4,12 +4,16 @@
 //! needs no second buffer. It keeps no bytes itself and may be handed any cut of the stream.
 //!
 //! ```text
-//! Chunked:  Size ──ext──▶ Extension ─┐
-//!             ▲ └────CR──▶ SizeLf ◀──┘
+//! Chunked:  Size ──space──▶ Padding ── ; ──▶ Semicolon ──▶ Extension ─┐
+//!             ▲ └────CR──▶ SizeLf ◀──┴───────────────────────────────┘
 //!             │              │ n > 0         │ n = 0
 //!          DataLf ◀─ DataCr ◀─ Data          ▼
-//!                                        TrailerStart ◀──▶ Trailer   ──▶ Done
+//!                                        TrailerStart ──▶ TrailerName ── : ──▶ Trailer
+//!                                           │ ▲──────────── TrailerLf ◀──────────┘
+//!                                           └──▶ EndLf ──▶ Done
 //! ```
+
+use super::head::is_token_byte;
 
 /// Most bytes of chunk extensions in one chunk line. Nobody sends any; h11 stops at 16 KiB for the whole head.
 const EXTENSION_BYTES_MAX: u16 = 4096;
@@ -36,6 +40,10 @@ pub enum BodyReader {
 pub enum Chunks {
     /// In the size at the start of a chunk line: its value and digits so far.
     Size(u64, u8),
+    /// In spaces behind the size: its value, and the spaces so far. Old servers fill up with them.
+    Padding(u64, u16),
+    /// Behind the semicolon that begins the extensions, where a name is due; as in the next.
+    Semicolon(u64, u16),
     /// In the extensions behind the size: its value, and the extensions' bytes so far.
     Extension(u64, u16),
     /// The line feed of a chunk line.
@@ -46,9 +54,11 @@ pub enum Chunks {
     DataCr,
     /// The line feed behind chunk data.
     DataLf,
-    /// At the start of a trailer line; with the trailers' bytes so far, as in the next three.
+    /// At the start of a trailer line; with the trailers' bytes so far, as in the next four.
     TrailerStart(u16),
-    /// In a trailer line.
+    /// In the name of a trailer field.
+    TrailerName(u16),
+    /// In its value.
     Trailer(u16),
     /// The line feed of a trailer line.
     TrailerLf(u16),
@@ -139,8 +149,19 @@ impl Chunks {
                 let digit = u64::from((byte as char).to_digit(16).unwrap_or(0));
                 Self::Size(size << 4 | digit, digits + 1)
             }
-            (Self::Size(size, 1..), b';' | b' ' | b'\t') => Self::Extension(size, 0),
-            (Self::Size(size, 1..) | Self::Extension(size, _), b'\r') => Self::SizeLf(size),
+            (Self::Size(size, 1..), b';') => Self::Semicolon(size, 0),
+            (Self::Padding(size, n), b';') => Self::Semicolon(size, n),
+            (Self::Size(size, 1..), b' ' | b'\t') => Self::Padding(size, 0),
+            (Self::Padding(size, n), b' ' | b'\t') if n < EXTENSION_BYTES_MAX => {
+                Self::Padding(size, n + 1)
+            }
+            (Self::Semicolon(size, n), b' ' | b'\t') if n < EXTENSION_BYTES_MAX => {
+                Self::Semicolon(size, n + 1)
+            }
+            (Self::Semicolon(size, n), _) if is_token_byte(byte) => Self::Extension(size, n),
+            (Self::Size(size, 1..) | Self::Padding(size, _) | Self::Extension(size, _), b'\r') => {
+                Self::SizeLf(size)
+            }
             (Self::Extension(size, n), _) if text(byte) && n < EXTENSION_BYTES_MAX => {
                 Self::Extension(size, n + 1)
             }
@@ -150,11 +171,13 @@ impl Chunks {
             (Self::DataLf, b'\n') => Self::Size(0, 0),
             (Self::TrailerStart(_), b'\r') => Self::EndLf,
             (Self::Trailer(n), b'\r') => Self::TrailerLf(n),
-            (Self::TrailerStart(n) | Self::Trailer(n), _)
-                if text(byte) && n < TRAILER_BYTES_MAX =>
+            (Self::TrailerName(n), b':') => Self::Trailer(n),
+            (Self::TrailerStart(n) | Self::TrailerName(n), _)
+                if is_token_byte(byte) && n < TRAILER_BYTES_MAX =>
             {
-                Self::Trailer(n + 1)
+                Self::TrailerName(n + 1)
             }
+            (Self::Trailer(n), _) if text(byte) && n < TRAILER_BYTES_MAX => Self::Trailer(n + 1),
             (Self::TrailerLf(n), b'\n') => Self::TrailerStart(n),
             (Self::EndLf, b'\n') => Self::Done,
             _ => return Err(BadChunk),

@@ -31,10 +31,8 @@ pub fn end(bytes: &[u8], searched: &mut usize) -> Option<usize> {
 /// Number of empty-line bytes before a request line, which a server should skip (RFC 9112 section 2.2).
 #[must_use]
 pub fn leading_blank(bytes: &[u8]) -> usize {
-    bytes
-        .iter()
-        .take_while(|&&b| b == b'\r' || b == b'\n')
-        .count()
+    let lines = bytes.chunks_exact(2).take_while(|line| *line == b"\r\n");
+    2 * lines.count()
 }
 
 /// Whether `byte` can begin a request: a method is a token.
@@ -93,7 +91,7 @@ pub fn request<'b>(head: &'b [u8], slots: &'b mut HeaderSlots<'b>) -> Result<Req
     let mut parsed = httparse::Request::new(slots);
     match parsed.parse(head) {
         Ok(httparse::Status::Complete(n)) if n == head.len() => {}
-        Err(httparse::Error::Version) => return refuse(505, "not HTTP/1.x"),
+        Err(httparse::Error::Version) if names_version(head) => return refuse(505, "not HTTP/1.x"),
         Err(httparse::Error::TooManyHeaders) => return refuse(431, "too many header fields"),
         _ => return refuse(400, "malformed head"),
     }
@@ -101,6 +99,13 @@ pub fn request<'b>(head: &'b [u8], slots: &'b mut HeaderSlots<'b>) -> Result<Req
     else {
         return refuse(400, "malformed head");
     };
+    let is_target = target.starts_with('/')
+        || target == "*" && method == "OPTIONS"
+        || authority(target).is_some_and(|host| !host.is_empty() && is_host(host.as_bytes()));
+    // CONNECT has a target of its own form, and a refusal of its own.
+    if !is_target && method != "CONNECT" {
+        return refuse(400, "malformed target");
+    }
     Ok(Request {
         method,
         target,
@@ -113,15 +118,15 @@ impl Request<'_> {
     /// Decides which body follows (RFC 9112 section 6.3) and whether the connection goes on (9.3).
     ///
     /// # Errors
-    /// Two lengths, a length beside a transfer coding, codings other than `chunked`, no `Host` or two, an
-    /// expectation nobody can meet.
+    /// Two lengths, a length beside a transfer coding, codings other than `chunked`, no `Host`, two or a bad
+    /// one, an expectation nobody can meet.
     pub fn framing(&self) -> Result<Framing, Refusal> {
-        let hosts = self
-            .headers
-            .iter()
-            .filter(|h| h.name.eq_ignore_ascii_case("host"))
-            .count();
-        if hosts > 1 || (hosts == 0 && !self.http10) {
+        let mut hosts = lines(self.headers, "host");
+        let is_bad = match hosts.next() {
+            None => !self.http10,
+            Some(host) => !is_host(host) || hosts.next().is_some(),
+        };
+        if is_bad {
             return refuse(400, "needs one Host");
         }
         if self.method == "CONNECT" {
@@ -131,14 +136,15 @@ impl Request<'_> {
             Ok(length) => length,
             Err(reason) => return refuse(400, reason),
         };
-        let body = match (chunked(self.headers), length) {
+        let body = match (coding(self.headers), length) {
             (Coding::None, length) => BodyReader::Length(length.unwrap_or(0)),
-            (Coding::Chunked, None) if !self.http10 => BodyReader::chunked(),
-            (Coding::Chunked, None) => return refuse(400, "Transfer-Encoding in HTTP/1.0"),
-            (Coding::Chunked, Some(_)) => {
-                return refuse(400, "Content-Length beside Transfer-Encoding");
+            (_, Some(_)) => return refuse(400, "Content-Length beside Transfer-Encoding"),
+            _ if self.http10 => return refuse(400, "Transfer-Encoding in HTTP/1.0"),
+            (Coding::Chunked, None) => BodyReader::chunked(),
+            (Coding::ChunkedLast, None) => return refuse(501, "unknown transfer coding"),
+            (Coding::Other | Coding::Unframed, None) => {
+                return refuse(400, "chunked is not the last coding");
             }
-            (Coding::Other, _) => return refuse(501, "unknown transfer coding"),
         };
         let has_body = length.is_some() || body != BodyReader::Length(0);
         let expects_continue = match value(self.headers, "expect") {
@@ -153,6 +159,52 @@ impl Request<'_> {
             expects_continue,
         })
     }
+
+    /// Whom the client took us for: the target's word for it counts more than `Host` (RFC 9112 section 3.2.2).
+    #[must_use]
+    pub fn host(&self) -> Option<&[u8]> {
+        authority(self.target)
+            .map_or_else(|| value(self.headers, "host"), |host| Some(host.as_bytes()))
+    }
+}
+
+/// The authority in a target of the absolute form, `http://authority/path`.
+fn authority(target: &str) -> Option<&str> {
+    let (scheme, rest) = target.split_once("://")?;
+    let is_http = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
+    is_http.then(|| &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())])
+}
+
+/// Whether `value` may be a `Host` (RFC 9110 section 7.2): `name`, `name:port`, `[address]:port`, or nothing.
+fn is_host(value: &[u8]) -> bool {
+    let name_end = || value.iter().position(|&b| b == b':').unwrap_or(value.len());
+    let end = match value.first() {
+        Some(b'[') => value.iter().position(|&b| b == b']').map_or(0, |at| at + 1),
+        _ => name_end(),
+    };
+    let (host, port) = value.split_at(end);
+    let is_host = match host {
+        [b'[', address @ .., b']'] => address
+            .iter()
+            .all(|&b| b.is_ascii_hexdigit() || b == b':' || b == b'.'),
+        name => name
+            .iter()
+            .all(|&b| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&b)),
+    };
+    let is_port = match port {
+        [b':', digits @ ..] => digits.iter().all(u8::is_ascii_digit),
+        rest => rest.is_empty(),
+    };
+    is_host && is_port
+}
+
+/// Whether the request line ends in an HTTP version at all.
+fn names_version(head: &[u8]) -> bool {
+    let word = head.split(|&b| b == b' ' || b == b'\r').nth(2);
+    matches!(
+        word,
+        Some([b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'])
+    )
 }
 
 /// An answer's head as it came.
@@ -194,20 +246,24 @@ impl Response<'_> {
     /// Decides which body follows (RFC 9112 section 6.3), and whether the connection may be used again.
     ///
     /// # Errors
-    /// Lengths that contradict each other, or a transfer coding that is not `chunked`.
+    /// Lengths that contradict each other, or are none.
     pub fn framing(&self, to_head_request: bool) -> Result<(BodyReader, bool), &'static str> {
         let keep_alive = keep_alive(self.http10, self.headers);
         if to_head_request || self.status == 204 || self.status == 304 {
             return Ok((BodyReader::Length(0), keep_alive));
         }
         let length = content_length(self.headers)?;
-        match (chunked(self.headers), length) {
-            (Coding::Other, _) => Err("unknown transfer coding in the answer"),
-            (Coding::Chunked, None) => Ok((BodyReader::chunked(), keep_alive)),
-            // Section 6.3 rule 3: the coding wins, and the connection is not trusted any further.
-            (Coding::Chunked, Some(_)) => Ok((BodyReader::chunked(), false)),
+        match (coding(self.headers), length) {
+            // Section 6.3 rule 3: the coding wins, and the connection is not trusted any further. Nor is it where
+            // the coding is none of that version's (section 6.1).
+            (Coding::Chunked | Coding::ChunkedLast, length) => Ok((
+                BodyReader::chunked(),
+                keep_alive && length.is_none() && !self.http10,
+            )),
             (Coding::None, Some(length)) => Ok((BodyReader::Length(length), keep_alive)),
-            (Coding::None, None) => Ok((BodyReader::UntilClose, false)),
+            (Coding::None, None) | (Coding::Other | Coding::Unframed, _) => {
+                Ok((BodyReader::UntilClose, false))
+            }
         }
     }
 }
@@ -215,19 +271,34 @@ impl Response<'_> {
 /// The first field of that name.
 #[must_use]
 pub fn value<'b>(headers: &[httparse::Header<'b>], name: &str) -> Option<&'b [u8]> {
+    lines(headers, name).next()
+}
+
+/// All fields of that name.
+fn lines<'h, 'b>(
+    headers: &'h [httparse::Header<'b>],
+    name: &'h str,
+) -> impl Iterator<Item = &'b [u8]> + 'h {
     headers
         .iter()
-        .find(|h| h.name.eq_ignore_ascii_case(name))
+        .filter(move |h| h.name.eq_ignore_ascii_case(name))
         .map(|h| h.value)
+}
+
+/// The members of a comma-separated field, in all of its lines.
+fn members<'h, 'b>(
+    headers: &'h [httparse::Header<'b>],
+    name: &'h str,
+) -> impl Iterator<Item = &'b [u8]> + 'h {
+    lines(headers, name)
+        .flat_map(|line| line.split(|&b| b == b','))
+        .map(<[u8]>::trim_ascii)
 }
 
 /// Whether a comma-separated field of that name holds `token`, in any of its lines and any letter case.
 #[must_use]
 pub fn names_token(headers: &[httparse::Header], name: &str, token: &str) -> bool {
-    let lines = headers.iter().filter(|h| h.name.eq_ignore_ascii_case(name));
-    lines
-        .flat_map(|h| h.value.split(|&b| b == b','))
-        .any(|t| t.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+    members(headers, name).any(|member| member.eq_ignore_ascii_case(token.as_bytes()))
 }
 
 /// Whether `name` may be a field name: a token (RFC 9110 section 5.6.2).
@@ -257,7 +328,7 @@ pub fn digits(text: &[u8]) -> Option<u64> {
     (!text.is_empty()).then_some(value)
 }
 
-fn is_token_byte(byte: u8) -> bool {
+pub(super) fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
@@ -282,11 +353,8 @@ fn keep_alive(http10: bool, headers: &[httparse::Header]) -> bool {
 /// The one length all `Content-Length` lines agree on. A list in one line is refused.
 fn content_length(headers: &[httparse::Header]) -> Result<Option<u64>, &'static str> {
     let mut found = None;
-    for line in headers
-        .iter()
-        .filter(|h| h.name.eq_ignore_ascii_case("content-length"))
-    {
-        let Some(length) = digits(line.value) else {
+    for line in lines(headers, "content-length") {
+        let Some(length) = digits(line) else {
             return Err("bad Content-Length");
         };
         if found.is_some_and(|before| before != length) {
@@ -297,23 +365,28 @@ fn content_length(headers: &[httparse::Header]) -> Result<Option<u64>, &'static 
     Ok(found)
 }
 
+/// What `Transfer-Encoding` says.
 enum Coding {
+    /// Nothing.
     None,
     Chunked,
+    /// `chunked`, once and last, over others that we cannot read.
+    ChunkedLast,
+    /// Others alone: no end can be told.
     Other,
+    /// `chunked` twice, or not last: no end can be told either.
+    Unframed,
 }
 
-fn chunked(headers: &[httparse::Header]) -> Coding {
-    let mut lines = headers
-        .iter()
-        .filter(|h| h.name.eq_ignore_ascii_case("transfer-encoding"));
-    match (lines.next(), lines.next()) {
-        (None, _) => Coding::None,
-        (Some(line), None) if line.value.trim_ascii().eq_ignore_ascii_case(b"chunked") => {
-            Coding::Chunked
+fn coding(headers: &[httparse::Header]) -> Coding {
+    members(headers, "transfer-encoding").fold(Coding::None, |before, member| {
+        match (before, member.eq_ignore_ascii_case(b"chunked")) {
+            (Coding::None, true) => Coding::Chunked,
+            (Coding::Other, true) => Coding::ChunkedLast,
+            (Coding::None | Coding::Other, false) => Coding::Other,
+            _ => Coding::Unframed,
         }
-        _ => Coding::Other,
-    }
+    })
 }
 
 /// Whether a head that has not ended yet has grown past what we take.
@@ -384,9 +457,9 @@ mod tests {
             ("Transfer-Encoding: gzip, chunked\r\n", 501),
             (
                 "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
-                501,
+                400,
             ),
-            ("Transfer-Encoding: identity\r\n", 501),
+            ("Transfer-Encoding: identity\r\n", 400),
             ("Host: again\r\n", 400),
             ("Expect: the unexpected\r\n", 417),
             ("Name : value\r\n", 400),

@@ -71,7 +71,7 @@ pub fn head(
     for (name, value) in &remote.fields {
         field(out, name.as_bytes(), value.as_bytes());
     }
-    if let Some(host) = head::value(request.headers, "host")
+    if let Some(host) = request.host()
         && !is_set(FORWARDED_HOST)
     {
         field(out, FORWARDED_HOST.as_bytes(), host);
@@ -80,6 +80,10 @@ pub fn head(
 
 /// The remote's path, the request's path, cleaned, and the query.
 fn target(out: &mut Vec<u8>, target: &str, base: &str, session: impl FnOnce() -> [u8; 16]) {
+    // About the server as a whole (RFC 9112 section 3.2.4).
+    if target == "*" {
+        return out.push(b'*');
+    }
     let target = origin_form(target);
     let target = target.split_once('#').map_or(target, |(before, _)| before);
     let (path, query) = target
@@ -90,7 +94,22 @@ fn target(out: &mut Vec<u8>, target: &str, base: &str, session: impl FnOnce() ->
         out.push(b'?');
         match labels::with_session(query, session) {
             Some(query) => out.extend_from_slice(query.as_bytes()),
-            None => out.extend_from_slice(query.as_bytes()),
+            None => extend_ascii(out, query),
+        }
+    }
+}
+
+/// Appends a part of a target: what a URI cannot have raw (RFC 3986) percent-encoded, all else untouched.
+fn extend_ascii(out: &mut Vec<u8>, text: &str) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    if text.is_ascii() {
+        return out.extend_from_slice(text.as_bytes());
+    }
+    for b in text.bytes() {
+        if b.is_ascii() {
+            out.push(b);
+        } else {
+            out.extend_from_slice(&[b'%', HEX[usize::from(b >> 4)], HEX[usize::from(b & 15)]]);
         }
     }
 }
@@ -121,7 +140,7 @@ fn clean_path(out: &mut Vec<u8>, base: &str, path: &str) {
             }
             _ => {
                 out.push(b'/');
-                out.extend_from_slice(segment.as_bytes());
+                extend_ascii(out, segment);
             }
         }
     }
@@ -170,7 +189,8 @@ mod tests {
             ("", "http://localhost:4040/x?y", "/x?y"),
             ("", "http://localhost:4040", "/"),
             ("", "http://localhost:4040?q", "/?q"),
-            ("", "*", "/*"),
+            ("/base", "*", "*"),
+            ("", "/é?é", "/%C3%A9?%C3%A9"),
             ("", "/x#fragment", "/x"),
             ("", "/x?", "/x?"),
             (

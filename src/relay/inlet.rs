@@ -360,6 +360,10 @@ impl Inlet {
         let Some(&first) = bytes.first() else {
             return false;
         };
+        if bytes == b"\r" {
+            // Half of an empty line.
+            return false;
+        }
         if !head::begins_request(first) {
             self.refuse(
                 Refusal {
