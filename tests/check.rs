@@ -11,6 +11,7 @@ use rustls::version::{TLS12, TLS13};
 use support::certificates::Authority;
 use support::extensions_api::ExtensionsApi;
 use support::play::{Gate, Play, Step, response};
+use support::proxy::{ESTABLISHED, Manner, Proxy};
 use support::pyroscope::{Pyroscope, Tls};
 use support::sandbox::{ReservedPort, runner};
 
@@ -362,6 +363,38 @@ fn a_certificate_for_another_name() {
     ));
     told.expect_bad("tls", &["localhost", "certificate is not for the host"]);
     assert!(remote.requests().is_empty());
+}
+
+/// The name is the proxy's to look up.
+#[test]
+fn through_a_proxy() {
+    const NAME: &str = "pyroscope.invalid";
+    let authority = Authority::new("Bench Root");
+    let remote = Pyroscope::https(Tls::with(authority.leaf(&[NAME])));
+    let proxy = Proxy::start(Manner::Tunnel(remote.addr(), ESTABLISHED.to_vec()));
+    let roots = authority.pem_file();
+    let (address, url) = (proxy.addr().to_string(), format!("https://{NAME}"));
+    let variables = [
+        ("SSL_CERT_FILE", path(roots.path())),
+        ("HTTPS_PROXY", address.as_str()),
+    ];
+    let told = check(&settings(&url, &variables));
+    told.expect_good();
+    let line = "proxy     ok   127.0.0.1 reaches pyroscope.invalid\n";
+    assert!(told.text.contains(line), "{}", told.text);
+
+    let refused = b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n";
+    proxy.change_manner(Manner::Answer(refused.to_vec()));
+    let told = check(&settings(&url, &variables));
+    told.expect_bad(
+        "proxy",
+        &["127.0.0.1: status 407, it wants other credentials"],
+    );
+
+    let nobody = ReservedPort::new();
+    let address = format!("127.0.0.1:{}", nobody.number);
+    let told = check(&settings(&url, &[variables[0], ("HTTPS_PROXY", &address)]));
+    told.expect_bad("connect", &["check host and port of HTTPS_PROXY"]);
 }
 
 #[test]

@@ -183,6 +183,27 @@ fn booleans() {
     });
 }
 
+/// Whether a remote is reached through a proxy is for `golang.org/x/net/http/httpproxy` to say.
+#[test]
+fn proxies() {
+    compare("proxy", 500, |case| {
+        let set = config(&[
+            ("PYROSCOPE_REMOTE_ADDRESS", case.get("remote")),
+            ("HTTPS_PROXY", case.get("address")),
+            ("NO_PROXY", case.get("exceptions")),
+        ]);
+        let proxy = set.remote.expect("a remote").proxy;
+        let ours = proxy.map_or_else(Default::default, |proxy| {
+            let connect = String::from_utf8(proxy.connect).expect("a head in UTF-8");
+            let credentials = connect.split_once("\r\nProxy-Authorization: ");
+            let credentials = credentials.map_or("", |(_, rest)| rest.trim_end());
+            (proxy.host, proxy.port.to_string(), credentials.to_owned())
+        });
+        let theirs = ["host", "port", "credentials"].map(|name| case.get(name).to_owned());
+        unlike(&ours, &theirs.into())
+    });
+}
+
 #[test]
 fn every_log_setting_at_once() {
     let remote = Pyroscope::http();

@@ -25,9 +25,11 @@ use support::pyroscope::{Pyroscope, Tls};
 use support::sandbox::{Extension, ReservedPort, Sandbox};
 
 /// All there are.
-const ALL: [&str; 28] = [
+const ALL: [&str; 32] = [
     "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
     "AWS_LAMBDA_RUNTIME_API",
+    "HTTPS_PROXY",
+    "NO_PROXY",
     "PYROSCOPE_AUTH_TOKEN",
     "PYROSCOPE_BASIC_AUTH_PASSWORD",
     "PYROSCOPE_BASIC_AUTH_USER",
@@ -54,6 +56,8 @@ const ALL: [&str; 28] = [
     "PYROSCOPE_TIMEOUT",
     "SSL_CERT_DIR",
     "SSL_CERT_FILE",
+    "https_proxy",
+    "no_proxy",
 ];
 
 /// These name fields that the extension we replace never writes: there is nothing to read them for.
@@ -996,6 +1000,56 @@ fn flush_on_invoke() {
     }
 }
 
+/// Which remotes are reached through which proxy is Go's to say, in logging.rs; what goes through, in proxy.rs.
+#[test]
+fn proxies() {
+    const REMOTE: (&str, &str) = ("PYROSCOPE_REMOTE_ADDRESS", "https://pyroscope.example");
+    let through = |vars: &[(&str, &str)]| {
+        let config = config(&[&[REMOTE], vars].concat());
+        assert_eq!(config.notes, []);
+        config
+            .remote
+            .expect("a remote")
+            .proxy
+            .map(|proxy| proxy.host)
+    };
+    let (upper, lower) = (("HTTPS_PROXY", "http://a:1"), ("https_proxy", "b:2"));
+    assert_eq!(through(&[]), None);
+    assert_eq!(through(&[upper]).as_deref(), Some("a"));
+    assert_eq!(through(&[lower]).as_deref(), Some("b"));
+    assert_eq!(through(&[lower, upper]).as_deref(), Some("a"));
+    assert_eq!(through(&[upper, ("NO_PROXY", "example")]), None);
+    assert_eq!(through(&[upper, ("no_proxy", "example")]), None);
+    let both = [upper, ("no_proxy", "example"), ("NO_PROXY", "other")];
+    assert_eq!(through(&both).as_deref(), Some("a"));
+    // In clear there is nothing that a tunnel would be for.
+    let clear = ("PYROSCOPE_REMOTE_ADDRESS", "http://pyroscope.example");
+    let clear = config(&[clear, upper]).remote.expect("a remote");
+    assert_eq!(clear.proxy, None);
+
+    for (name, value, problem) in [
+        ("HTTPS_PROXY", "socks5://s3cret@a", "is not an http:// URL"),
+        ("https_proxy", "http://s3cret:@b:0", "has a bad port"),
+        (
+            "HTTPS_PROXY",
+            "https://s3cret@a",
+            "is https://, and proxies are spoken to in clear here",
+        ),
+        (
+            "HTTPS_PROXY",
+            "s3cret\r\nX: y",
+            "has a character in its host name that a name cannot have",
+        ),
+    ] {
+        let (config, notes) = with(name, value);
+        assert_eq!(config.remote.expect("a remote").proxy, None);
+        assert_eq!(
+            notes,
+            [format!("{problem}; the remote is connected to directly")]
+        );
+    }
+}
+
 /// Go, `crypto/x509`: SSL_CERT_FILE is one file of PEM, SSL_CERT_DIR a list of directories with colons between.
 /// What they hold comes on top of the built-in roots; what cannot be used costs one line. More in tls.rs.
 #[test]
@@ -1219,6 +1273,9 @@ fn everything(
     let values = [
         "256",
         lambda,
+        // Not for this machine's own addresses.
+        "http://s3cretproxyuser:s3cretproxypass@proxy.invalid:3128",
+        "example.com",
         "s3crettoken",
         "s3cretbasicpass",
         "s3cretbasicuser",
@@ -1245,6 +1302,8 @@ fn everything(
         "1m5.5s",
         directory,
         file,
+        "http://proxy.invalid",
+        "*",
     ];
     ALL.into_iter().zip(values.map(str::to_owned)).collect()
 }

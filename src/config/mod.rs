@@ -5,6 +5,7 @@
 
 mod go;
 mod logging;
+pub mod proxy;
 pub mod remote;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

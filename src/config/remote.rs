@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use crate::http1::head::{is_field_value, is_token};
 use crate::json;
 
+use super::proxy::{self, Proxy};
 use super::{Note, fail, warn};
 
 /// Where profiles go unless `PYROSCOPE_REMOTE_ADDRESS` says otherwise: Grafana Cloud.
@@ -30,6 +31,8 @@ pub struct Remote {
     pub fields: Vec<(String, String)>,
     /// `Authorization` from the address's userinfo, for requests that have none.
     pub fallback_authorization: Option<String>,
+    /// What it is reached through, if not directly.
+    pub proxy: Option<Proxy>,
 }
 
 /// Reads the address and the fields; `None` if the address cannot be used.
@@ -50,6 +53,7 @@ pub(super) fn read(env: &impl Fn(&str) -> Option<String>, notes: &mut Vec<Note>)
     let fields = set_fields(env, notes);
     if let Some(remote) = &mut remote {
         remote.fields = fields;
+        remote.proxy = proxy::read(env, remote, notes);
     }
     remote
 }
@@ -197,7 +201,17 @@ impl Remote {
             path: path.trim_end_matches('/').to_owned(),
             fields: Vec::new(),
             fallback_authorization: userinfo.map(authorization).transpose()?,
+            proxy: None,
         })
+    }
+
+    /// Host and port to connect to: the proxy's, if there is one.
+    #[must_use]
+    pub fn peer(&self) -> (&str, u16) {
+        match &self.proxy {
+            Some(proxy) => (&proxy.host, proxy.port),
+            None => (&self.host, self.port),
+        }
     }
 }
 

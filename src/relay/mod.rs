@@ -113,6 +113,15 @@ enum Trust {
     Bad(String),
 }
 
+impl Trust {
+    fn client(&self) -> Option<&tls::Client> {
+        match self {
+            Self::Client(client) => Some(client),
+            _ => None,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Serve,
@@ -152,12 +161,10 @@ impl Relay {
             .as_deref()
             .map_or(Addresses::Unknown, Addresses::of_literal);
         let remote_addresses = config.remote.as_ref().map_or(Addresses::Unknown, |remote| {
-            remote
-                .host
-                .parse::<IpAddr>()
-                .map_or(Addresses::Unknown, |ip| {
-                    Addresses::Known(vec![SocketAddr::new(ip, remote.port)], None)
-                })
+            let (host, port) = remote.peer();
+            host.parse::<IpAddr>().map_or(Addresses::Unknown, |ip| {
+                Addresses::Known(vec![SocketAddr::new(ip, port)], None)
+            })
         });
         let trust = if config.remote.as_ref().is_some_and(|remote| remote.tls) {
             Trust::Unread
@@ -283,11 +290,10 @@ impl Relay {
         if let Some(lambda) = self.lambda.as_mut().filter(|lambda| lambda.owns(id)) {
             lambda.connected(id);
         } else if let Some(uplink) = self.uplinks.iter_mut().find(|uplink| uplink.id() == id) {
-            let client = match &self.trust {
-                Trust::Client(client) => Some(&**client),
-                _ => None,
-            };
-            uplink.connected(client, &self.ring);
+            let client = self.trust.client();
+            let remote = self.config.remote.as_ref();
+            let proxy = remote.and_then(|remote| remote.proxy.as_ref());
+            uplink.connected(proxy, client, &self.ring);
         } else if let Some(telemetry) = self.telemetry.as_mut().filter(|own| own.owns(id)) {
             telemetry.connected(id);
         } else {
@@ -351,7 +357,8 @@ impl Relay {
             let (inlet, mut cx) = self.inlet_context(at, now);
             inlet.received(n, &mut cx);
         } else if let Some(uplink) = self.uplinks.iter_mut().find(|uplink| uplink.id() == id) {
-            uplink.received(n, &self.ring, &mut self.log, now);
+            let client = self.trust.client();
+            uplink.received(n, client, &self.ring, &mut self.log, now);
         } else if let Some(lambda) = self.lambda.as_mut().filter(|lambda| lambda.owns(id)) {
             self.to_close.extend(lambda.received(id, n, now.mono));
         } else if let Some(telemetry) = self.telemetry.as_mut().filter(|own| own.owns(id)) {

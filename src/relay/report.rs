@@ -65,29 +65,28 @@ pub struct Limits {
 impl Relay {
     /// An attempt failed: told if the remote counts as down by now.
     pub(super) fn tell_failed(&mut self, cause: &str, now: Now) {
-        let remote = self
-            .config
-            .remote
-            .as_ref()
-            .map_or("", |remote| &remote.authority);
-        if !self.backend.is_down() {
-            let fields = [("cause", cause.into()), ("remote", remote.into()), SVC];
-            self.log
-                .line(Level::Debug, now.unix_ms, "An attempt failed", &fields);
-        } else if let Some(count) = self.limits.failed.happened(now.mono) {
-            let fields = [
-                ("cause", cause.into()),
-                ("failures", count.into()),
-                ("remote", remote.into()),
-                SVC,
-            ];
-            self.log.line(
-                Level::Error,
-                now.unix_ms,
-                "Cannot reach the remote, profiles wait",
-                &fields,
-            );
+        let is_down = self.backend.is_down();
+        let (level, msg) = if is_down {
+            (Level::Error, "Cannot reach the remote, profiles wait")
+        } else {
+            (Level::Debug, "An attempt failed")
+        };
+        let count = is_down.then(|| self.limits.failed.happened(now.mono));
+        if count == Some(None) {
+            return;
         }
+        let mut fields = vec![("cause", cause.into())];
+        if let Some(count) = count.flatten() {
+            fields.push(("failures", count.into()));
+        }
+        if let Some(remote) = &self.config.remote {
+            if let Some(proxy) = &remote.proxy {
+                fields.push(("proxy", (&proxy.host).into()));
+            }
+            fields.push(("remote", (&remote.authority).into()));
+        }
+        fields.push(SVC);
+        self.log.line(level, now.unix_ms, msg, &fields);
     }
 
     /// A profile is lost because the remote refuses it.

@@ -383,7 +383,8 @@ impl Relay {
             Addresses::Unknown => {
                 let remote = self.config.remote.as_ref()?;
                 self.remote_addresses = Addresses::Asked;
-                let name = format!("{}:{}", remote.host, remote.port);
+                let (host, port) = remote.peer();
+                let name = format!("{host}:{port}");
                 Some(Command::Resolve(Peer::Remote, name))
             }
             Addresses::Known(addresses, _) => {

@@ -1,11 +1,11 @@
 //! One connection to the remote, and the attempt it carries.
 //!
 //! ```text
-//! Resolve ─▶ Connect ─▶ Handshake ─▶ Exchange ── answered ──▶ Finished ──▶ Ready
-//!    │          │  (https)  │            │ ▲                      │           │
-//!    └──────────┴───────────┴── failed ──┼─┼──────────────────────┘        next payload
-//!                                        ▼ └────────────────────────────────┘
-//!                                     Finished ──▶ Closed
+//! Resolve ─▶ Connect ─▶ Tunnel ─▶ Handshake ─▶ Exchange ── answered ──▶ Finished ──▶ Ready
+//!    │          │     (proxy)│  (https)  │            │ ▲                      │           │
+//!    └──────────┴────────────┴───────────┴── failed ──┼─┼──────────────────────┘     next payload
+//!                                                     ▼ └─────────────────────────────┘
+//!                                                  Finished ──▶ Closed
 //! ```
 //!
 //! An uplink says what happened ([`Finished`]); what that means for the payload and for the backend is the
@@ -14,6 +14,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use crate::config::proxy::Proxy;
 use crate::contract::{ConnId, End, Now};
 use crate::http1::head;
 use crate::http1::response::ResponseReader;
@@ -59,6 +60,8 @@ enum State {
     Resolve(Attempt),
     /// Waiting for the connection to the address of that index, until the next address's turn.
     Connect(Attempt, usize, Instant),
+    /// Waiting for the proxy to make the connection a tunnel to the remote.
+    Tunnel(Attempt, Box<Tunnel>),
     Handshake(Attempt),
     Exchange(Exchange),
     Finished(Finished),
@@ -74,6 +77,15 @@ struct Attempt {
     payload: PayloadId,
     /// From the name lookup to the answer's end: `PYROSCOPE_TIMEOUT`.
     deadline: Instant,
+}
+
+/// The request to a proxy, and its answer.
+#[derive(Debug)]
+struct Tunnel {
+    request: Vec<u8>,
+    sent: usize,
+    reader: ResponseReader,
+    status: u16,
 }
 
 #[derive(Debug)]
@@ -161,7 +173,7 @@ impl Uplink {
     pub const fn is_unproven(&self) -> bool {
         matches!(
             self.state,
-            State::Resolve(_) | State::Connect(..) | State::Handshake(_)
+            State::Resolve(_) | State::Connect(..) | State::Tunnel(..) | State::Handshake(_)
         )
     }
 
@@ -253,11 +265,28 @@ impl Uplink {
         }
     }
 
-    /// The connection stands. `client` is there for https.
-    pub fn connected(&mut self, client: Option<&tls::Client>, ring: &Ring) {
+    /// The connection stands: to the proxy, if there is one. `client` is there for https.
+    pub fn connected(&mut self, proxy: Option<&Proxy>, client: Option<&tls::Client>, ring: &Ring) {
         let State::Connect(attempt, ..) = self.state else {
             return;
         };
+        match proxy {
+            None => self.reached(attempt, client, ring),
+            Some(proxy) => {
+                let tunnel = Tunnel {
+                    request: proxy.connect.clone(),
+                    sent: 0,
+                    // A success has no content (RFC 9112 section 6.3), and a failure's is not read.
+                    reader: ResponseReader::new(true),
+                    status: 0,
+                };
+                self.state = State::Tunnel(attempt, Box::new(tunnel));
+            }
+        }
+    }
+
+    /// The other end is the remote.
+    fn reached(&mut self, attempt: Attempt, client: Option<&tls::Client>, ring: &Ring) {
         let Some(client) = client else {
             return self.begin(attempt, ring);
         };
@@ -310,7 +339,14 @@ impl Uplink {
     }
 
     /// `n` bytes of [`Uplink::space`] have been read.
-    pub fn received(&mut self, n: usize, ring: &Ring, log: &mut Log, now: Now) {
+    pub fn received(
+        &mut self,
+        n: usize,
+        client: Option<&tls::Client>,
+        ring: &Ring,
+        log: &mut Log,
+        now: Now,
+    ) {
         if let Some(tls) = &mut self.tls {
             self.inbox.truncate(self.end);
             if let Err(cause) = tls.received(n, &mut self.inbox) {
@@ -334,6 +370,7 @@ impl Uplink {
             self.end += n;
         }
         match self.state {
+            State::Tunnel(..) => self.read_tunnel(client, ring),
             State::Exchange(_) if self.end > 0 => self.read_answer(ring),
             // A server that speaks without being asked cannot be trusted with a request.
             State::Ready { .. } if self.end > 0 => self.state = State::Closed,
@@ -370,6 +407,7 @@ impl Uplink {
         }
         match &self.state {
             State::Exchange(exchange) => exchange.unsent(ring),
+            State::Tunnel(_, tunnel) => [&tunnel.request[tunnel.sent..], &[]],
             _ => [&[], &[]],
         }
     }
@@ -397,6 +435,7 @@ impl Uplink {
         match (&mut self.tls, &mut self.state) {
             (Some(tls), _) => tls.sent(n),
             (None, State::Exchange(exchange)) => exchange.sent += n,
+            (None, State::Tunnel(_, tunnel)) => tunnel.sent += n,
             _ => {}
         }
     }
@@ -404,9 +443,10 @@ impl Uplink {
     /// Ends an attempt whose time is up.
     pub fn expire(&mut self, now: Instant) {
         let attempt = match &self.state {
-            State::Resolve(attempt) | State::Connect(attempt, ..) | State::Handshake(attempt) => {
-                attempt
-            }
+            State::Resolve(attempt)
+            | State::Connect(attempt, ..)
+            | State::Tunnel(attempt, _)
+            | State::Handshake(attempt) => attempt,
             State::Exchange(exchange) => &exchange.attempt,
             _ => return,
         };
@@ -419,7 +459,9 @@ impl Uplink {
     #[must_use]
     pub const fn deadline(&self) -> Option<Instant> {
         match &self.state {
-            State::Resolve(attempt) | State::Handshake(attempt) => Some(attempt.deadline),
+            State::Resolve(attempt) | State::Tunnel(attempt, _) | State::Handshake(attempt) => {
+                Some(attempt.deadline)
+            }
             State::Connect(_, _, until) => Some(*until),
             State::Exchange(exchange) => Some(exchange.attempt.deadline),
             _ => None,
@@ -434,7 +476,9 @@ impl Uplink {
                 attempt.deadline += frozen;
                 *until += frozen;
             }
-            State::Resolve(attempt) | State::Handshake(attempt) => attempt.deadline += frozen,
+            State::Resolve(attempt) | State::Tunnel(attempt, _) | State::Handshake(attempt) => {
+                attempt.deadline += frozen;
+            }
             State::Exchange(exchange) => exchange.attempt.deadline += frozen,
             State::Ready { .. } => self.state = State::Closed,
             State::Finished(_) | State::Closed => {}
@@ -493,6 +537,37 @@ impl Uplink {
             self.state = State::Ready { since: now };
         }
         Some(finished)
+    }
+
+    /// Reads the proxy's answer: with a success, what follows is the remote's (RFC 9110 section 9.3.6).
+    fn read_tunnel(&mut self, client: Option<&tls::Client>, ring: &Ring) {
+        let State::Tunnel(attempt, tunnel) = &mut self.state else {
+            return;
+        };
+        let attempt = *attempt;
+        let mut used = 0;
+        while used < self.end && tunnel.reader.done().is_none() {
+            let status = &mut tunnel.status;
+            let bytes = &mut self.inbox[used..self.end];
+            match tunnel.reader.advance(bytes, |head| *status = head.status) {
+                Err(cause) => return self.fail(cause.to_owned()),
+                Ok(at) if at.used == 0 => break,
+                Ok(at) => used += at.used,
+            }
+        }
+        let (heard, status) = (tunnel.reader.has_head(), tunnel.status);
+        self.inbox.copy_within(used..self.end, 0);
+        self.end -= used;
+        if !heard {
+            return;
+        }
+        match status {
+            200..=299 if self.end == 0 => self.reached(attempt, client, ring),
+            // TLS begins with us.
+            200..=299 => self.fail("it says more than it was asked".to_owned()),
+            407 => self.fail("status 407, it wants other credentials".to_owned()),
+            _ => self.fail(format!("status {status}")),
+        }
     }
 
     fn read_answer(&mut self, ring: &Ring) {
@@ -558,6 +633,10 @@ impl Uplink {
     fn give_up(&mut self, cause: String, died: bool) {
         match &self.state {
             State::Resolve(attempt) | State::Connect(attempt, ..) | State::Handshake(attempt) => {
+                self.finish(*attempt, Outcome::Unreached(cause), false, died);
+            }
+            State::Tunnel(attempt, _) => {
+                let cause = ["the proxy: ", &cause].concat();
                 self.finish(*attempt, Outcome::Unreached(cause), false, died);
             }
             // It stood, and was gone before sending began.

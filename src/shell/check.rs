@@ -2,8 +2,8 @@
 //! what works and what does not.
 //!
 //! ```text
-//! settings ─▶ roots ─▶ name ─▶ connect ─▶ tls ─▶ request ─▶ answer
-//!             (https)                    (https)
+//! settings ─▶ roots ─▶ name ─▶ connect ─▶ proxy ─▶ tls ─▶ request ─▶ answer
+//!             (https)                    (if any)  (https)
 //! ```
 //!
 //! [`line`] is the connection. For a person at a shell, so it may block; no wait outlasts `PYROSCOPE_TIMEOUT`. No secret is printed: of what
@@ -118,6 +118,7 @@ impl Check<'_> {
         let until = clock().mono + self.timeout;
         let addresses = self.resolve(remote, until)?;
         let mut line = self.connect(remote, &addresses, until)?;
+        self.pass_proxy(&mut line, remote)?;
         if let Some(trust) = trust {
             self.shake_hands(&mut line, &trust, remote)?;
         }
@@ -170,9 +171,10 @@ impl Check<'_> {
 
     fn resolve(&mut self, remote: &Remote, until: Instant) -> Option<Vec<SocketAddr>> {
         const STEP: &str = "name";
-        match resolve(remote, until) {
+        let (host, port) = remote.peer();
+        match resolve(format!("{host}:{port}"), until) {
             Err(cause) => {
-                self.bad(STEP, &[&remote.host, ": ", &cause]);
+                self.bad(STEP, &[host, ": ", &cause]);
                 None
             }
             Ok(addresses) => {
@@ -181,7 +183,7 @@ impl Check<'_> {
                     list += if list.is_empty() { " is " } else { ", " };
                     list += &address.ip().to_string();
                 }
-                ok(STEP, &[&remote.host, &list]);
+                ok(STEP, &[host, &list]);
                 Some(addresses)
             }
         }
@@ -205,9 +207,37 @@ impl Check<'_> {
                 Err(cause) => say(STEP, "--", &[&name, ": ", cause]),
             }
         }
-        let problem = " takes no connection: check host and port of PYROSCOPE_REMOTE_ADDRESS, and the function's network";
-        self.bad(STEP, &[&remote.host, problem]);
+        let setting = match remote.proxy {
+            Some(_) => "HTTPS_PROXY",
+            None => "PYROSCOPE_REMOTE_ADDRESS",
+        };
+        let host = remote.peer().0;
+        let words = [
+            host,
+            " takes no connection: check host and port of ",
+            setting,
+            ", and the function's network",
+        ];
+        self.bad(STEP, &words);
         None
+    }
+
+    /// Has the proxy make the connection a tunnel, if there is one.
+    fn pass_proxy(&mut self, line: &mut Line, remote: &Remote) -> Option<()> {
+        const STEP: &str = "proxy";
+        let Some(proxy) = &remote.proxy else {
+            return Some(());
+        };
+        match line.tunnel(&proxy.connect) {
+            Ok(()) => {
+                ok(STEP, &[&proxy.host, " reaches ", &remote.host]);
+                Some(())
+            }
+            Err(cause) => {
+                self.bad(STEP, &[&proxy.host, ": ", &cause]);
+                None
+            }
+        }
     }
 
     fn shake_hands(&mut self, line: &mut Line, trust: &Trust, remote: &Remote) -> Option<()> {
@@ -244,7 +274,12 @@ impl Check<'_> {
         else {
             return false;
         };
-        Line::connect(address, 1, until).is_ok_and(|mut line| line.shake_hands(&client).is_ok())
+        let Ok(mut line) = Line::connect(address, 1, until) else {
+            return false;
+        };
+        let proxy = remote.proxy.as_ref();
+        proxy.is_none_or(|proxy| line.tunnel(&proxy.connect).is_ok())
+            && line.shake_hands(&client).is_ok()
     }
 
     fn send(&mut self, line: &mut Line, remote: &Remote) -> Option<()> {
@@ -340,12 +375,11 @@ fn request(remote: &Remote) -> Option<Vec<u8>> {
     Some(out)
 }
 
-fn resolve(remote: &Remote, until: Instant) -> Result<Vec<SocketAddr>, String> {
+fn resolve(name: String, until: Instant) -> Result<Vec<SocketAddr>, String> {
     const DNS: Token = Token(0);
     let words = |error: std::io::Error| error_words(error.kind()).to_owned();
     let mut poll = Poll::new().map_err(words)?;
     let mut dns = Dns::new(poll.registry(), DNS).map_err(words)?;
-    let name = format!("{}:{}", remote.host, remote.port);
     dns.resolve(Peer::Remote, name).map_err(words)?;
     let mut events = Events::with_capacity(1);
     loop {

@@ -7,8 +7,10 @@
 package main
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"net/url"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -17,6 +19,7 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus"
+	"golang.org/x/net/http/httpproxy"
 )
 
 var out = json.NewEncoder(os.Stdout)
@@ -42,6 +45,62 @@ func main() {
 	durations()
 	integers()
 	booleans()
+	proxies()
+}
+
+// Whether a remote is reached through a proxy, through which, and with which credentials.
+func proxies() {
+	remotes := []string{
+		"https://profiles.example.com", "https://profiles.example.com:8443", "https://PROFILES.Example.com",
+		"https://example.com", "https://notexample.com", "https://localhost", "https://127.0.0.1:4040", "https://127.8.8.8",
+		"https://[::1]:4040", "https://10.1.2.3", "https://10.1.2.3:8443", "https://[fd00::1:2]", "https://localhost.example.com",
+	}
+	lists := []string{
+		"", "*", "other.com,*", "example.com", ".example.com", "*.example.com", "Example.COM", " profiles.example.com , x",
+		"example.com:443", "example.com:8443", "profiles.example.com:443", "*example.com", "com", ".", ",,", ":443", "e.com",
+		"10.1.2.3", "10.1.2.3:443", "10.1.2.3:8443", "10.0.0.0/8", "10.1.2.0/30", "10.1.2.3/32", "10.1.2.4/32", "0.0.0.0/0",
+		"10.1.2.3/33", "fd00::1:2", "[fd00::1:2]", "[fd00::1:2]:443", "[fd00::1:2]:444", "fd00::/16", "::/0", "fd01::/16",
+		"10", "example.com.", "profiles.*.com", "example.com:", "https://example.com", "192.168.0.0/16;example.com",
+	}
+	for _, remote := range remotes {
+		for _, list := range lists {
+			proxy("http://proxy.internal:3128", list, remote)
+		}
+	}
+	for _, address := range []string{
+		"http://proxy.internal", "http://proxy.internal:3128/", "HTTP://proxy.internal:3128", "proxy.internal:3128",
+		"proxy.internal", "10.0.0.1:3128", "http://user:pass@proxy.internal:3128", "http://us%65r:p%40ss@proxy.internal",
+		"user:pass@proxy.internal:3128", "http://user@proxy.internal:3128", "http://[fd00::9]:3128", "http://10.0.0.1:3128",
+	} {
+		proxy(address, "", "https://profiles.example.com")
+	}
+}
+
+func proxy(address, list, remote string) {
+	config := httpproxy.Config{HTTPSProxy: address, NoProxy: list}
+	parsed, err := url.Parse(remote)
+	if err != nil {
+		panic(err)
+	}
+	through, err := config.ProxyFunc()(parsed)
+	if err != nil {
+		panic(err)
+	}
+	if through == nil {
+		emit("proxy", "address", address, "exceptions", list, "remote", remote, "host", "", "port", "", "credentials", "")
+		return
+	}
+	port := through.Port()
+	if port == "" {
+		port = "80" // net/http's canonicalAddr.
+	}
+	credentials := ""
+	if user := through.User; user != nil {
+		password, _ := user.Password()
+		credentials = "Basic " + base64.StdEncoding.EncodeToString([]byte(user.Username()+":"+password))
+	}
+	emit("proxy", "address", address, "exceptions", list, "remote", remote, "host", through.Hostname(), "port", port,
+		"credentials", credentials)
 }
 
 func layouts() {

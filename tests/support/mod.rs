@@ -30,6 +30,7 @@ pub mod monitor;
 pub mod name_server;
 pub mod pieces;
 pub mod play;
+pub mod proxy;
 pub mod pyroscope;
 pub mod sandbox;
 pub mod secrets;

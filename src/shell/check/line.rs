@@ -120,10 +120,25 @@ impl Line {
         Ok(read > 0)
     }
 
+    /// Asks the proxy at the other end for a tunnel to the remote.
+    pub(super) fn tunnel(&mut self, request: &[u8]) -> Result<(), String> {
+        self.write(request)?;
+        match self.read_answer(true)?.status {
+            200..=299 => Ok(()),
+            407 => Err("status 407, it wants other credentials".to_owned()),
+            status => Err(format!("status {status}")),
+        }
+    }
+
     /// Reads the answer, and its body as far as it comes.
     pub(super) fn answer(&mut self) -> Result<Answer, String> {
+        self.read_answer(false)
+    }
+
+    /// The answer to a `CONNECT` has no body to read.
+    fn read_answer(&mut self, to_connect: bool) -> Result<Answer, String> {
         let (mut answer, mut inbox) = (Answer::default(), Vec::new());
-        let mut reader = ResponseReader::new(false);
+        let mut reader = ResponseReader::new(to_connect);
         loop {
             let more = self.read(&mut inbox);
             if !reader.has_head() && !may_be_http(&inbox) {
