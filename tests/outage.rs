@@ -1,0 +1,86 @@
+//! Does an outage stay within its memory, and what comes of what was acknowledged in it?
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "how long memory takes to go back is measured here"
+)]
+
+mod support;
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use support::client::post;
+use support::pyroscope::Pyroscope;
+use support::sandbox::Sandbox;
+
+const PAYLOADS: u64 = 1000;
+const PAYLOAD_BYTES: usize = 64 * 1024;
+
+/// What the ring holds at most where the function's memory is not known, in KiB.
+const RING_KIB: u64 = 16 * 1024;
+
+/// What everything but the ring may take beside it, and what may stay behind, in KiB.
+const BESIDE_KIB: u64 = 1024;
+
+/// Memory is given back when the ring has been empty for a while; this is the longest while there is.
+const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(10);
+
+/// One client posts 1,000 payloads of 64 KiB to a relay whose backend is dead, which then comes back.
+#[test]
+fn an_outage_stays_within_its_memory_and_its_account() {
+    let remote = Pyroscope::refusing(None);
+    let mut extension = Sandbox::relay_only(&remote)
+        // The GNU library keeps what is freed, unless told; that of the binary that is shipped does not.
+        .set("MALLOC_MMAP_THRESHOLD_", "16384")
+        .listening();
+    extension.wait_asleep();
+    let idle = extension.status_kib("VmRSS:");
+
+    let mut client = extension.client();
+    let mut body = vec![7; PAYLOAD_BYTES];
+    for number in 0..PAYLOADS {
+        body[..8].copy_from_slice(&number.to_be_bytes());
+        client.send(post("/ingest", &body));
+        client.expect_ok();
+    }
+    let peak = extension.status_kib("VmHWM:");
+    assert!(
+        peak <= idle + RING_KIB + BESIDE_KIB,
+        "{peak} KiB at the peak, {idle} KiB idle"
+    );
+
+    remote.accept();
+    let left = extension.wait_kib_at_most("VmRSS:", idle + BESIDE_KIB, GIVEN_BACK_WITHIN);
+    println!("VmRSS {idle} KiB idle, {peak} KiB at the peak, {left} KiB after");
+    assert!(
+        left <= idle + BESIDE_KIB,
+        "{left} KiB are kept, {idle} KiB were idle"
+    );
+
+    extension.signal(Signal::SIGTERM);
+    extension.expect_exit(0);
+    let arrived = numbers(&remote);
+    let kept = arrived.len() as u64;
+    let newest: Vec<u64> = (PAYLOADS - kept..PAYLOADS).collect();
+    assert_eq!(arrived, newest, "the newest arrive, each once");
+    // Each with its head takes a page more than its body.
+    let fitting = RING_KIB / (PAYLOAD_BYTES as u64 / 1024 + 4);
+    assert!(kept > fitting - 10, "{kept} were kept, {fitting} would fit");
+    let totals = extension.totals();
+    totals.expect(kept, PAYLOADS - kept);
+    assert_eq!(totals.count("lost_full"), PAYLOADS - kept, "{}", totals.0);
+    assert_eq!(totals.count("resent"), 0, "{}", totals.0);
+}
+
+/// The numbers of the payloads that came, in order.
+fn numbers(remote: &Pyroscope) -> Vec<u64> {
+    let number = |body: &[u8]| u64::from_be_bytes(body[..8].try_into().expect("eight bytes"));
+    let mut numbers: Vec<u64> = remote
+        .complete()
+        .iter()
+        .map(|request| number(request.payload()))
+        .collect();
+    numbers.sort_unstable();
+    numbers
+}
