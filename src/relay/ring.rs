@@ -130,7 +130,7 @@ pub struct Ring {
     slots: Vec<Slot>,
     next_sequence: u64,
     bytes_max: usize,
-    /// Bytes of the buffers in slots.
+    /// What the buffers in slots cost.
     bytes_used: usize,
     spares: Vec<Vec<u8>>,
     totals: Totals,
@@ -217,7 +217,7 @@ impl Ring {
     /// Whether a body of that length, behind a head of that length, could ever fit.
     #[must_use]
     pub const fn could_hold(&self, head_bytes: usize, body_bytes: u64) -> bool {
-        (head_bytes + GAP + PAGE) as u64 <= (self.bytes_max as u64).saturating_sub(body_bytes)
+        (head_bytes + GAP + 2 * PAGE) as u64 <= (self.bytes_max as u64).saturating_sub(body_bytes)
     }
 
     /// Opens a slot for a request with this head, which lacks only its `Content-Length` line and empty line.
@@ -233,7 +233,7 @@ impl Ring {
             .length
             .map_or(BODY_START_CHUNKED, |length| length.min(BODY_START));
         // Nothing gives way to what will not fit in the end.
-        let whole = shape.length.map(|length| pages(body_start + length));
+        let whole = shape.length.map(|length| cost(pages(body_start + length)));
         if whole.is_some_and(|whole| !self.fits_beside_what_stays(whole)) {
             return Err(Full);
         }
@@ -242,7 +242,7 @@ impl Ring {
         buffer[..head.len()].copy_from_slice(head);
         let sequence = self.next_sequence;
         self.next_sequence += 1;
-        self.bytes_used += buffer.len();
+        self.bytes_used += cost(buffer.len());
         let payload = Payload {
             buffer,
             head_end: head.len(),
@@ -271,7 +271,7 @@ impl Ring {
         let (len, end, limit) = (payload.buffer.len(), payload.body_end, payload.body_limit);
         if end == len && end < limit {
             // Twice as much, or what is left up to the ring's size.
-            let more = pages(len.min(limit - len)).min((self.bytes_max - len) / PAGE * PAGE);
+            let more = pages(len.min(limit - len)).min((self.bytes_max - cost(len)) / PAGE * PAGE);
             if more == 0 {
                 return Err(NoSpace::TooLarge);
             }
@@ -530,14 +530,14 @@ impl Ring {
         if let Some(at) = self.spares.iter().position(fits) {
             return Ok(self.spares.swap_remove(at));
         }
-        self.make_room(pages(bytes))?;
+        self.make_room(cost(pages(bytes)))?;
         Ok(vec![0; pages(bytes)])
     }
 
     /// Makes `bytes` more fit: spare buffers go first, then the oldest queued payloads. Nothing goes in vain.
     fn make_room(&mut self, bytes: usize) -> Result<(), Full> {
         loop {
-            let spare_bytes: usize = self.spares.iter().map(Vec::len).sum();
+            let spare_bytes: usize = self.spares.iter().map(|spare| cost(spare.len())).sum();
             if self.bytes_used + spare_bytes + bytes <= self.bytes_max {
                 return Ok(());
             }
@@ -559,7 +559,10 @@ impl Ring {
             .slots
             .iter()
             .filter(|slot| !matches!(slot.state, State::Queued { .. }));
-        stay.map(|slot| slot.payload.buffer.len()).sum::<usize>() + bytes <= self.bytes_max
+        stay.map(|slot| cost(slot.payload.buffer.len()))
+            .sum::<usize>()
+            + bytes
+            <= self.bytes_max
     }
 
     fn free(&mut self, id: PayloadId) {
@@ -567,7 +570,7 @@ impl Ring {
         debug_assert_eq!(slot.sequence, id.sequence, "a stale name");
         slot.state = State::Free;
         let buffer = std::mem::take(&mut slot.payload).buffer;
-        self.bytes_used -= buffer.len();
+        self.bytes_used -= cost(buffer.len());
         if self.spares.len() < SPARES_MAX {
             self.spares.push(buffer);
         }
@@ -584,7 +587,7 @@ impl Ring {
             self.bytes_used,
             self.slots
                 .iter()
-                .map(|s| s.payload.buffer.len())
+                .map(|s| cost(s.payload.buffer.len()))
                 .sum::<usize>()
         );
         debug_assert!(self.bytes_used <= self.bytes_max);
@@ -623,6 +626,15 @@ impl ArrayWriter {
     fn push(&mut self, bytes: &[u8]) {
         self.bytes[self.len..self.len + bytes.len()].copy_from_slice(bytes);
         self.len += bytes.len();
+    }
+}
+
+/// What a buffer takes of the limit: allocators do not begin it where a page begins, so it touches one more.
+const fn cost(buffer_bytes: usize) -> usize {
+    if buffer_bytes == 0 {
+        0
+    } else {
+        buffer_bytes + PAGE
     }
 }
 
