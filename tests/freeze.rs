@@ -99,12 +99,16 @@ impl Bench {
         if !tls {
             return Self::http(Pyroscope::http());
         }
+        Self::over_tls(|sandbox| sandbox)
+    }
+
+    fn over_tls(setting: impl FnOnce(Sandbox) -> Sandbox) -> Self {
         let authority = Authority::new("Bench Root");
         let file = authority.pem_file();
         let path = file.path().display().to_string();
         Self::with(
             Pyroscope::https(Tls::by(&authority)),
-            |sandbox| sandbox.set("SSL_CERT_FILE", path),
+            |sandbox| setting(sandbox.set("SSL_CERT_FILE", path)),
             Some(file),
         )
     }
@@ -427,18 +431,31 @@ fn while_a_client_sends() {
 
 // Time.
 
-/// An attempt has 3 s, and is frozen for longer than that: it goes on as if nothing had been.
+/// An attempt has 3 s, and is frozen for longer than that: it goes on as if nothing had been. So it does when it is
+/// stopped at work, as while it encrypts, instead of in its sleep.
 #[test]
 fn frozen_time_does_not_count_against_an_attempt() {
-    let (remote, gate) = (Pyroscope::http(), Gate::new());
-    remote.always(Play::answer(200).unanswered_until(&gate));
-    let short = |sandbox: Sandbox| sandbox.set("PYROSCOPE_TIMEOUT", "3s");
-    let bench = Bench::with(remote, short, None);
-    bench.post(b"in time");
-    bench.remote.wait_complete(1);
-    bench.freeze_for(freeze().max(Duration::from_secs(4)), || {});
-    gate.open();
-    bench.end(1).expect_once(&[b"in time".to_vec()], 0);
+    let length = freeze().max(Duration::from_secs(4));
+    side_by_side([false, true, true], |at_work| {
+        let gate = Gate::new();
+        let bench = Bench::over_tls(|sandbox| sandbox.set("PYROSCOPE_TIMEOUT", "3s"));
+        if at_work {
+            bench.remote.next(Play::answer(200).unread_until(&gate));
+            let body = vec![b't'; LARGE];
+            bench.post(&body);
+            bench.remote.wait_begun(1);
+            bench.freeze_for(length, || gate.open());
+            bench.end(1).expect_once(&[body], 0);
+        } else {
+            bench.remote.next(Play::answer(200).unanswered_until(&gate));
+            bench.post(b"in time");
+            bench.remote.wait_complete(1);
+            bench.extension.wait_asleep();
+            bench.freeze_for(length, || {});
+            gate.open();
+            bench.end(1).expect_once(&[b"in time".to_vec()], 0);
+        }
+    });
 }
 
 /// A freeze too short to be noticed, and yet longer than the time an attempt has left: the answer came before it

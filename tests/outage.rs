@@ -1,10 +1,5 @@
 //! Does an outage stay within its memory, and what comes of what was acknowledged in it?
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "how long memory takes to go back is measured here"
-)]
-
 mod support;
 
 use std::time::Duration;

@@ -318,21 +318,20 @@ impl Shell {
         }
     }
 
-    /// Waits for something to happen, reads the clock, and notices a freeze.
-    fn sleep(&mut self, events: &mut Events, before: Now) -> std::io::Result<Now> {
+    /// Ends the turn that began at `turn`: waits for something to happen, reads the clock, and notices a freeze.
+    fn sleep(&mut self, events: &mut Events, turn: Now) -> std::io::Result<Now> {
         self.stages.enter(Stage::Sleep);
         let unread = self
             .sockets
             .iter()
             .any(|socket| socket.readable && self.relay.wants(socket.id));
-        let mut timeout = match self.relay.deadline(before) {
+        let mut timeout = match self.relay.deadline(turn) {
             _ if unread || self.accepting.contains(&true) => Some(Duration::ZERO),
             deadline => deadline.map(|at| at.saturating_duration_since(clock().mono)),
         };
         if self.relay.is_attempting() || self.starved {
             timeout = Some(timeout.unwrap_or(WATCH_EVERY).min(WATCH_EVERY));
         }
-        // A turn of ours that took long was no freeze.
         let before = clock();
         match self.poll.poll(events, timeout) {
             // A signal, as SIGCONT after a stop: what happened meanwhile is still to be told, and before the time.
@@ -342,12 +341,16 @@ impl Shell {
             other => other?,
         }
         let now = clock();
+        // A freeze can stop us at work as well as in our sleep; and where the work itself took so long, that was
+        // nobody's time-out either.
+        let worked = before.mono.saturating_duration_since(turn.mono);
         let slept = now.mono.saturating_duration_since(before.mono);
-        let wall = Duration::from_millis(now.unix_ms.saturating_sub(before.unix_ms));
-        let overslept = timeout.map_or(Duration::ZERO, |timeout| slept.saturating_sub(timeout));
-        if overslept > FREEZE_MIN {
-            self.relay.thawed(overslept, now);
-        } else if wall.saturating_sub(slept) > FREEZE_MIN {
+        let frozen =
+            worked + timeout.map_or(Duration::ZERO, |timeout| slept.saturating_sub(timeout));
+        let wall = Duration::from_millis(now.unix_ms.saturating_sub(turn.unix_ms));
+        if frozen > FREEZE_MIN {
+            self.relay.thawed(frozen, now);
+        } else if wall.saturating_sub(worked + slept) > FREEZE_MIN {
             // The monotonic clock stood still: no deadline on it has moved, but connections have aged.
             self.relay.thawed(Duration::ZERO, now);
         }
