@@ -565,7 +565,8 @@ impl Uplink {
             200..=299 if self.end == 0 => self.reached(attempt, client, ring),
             // TLS begins with us.
             200..=299 => self.fail("it says more than it was asked".to_owned()),
-            407 => self.fail("status 407, it wants other credentials".to_owned()),
+            // 401 is what tinyproxy says.
+            401 | 407 => self.fail(format!("status {status}, it wants other credentials")),
             _ => self.fail(format!("status {status}")),
         }
     }

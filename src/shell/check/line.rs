@@ -123,10 +123,11 @@ impl Line {
     /// Asks the proxy at the other end for a tunnel to the remote.
     pub(super) fn tunnel(&mut self, request: &[u8]) -> Result<(), String> {
         self.write(request)?;
-        match self.read_answer(true)?.status {
+        let status = self.read_answer(true)?.status;
+        match status {
             200..=299 => Ok(()),
-            407 => Err("status 407, it wants other credentials".to_owned()),
-            status => Err(format!("status {status}")),
+            401 | 407 => Err(format!("status {status}, it wants other credentials")),
+            _ => Err(format!("status {status}")),
         }
     }
 
