@@ -21,7 +21,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::sign::SigningKey;
 use rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedStatus};
 use rustls::{
-    CertificateError, ClientConfig, Error, ProtocolVersion, RootCertStore, SignatureScheme,
+    CertificateError, ClientConfig, Error, OtherError, ProtocolVersion, RootCertStore,
+    SignatureScheme,
 };
 
 /// Sessions kept for resumption. There is one remote; a few names leave room for redirected look-ups.
@@ -413,7 +414,11 @@ fn words(error: &Error) -> String {
             return format!("the server's certificate {}", certificate_words(reason));
         }
         Error::AlertReceived(alert) => {
-            return format!("the server sent the TLS alert {}", u8::from(*alert));
+            let number = u8::from(*alert);
+            return format!(
+                "the server sent the TLS alert {number}{}",
+                alert_words(number)
+            );
         }
         Error::PeerIncompatible(_) => "the server has no TLS version or cipher in common with us",
         Error::PeerMisbehaved(_) => "the server broke the TLS protocol",
@@ -429,8 +434,22 @@ fn words(error: &Error) -> String {
     text.to_owned()
 }
 
+/// The name of an alert that servers send (RFC 8446 section 6).
+const fn alert_words(number: u8) -> &'static str {
+    match number {
+        40 => ", handshake failure",
+        42..=46 | 48 => ", it does not like a certificate",
+        70 => ", protocol version",
+        71 => ", insufficient security",
+        80 => ", internal error",
+        112 => ", unrecognized name",
+        116 => ", it requires a certificate of ours",
+        _ => "",
+    }
+}
+
 /// Completes "the server's certificate …".
-const fn certificate_words(reason: &CertificateError) -> &'static str {
+fn certificate_words(reason: &CertificateError) -> &'static str {
     match reason {
         CertificateError::UnknownIssuer => {
             "is issued by nobody we trust (SSL_CERT_FILE adds issuers)"
@@ -443,12 +462,29 @@ const fn certificate_words(reason: &CertificateError) -> &'static str {
             "is not for the host of PYROSCOPE_REMOTE_ADDRESS"
         }
         CertificateError::Revoked => "is revoked",
-        CertificateError::BadSignature => "has a bad signature",
+        CertificateError::BadSignature => "has a bad signature, or a key that is too weak",
         CertificateError::BadEncoding => "is malformed",
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             "is not for a server"
         }
         CertificateError::UnhandledCriticalExtension => "demands an extension we do not know",
+        CertificateError::Other(OtherError(other)) => chain_words(other.downcast_ref()),
+        _ => "cannot be trusted",
+    }
+}
+
+/// The same for what is wrong with the chain.
+const fn chain_words(reason: Option<&webpki::Error>) -> &'static str {
+    match reason {
+        Some(webpki::Error::UnsupportedCriticalExtension) => "demands an extension we do not know",
+        Some(webpki::Error::CaUsedAsEndEntity) => "is an authority's",
+        Some(webpki::Error::EndEntityUsedAsCa) => "is issued by a server, not by an authority",
+        Some(webpki::Error::PathLenConstraintViolated) => {
+            "is issued by an authority that may not have authorities"
+        }
+        Some(webpki::Error::NameConstraintViolation) => {
+            "is for a host its authority may not vouch for"
+        }
         _ => "cannot be trusted",
     }
 }

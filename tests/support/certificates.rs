@@ -4,7 +4,7 @@ use std::io::Write;
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    KeyUsagePurpose, PublicKeyData,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
@@ -12,6 +12,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
+    /// What a server shows behind a certificate of this authority: none for a root.
+    chain: Vec<CertificateDer<'static>>,
 }
 
 /// A server's certificate and its key.
@@ -25,15 +27,32 @@ pub const OUR_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
 impl Authority {
     pub fn new(name: &str) -> Self {
-        let mut params = CertificateParams::default();
-        params.distinguished_name = named(name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        Self::made(name, |_| {})
+    }
+
+    /// A root whose certificate says something out of the ordinary.
+    pub fn made(name: &str, adjust: impl FnOnce(&mut CertificateParams)) -> Self {
+        let params = authority(name, adjust);
         let key = KeyPair::generate().expect("a key pair");
         let pem = params.self_signed(&key).expect("a root certificate").pem();
         Self {
             issuer: Issuer::new(params, key),
             pem,
+            chain: Vec::new(),
+        }
+    }
+
+    /// An authority that this one vouches for.
+    pub fn intermediate(&self, name: &str, adjust: impl FnOnce(&mut CertificateParams)) -> Self {
+        let params = authority(name, adjust);
+        let key = KeyPair::generate().expect("a key pair");
+        let signed = params.signed_by(&key, &self.issuer);
+        let certificate = signed.expect("an intermediate certificate");
+        let own = vec![certificate.der().clone()];
+        Self {
+            pem: certificate.pem(),
+            issuer: Issuer::new(params, key),
+            chain: [own, self.chain.clone()].concat(),
         }
     }
 
@@ -55,22 +74,70 @@ impl Authority {
 
     /// A server certificate for the given DNS names and IP addresses.
     pub fn leaf(&self, names: &[&str]) -> Leaf {
-        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-        let mut params = CertificateParams::new(names).expect("names that fit in a certificate");
-        params.distinguished_name = named("stand-in for Pyroscope");
-        let key = KeyPair::generate().expect("a key pair");
-        let certificate = params
-            .signed_by(&key, &self.issuer)
-            .expect("a leaf certificate");
-        let der = PrivatePkcs8KeyDer::from(key.serialize_der());
-        Leaf {
-            chain: vec![certificate.der().clone()],
-            key: PrivateKeyDer::Pkcs8(der),
-        }
+        self.issue(names, &KeyPair::generate().expect("a key pair"), |_| {})
+    }
+
+    /// A server certificate that says something out of the ordinary, for a key of any kind.
+    pub fn issue(
+        &self,
+        names: &[&str],
+        key: &KeyPair,
+        adjust: impl FnOnce(&mut CertificateParams),
+    ) -> Leaf {
+        let signed = server(names, adjust).signed_by(key, &self.issuer);
+        let certificate = signed.expect("a leaf certificate");
+        let own = vec![certificate.der().clone()];
+        Leaf::new([own, self.chain.clone()].concat(), key)
+    }
+
+    /// A server certificate for a public key, as PEM.
+    pub fn issue_for(
+        &self,
+        names: &[&str],
+        key: &impl PublicKeyData,
+        adjust: impl FnOnce(&mut CertificateParams),
+    ) -> String {
+        let signed = server(names, adjust).signed_by(key, &self.issuer);
+        signed.expect("a leaf certificate").pem()
     }
 }
 
-fn named(name: &str) -> DistinguishedName {
+impl Leaf {
+    fn new(chain: Vec<CertificateDer<'static>>, key: &KeyPair) -> Self {
+        let der = PrivatePkcs8KeyDer::from(key.serialize_der());
+        Self {
+            chain,
+            key: PrivateKeyDer::Pkcs8(der),
+        }
+    }
+
+    /// A server certificate that only its own key vouches for.
+    pub fn self_signed(names: &[&str]) -> Self {
+        let key = KeyPair::generate().expect("a key pair");
+        let signed = server(names, |_| {}).self_signed(&key);
+        let certificate = signed.expect("a leaf certificate");
+        Self::new(vec![certificate.der().clone()], &key)
+    }
+}
+
+fn authority(name: &str, adjust: impl FnOnce(&mut CertificateParams)) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = named(name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    adjust(&mut params);
+    params
+}
+
+fn server(names: &[&str], adjust: impl FnOnce(&mut CertificateParams)) -> CertificateParams {
+    let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+    let mut params = CertificateParams::new(names).expect("names that fit in a certificate");
+    params.distinguished_name = named("stand-in for Pyroscope");
+    adjust(&mut params);
+    params
+}
+
+pub fn named(name: &str) -> DistinguishedName {
     let mut distinguished = DistinguishedName::new();
     distinguished.push(DnType::CommonName, name);
     distinguished
