@@ -7,8 +7,8 @@
 //! ```
 //!
 //! One run per SDK, one after another, because the port is one: start, invoke until a profile with the burning
-//! function in it has arrived, shut down. What must hold is in `judge`. Started by the script `run`, which
-//! installs the parts, within `sandbox`:
+//! function in it has arrived, shut down. What must hold is in `judge`. Then the sandboxes that are not the usual
+//! ones, in `fates`. Started by the script `run`, which installs the parts, within `sandbox`:
 //!
 //! ```text
 //! e2e EXTENSION PARTS [--all]       --all: a runtime that could not be installed is a failure
@@ -28,6 +28,7 @@ use std::time::Instant;
 use decode::Decoded;
 use emulator::{Emulator, Log, Sandbox};
 use endings::Endings;
+use fates::{FATES, Fate};
 use report::Row;
 use subjects::{Subject, subjects};
 use support::certificates::Authority;
@@ -38,6 +39,7 @@ use support::pyroscope::{Pyroscope, Request, Tls};
 mod decode;
 mod emulator;
 mod endings;
+mod fates;
 mod judge;
 mod report;
 mod subjects;
@@ -78,10 +80,11 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let rows: Vec<Row> = subjects(&stage.parts)
+    let mut rows: Vec<Row> = subjects(&stage.parts)
         .iter()
         .map(|subject| stage.row(subject))
         .collect();
+    rows.extend(FATES.iter().map(|fate| stage.fate(fate)));
     if report::print(&rows, all) {
         ExitCode::SUCCESS
     } else {
@@ -118,6 +121,15 @@ impl Stage {
             }
             Err(error) => Row::failed(subject, begun.elapsed(), error),
         }
+    }
+
+    fn fate(&self, fate: &Fate) -> Row {
+        eprintln!("e2e: {} …", fate.name);
+        let begun = Instant::now();
+        let remote = Pyroscope::https(Tls::by(&self.authority));
+        let ended = fate.run(self, &remote);
+        let log_file = fate.log_file(&self.parts);
+        Row::fate(fate.name, ended, &remote, begun.elapsed(), log_file)
     }
 
     fn run(&self, subject: &Subject, remote: &Pyroscope) -> Result<Outcome, String> {

@@ -73,36 +73,50 @@ impl Emulator {
         let collecting = Arc::clone(&log);
         thread::spawn(move || collect(reader, copy, &collecting));
         let emulator = Self { child, log };
-        emulator.wait_until_ready()?;
+        // Managed Instances start everything beforehand, and say what they do in other words.
+        let is_managed = |(name, _): &(&str, String)| *name == "AWS_LAMBDA_MAX_CONCURRENCY";
+        if !sandbox.variables.iter().any(is_managed) {
+            emulator.wait_until_ready()?;
+        }
         Ok(emulator)
     }
 
     /// Lambda's API listens before anything is started that needs it. The emulator is less careful: invoked
     /// within its first milliseconds, it starts the extension before its own API listens.
     fn wait_until_ready(&self) -> Result<(), String> {
-        let ready = |log: &mut Log| {
-            let listens = log
-                .lines
-                .iter()
-                .any(|line| line.contains("Runtime API Server listening"));
-            (listens || log.closed).then_some(listens)
+        self.wait_logged("Runtime API Server listening", 1)
+    }
+
+    /// Waits until the emulator has said this so many times.
+    pub fn wait_logged(&self, mark: &str, times: usize) -> Result<(), String> {
+        let said = |log: &mut Log| {
+            let said = log.lines.iter().filter(|line| line.contains(mark)).count() >= times;
+            (said || log.closed).then_some(said)
         };
-        match self.log.wait_within(GUARD, ready) {
+        match self.log.wait_within(GUARD, said) {
             Some(true) => Ok(()),
             Some(false) => Err("the emulator has ended".to_owned()),
             None => Err(format!(
-                "the emulator's API does not listen within {GUARD:?}"
+                "the emulator does not say {mark:?} within {GUARD:?}"
             )),
         }
     }
 
     /// Invokes the function and returns what it answers.
     pub fn invoke(&self, event: &str) -> Result<String, String> {
+        match self.answer_to(event)? {
+            (200, body) => Ok(body),
+            (status, body) => Err(format!("the invocation was answered with {status} {body}")),
+        }
+    }
+
+    /// Invokes the function and returns the status and what is answered, well or not.
+    pub fn answer_to(&self, event: &str) -> Result<(u16, String), String> {
         let stream = self.connect()?;
         let sent = (&stream).write_all(
             format!(
                 "POST /2015-03-31/functions/function/invocations HTTP/1.1\r\nHost: {INVOKE_ADDRESS}\r\n\
-                 Content-Length: {}\r\nConnection: close\r\n\r\n{event}",
+                 Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{event}",
                 event.len()
             )
             .as_bytes(),
@@ -118,11 +132,7 @@ impl Emulator {
                 String::from_utf8_lossy(&body.decoded).into_owned(),
             ))
         });
-        match response {
-            Ok((200, body)) => Ok(body),
-            Ok((status, body)) => Err(format!("the invocation was answered with {status} {body}")),
-            Err(error) => Err(format!("the invocation was not answered: {error}")),
-        }
+        response.map_err(|error| format!("the invocation was not answered: {error}"))
     }
 
     /// Nothing tells that the emulator listens but a connection, so it is tried until one is made.

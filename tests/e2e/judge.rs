@@ -115,4 +115,4 @@ fn judge_log(outcome: &Outcome) -> Vec<String> {
 }
 
 /// In each of the extension's log lines.
-const LOG_MARK: &str = "svc=pyroscope-lambda-ext";
+pub const LOG_MARK: &str = "svc=pyroscope-lambda-ext";

@@ -1,13 +1,15 @@
-//! The report: a table with one row per SDK, and the line that counts them.
+//! The report: a table with one row per SDK and per fate, and the line that counts them.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::decode::Decoded;
+use crate::fates::Ended;
 use crate::subjects::Subject;
+use crate::support::pyroscope::Pyroscope;
 use crate::{Outcome, burned};
 
-/// One SDK's line in the table.
+/// One run's line in the table.
 pub struct Row {
     cells: [String; COLUMNS.len()],
     verdict: Verdict,
@@ -21,15 +23,7 @@ enum Verdict {
 }
 
 const COLUMNS: [&str; 9] = [
-    "run",
-    "runtime",
-    "SDK",
-    "sent as",
-    "calls",
-    "payloads",
-    "bytes",
-    "time",
-    "function found",
+    "run", "runtime", "SDK", "sent as", "calls", "payloads", "bytes", "time", "found",
 ];
 
 impl Row {
@@ -69,6 +63,42 @@ impl Row {
             cells,
             verdict,
             log_file: subject.log_file.clone(),
+        }
+    }
+
+    /// A sandbox that is not the usual one.
+    pub fn fate(
+        name: &str,
+        ended: Result<Ended, String>,
+        remote: &Pyroscope,
+        took: Duration,
+        log_file: PathBuf,
+    ) -> Self {
+        let mut cells: [String; COLUMNS.len()] = Default::default();
+        let arrived = remote.complete();
+        let bytes: usize = arrived.iter().map(|request| request.payload().len()).sum();
+        cells[0] = name.to_owned();
+        cells[2] = "none".to_owned();
+        cells[5] = arrived.len().to_string();
+        cells[6] = bytes.to_string();
+        cells[7] = seconds(took);
+        let wrong = match ended {
+            Ok(ended) => {
+                cells[4] = ended.answers.len().to_string();
+                cells[8] = ended.found;
+                ended.wrong
+            }
+            Err(error) => vec![error],
+        };
+        let verdict = if wrong.is_empty() {
+            Verdict::Passed
+        } else {
+            Verdict::Failed(wrong)
+        };
+        Self {
+            cells,
+            verdict,
+            log_file,
         }
     }
 
