@@ -585,7 +585,49 @@ fn the_session_is_drawn_anew_after_the_first_invoke() {
     world.answer(remote, OK);
     world.answer(api, &event(r#"{"eventType":"INVOKE"}"#));
     world.arrive(client, name.as_bytes(), usize::MAX);
-    assert!(world.seen(remote).contains("__session_id__"));
+    let relayed = world.seen(remote);
+    assert!(relayed.contains("__session_id__%3D"), "{relayed}");
+    assert!(!relayed.contains("0123456789abcdef"), "{relayed}");
+}
+
+/// With SnapStart, a sandbox is copied after its init: no copy uses what all copies have.
+#[test]
+fn a_copied_sandbox_begins_with_nothing_of_the_original() {
+    for (kind, connections) in [("snap-start", 1), ("on-demand", 0)] {
+        let (mut world, api) = sandbox_with(&[
+            ("PYROSCOPE_REMOTE_ADDRESS", "http://remote.example"),
+            ("AWS_LAMBDA_INITIALIZATION_TYPE", kind),
+        ]);
+        let address = "10.0.0.1:80";
+        world.post("in the init");
+        named_remote(&mut world, &[address]);
+        let idle = world.connect();
+        world.answer(idle, OK);
+        world.post("still under way");
+        world.seen(idle);
+        world.answer(api, &invoke(&world, 3000));
+        assert_eq!(
+            world.written.contains_key(&idle),
+            connections == 0,
+            "{kind}: the connection is every copy's"
+        );
+        assert_eq!(
+            world.resolving.len(),
+            connections,
+            "{kind}: so are addresses"
+        );
+        let other = if connections == 1 {
+            named_remote(&mut world, &[address]);
+            world.connect()
+        } else {
+            idle
+        };
+        world.answer(other, OK);
+        assert_eq!(world.totals().relayed, 2, "{kind}");
+        // The next invocation is an ordinary one.
+        world.answer(api, &invoke(&world, 3000));
+        assert!(world.written.contains_key(&other), "{kind}");
+    }
 }
 
 #[test]

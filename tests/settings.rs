@@ -25,8 +25,9 @@ use support::pyroscope::{Pyroscope, Tls};
 use support::sandbox::{Extension, ReservedPort, Sandbox};
 
 /// All there are.
-const ALL: [&str; 32] = [
+const ALL: [&str; 33] = [
     "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
+    "AWS_LAMBDA_INITIALIZATION_TYPE",
     "AWS_LAMBDA_RUNTIME_API",
     "HTTPS_PROXY",
     "NO_PROXY",
@@ -1272,6 +1273,7 @@ fn everything(
 ) -> Vec<(&'static str, String)> {
     let values = [
         "256",
+        "on-demand",
         lambda,
         // Not for this machine's own addresses.
         "http://s3cretproxyuser:s3cretproxypass@proxy.invalid:3128",

@@ -64,6 +64,8 @@ pub struct Config {
     pub dev_mode: bool,
     /// `AWS_LAMBDA_RUNTIME_API`: `host:port` of the Extensions API.
     pub runtime_api: Option<String>,
+    /// `AWS_LAMBDA_INITIALIZATION_TYPE` is `snap-start`: after the init, the sandbox is copied, and we with it.
+    pub snap_start: bool,
     /// `PYROSCOPE_BUFFER_BYTES`: most bytes of payloads kept in memory.
     pub buffer_bytes: usize,
     /// `SSL_CERT_FILE`: more trusted roots, PEM.
@@ -112,6 +114,7 @@ impl Config {
             self_profiling: switch(&env, "PYROSCOPE_SELF_PROFILING", &mut notes),
             dev_mode: switch(&env, "PYROSCOPE_DEV_MODE", &mut notes),
             runtime_api: env("AWS_LAMBDA_RUNTIME_API"),
+            snap_start: env("AWS_LAMBDA_INITIALIZATION_TYPE").as_deref() == Some("snap-start"),
             buffer_bytes: buffer_bytes(
                 env("PYROSCOPE_BUFFER_BYTES"),
                 env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE"),

@@ -530,6 +530,11 @@ impl Relay {
         if let Some(lambda) = &mut self.lambda {
             lambda.thawed(frozen);
         }
+        self.forget_addresses();
+    }
+
+    /// What was looked up for the remote's name is looked up again when it is needed.
+    fn forget_addresses(&mut self) {
         if let Addresses::Known(_, Some(_)) = self.remote_addresses {
             self.remote_addresses = Addresses::Unknown;
         }

@@ -96,7 +96,7 @@ impl Relay {
                 deadline_ms,
             } => {
                 if !std::mem::replace(&mut self.invoked, true) {
-                    self.session = None;
+                    self.forget_init();
                 }
                 self.uplinks.iter_mut().for_each(Uplink::may_have_frozen);
                 self.hold(&request_id, deadline_ms, now);
@@ -127,6 +127,19 @@ impl Relay {
             }
         }
         None
+    }
+
+    /// Between the init and the first INVOKE a sandbox may have been copied (AWS Lambda `SnapStart`). What has to
+    /// differ between copies, or is stale by now, is had anew: session id, connections, TLS sessions, addresses.
+    fn forget_init(&mut self) {
+        self.session = None;
+        if self.config.snap_start {
+            self.uplinks.iter_mut().for_each(Uplink::forget);
+            if let Trust::Client(_) = self.trust {
+                self.trust = Trust::Unread;
+            }
+            self.forget_addresses();
+        }
     }
 
     /// Whether the next event is to be held back after an INVOKE: only to relay what waits, only as long as the
@@ -445,9 +458,7 @@ impl Relay {
                 self.ring.was_not_sent(payload);
                 let attempts = self.ring.attempts(payload);
                 self.ring.retry(payload, attempts, None);
-                if let Addresses::Known(_, Some(_)) = self.remote_addresses {
-                    self.remote_addresses = Addresses::Unknown;
-                }
+                self.forget_addresses();
                 self.backend.unreached(now.mono, (self.entropy)());
                 self.tell_failed(&cause, now);
             }

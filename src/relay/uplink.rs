@@ -490,6 +490,14 @@ impl Uplink {
         self.frozen = true;
     }
 
+    /// We are a copy: every other copy has the same connection and the same keys, so it must not be used again.
+    pub fn forget(&mut self) {
+        if !matches!(self.state, State::Resolve(_)) {
+            self.frozen = true;
+            self.give_up("copied with the sandbox".to_owned(), true);
+        }
+    }
+
     /// There is no time left: a remote that said yes has the payload, whatever is missing of its answer.
     pub fn settle(&mut self) {
         if let State::Exchange(exchange) = &self.state

@@ -4,6 +4,7 @@
 
 #![allow(dead_code, reason = "each program uses its own part of the bench")]
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -33,6 +34,12 @@ pub struct World {
     pub turn_costs_ns: u64,
 }
 
+/// A random number, another one each time, and the same ones in every test.
+fn drawn() -> u64 {
+    thread_local!(static DRAWN: Cell<u64> = const { Cell::new(0x0123_4567_89ab_cdef) });
+    DRAWN.replace(DRAWN.get() + 1)
+}
+
 impl World {
     #[expect(
         clippy::disallowed_methods,
@@ -53,7 +60,7 @@ impl World {
             unix_ms: 1_800_000_000_000,
         };
         let mut world = Self {
-            relay: Relay::new(config, "extension".to_owned(), || 0x0123_4567_89ab_cdef),
+            relay: Relay::new(config, "extension".to_owned(), drawn),
             now,
             connecting: Vec::new(),
             written: BTreeMap::new(),
