@@ -29,6 +29,7 @@
 //! | to change | go to |
 //! |---|---|
 //! | what happens next, retries, shutdown | `relay/step.rs`; when the remote counts as down: `relay/backend.rs` |
+//! | when Lambda may freeze us: flush modes | `relay/flush.rs`; what telemetry says: `lambda/telemetry.rs` |
 //! | memory, who gives way, the account | `relay/ring.rs` |
 //! | how a client is served | `relay/inlet.rs` |
 //! | the relayed request | `relay/forward.rs`, its `name` label: `relay/labels.rs` |

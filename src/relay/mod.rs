@@ -9,6 +9,7 @@
 //! ```
 
 pub mod backend;
+mod flush;
 pub mod forward;
 pub mod inlet;
 pub mod itself;
@@ -26,7 +27,7 @@ use std::time::{Duration, Instant};
 use crate::config::Config;
 use crate::contract::{ConnId, End, Now, Peer, RootSource, error_words};
 use crate::lambda::Lambda;
-use crate::lambda::telemetry::{self, Telemetry};
+use crate::lambda::telemetry::Telemetry;
 use crate::log::{Level, Log};
 use crate::profile::SelfProfile;
 use crate::tls;
@@ -611,19 +612,6 @@ impl Relay {
     const fn fresh_id(&mut self) -> ConnId {
         self.next_id += 1;
         ConnId(self.next_id)
-    }
-
-    /// When the next event is asked for at the latest. Where telemetry does not come at all, that is soon.
-    fn hold_until(&self) -> Option<Instant> {
-        let Phase::Hold { why, since, until } = self.phase else {
-            return None;
-        };
-        let silent = self.telemetry.as_ref().is_some_and(|own| !own.was_heard());
-        Some(if why == Why::Running && silent {
-            until.min(since + telemetry::SILENCE_MAX)
-        } else {
-            until
-        })
     }
 
     /// Begins to leave: no event is asked for any more, pauses end, and when all is delivered, or at `until`, it

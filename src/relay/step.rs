@@ -1,21 +1,20 @@
 //! All policy: what to do next, given the facts so far.
 //!
 //! Order matters in [`Relay::step`] alone. Lambda is heard first: an INVOKE says that there may have been a freeze.
-//! Then what ended is judged, so that its payload may go out again in the same turn; leaving comes before asking Lambda for more; new work comes last.
+//! Then what ended is judged, so that its payload may go out again in the same turn; leaving comes before asking
+//! Lambda for more; new work comes last. What Lambda's next event is held back for is in [`super::flush`].
 
 use std::time::Duration;
 
-use crate::config::FlushMode;
 use crate::contract::{Command, ConnId, Now, Peer};
 use crate::lambda::Event;
-use crate::lambda::telemetry::{News, Telemetry};
 use crate::log::Level;
 
 use super::backend::jitter;
 use super::inlet::Hang;
 use super::ring::{Loss, PayloadId};
 use super::uplink::{Outcome, Uplink};
-use super::{Addresses, Phase, Relay, SHUTDOWN_DEFAULT, SHUTDOWN_MARGIN, SVC, Trust, Why};
+use super::{Addresses, Phase, Relay, SHUTDOWN_DEFAULT, SHUTDOWN_MARGIN, SVC, Trust};
 
 /// Attempts for one payload, if the remote was reached.
 const ATTEMPTS_MAX: u8 = 5;
@@ -25,13 +24,6 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
 /// Longest `Retry-After` honoured.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
-
-/// Time kept back from an invocation's deadline when the next event is held back: past the deadline, Lambda
-/// fails the invocation.
-const HOLD_MARGIN: Duration = Duration::from_millis(200);
-
-/// Longest pause of a payload that the next event is held back for: to wait out a `Retry-After` is billed.
-const HOLD_PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// How long spare memory is kept after the last payload.
 const TRIM_AFTER: Duration = Duration::from_secs(1);
@@ -139,126 +131,6 @@ impl Relay {
                 self.trust = Trust::Unread;
             }
             self.forget_addresses();
-        }
-    }
-
-    /// Whether the next event is to be held back after an INVOKE: only to relay what waits, only as long as the
-    /// invocation lasts, and never for a backend that is down.
-    fn hold(&mut self, request_id: &str, deadline_ms: Option<u64>, now: Now) {
-        if let Some(telemetry) = &mut self.telemetry {
-            telemetry.await_done(request_id);
-        }
-        let why = match self.config.flush_mode {
-            FlushMode::None => return,
-            FlushMode::Invoke => Why::Queued {
-                mark: self.ring.mark(),
-            },
-            FlushMode::End => Why::Running,
-        };
-        let left = deadline_ms.map_or(self.config.timeout, |at| {
-            Duration::from_millis(at.saturating_sub(now.unix_ms))
-        });
-        if self.phase == Phase::Serve {
-            self.phase = Phase::Hold {
-                why,
-                since: now.mono,
-                until: now.mono + left.saturating_sub(HOLD_MARGIN),
-            };
-        }
-    }
-
-    /// Ends a hold whose reason is gone, or whose time is up.
-    fn release(&mut self, now: Now) {
-        self.hear_telemetry(now);
-        let Phase::Hold { why, since, until } = self.phase else {
-            return;
-        };
-        let (running, mark) = match why {
-            Why::Queued { mark } => (false, mark),
-            Why::Running => {
-                let telemetry = self.telemetry.as_ref();
-                let running = telemetry.is_some_and(|telemetry| !telemetry.is_done());
-                (running, self.ring.mark())
-            }
-        };
-        let is_over = self.hold_until().is_some_and(|at| at <= now.mono);
-        let soon = now.mono + HOLD_PAUSE_MAX;
-        let waits = running || self.ring.moves_before(mark, soon);
-        if !waits || self.backend.is_down() || is_over {
-            self.phase = Phase::Serve;
-            self.held += now.mono.saturating_duration_since(since);
-            if is_over && now.mono < until {
-                self.flush_at_invoke("none is delivered", now);
-            }
-        }
-    }
-
-    /// `end` needs to be told when an invocation is over. Where none are told of, there is nothing to wait for.
-    fn begin_telemetry(&mut self, now: Now) {
-        if self.config.flush_mode == FlushMode::End
-            && let Some(lambda) = self.lambda.as_ref()
-            && lambda.hears_of_invocations()
-        {
-            let (api, identifier) = (lambda.authority(), lambda.identifier());
-            self.telemetry = Some(Telemetry::new(api, identifier, now.mono));
-        }
-    }
-
-    /// What became of the subscription, and of what was delivered.
-    fn hear_telemetry(&mut self, now: Now) {
-        match self.telemetry.as_mut().and_then(Telemetry::news) {
-            None => {}
-            Some(News::Subscribed) => {
-                let msg = "Subscribed to telemetry";
-                self.log.line(Level::Debug, now.unix_ms, msg, &[SVC]);
-            }
-            Some(News::Odd(what)) => self.tell_odd(what, now),
-            Some(News::Refused(cause)) => self.flush_at_invoke(&cause, now),
-        }
-    }
-
-    /// There is no telemetry: `end` becomes `invoke`, the next best.
-    fn flush_at_invoke(&mut self, cause: &str, now: Now) {
-        if self.config.flush_mode != FlushMode::End {
-            return;
-        }
-        self.config.flush_mode = FlushMode::Invoke;
-        if let Phase::Hold { why, .. } = &mut self.phase {
-            *why = Why::Queued {
-                mark: self.ring.mark(),
-            };
-        }
-        let fields = [
-            ("cause", cause.into()),
-            SVC,
-            ("variable", "PYROSCOPE_FLUSH_MODE".into()),
-        ];
-        let msg = "No telemetry here, flush mode end becomes invoke";
-        self.log.line(Level::Warning, now.unix_ms, msg, &fields);
-    }
-
-    /// Gets the subscription what it needs: a port, and a connection to Lambda's API of its own.
-    fn subscribe(&mut self, now: Now) -> Option<Command> {
-        let telemetry = self.telemetry.as_mut()?;
-        if telemetry.takes_port() {
-            return Some(Command::ListenForTelemetry);
-        }
-        if !telemetry.is_connection_due() {
-            return None;
-        }
-        let address = match &self.lambda_addresses {
-            Addresses::Known(addresses, _) => addresses.first().copied(),
-            Addresses::Unknown | Addresses::Asked => None,
-        };
-        self.next_id += 1;
-        let id = ConnId(self.next_id);
-        if let Some(address) = address {
-            telemetry.connect(id);
-            Some(Command::Connect(id, address))
-        } else {
-            telemetry.refuse("no address of the API".to_owned());
-            self.hear_telemetry(now);
-            None
         }
     }
 
