@@ -1,0 +1,199 @@
+//! The whole core in a made-up world: one seed is one run, the same on every machine.
+//!
+//! ```text
+//!  clients ──▶ ┌──────────────────────────┐ ──▶ remote    well, down, silent, flaky, nameless
+//!              │ Relay, as the shell runs │
+//!  clock  ───▶ │ it: act, sleep, report   │ ◀─▶ lambda    register, INVOKE, freezes, SHUTDOWN
+//!              └────────────┬─────────────┘     telemetry subscribed, refused, late, lost
+//!                        ledger                           what must have become of every payload
+//! ```
+//!
+//! Nothing here has a socket, a thread or the real time; everything is drawn from the seed.
+//!
+//! | file | what it plays |
+//! |---|---|
+//! | `chance` | the dice |
+//! | `clock` | the two times, of the sandbox and of the world, and what is to happen when |
+//! | `world` | the shell: one turn is act, check, sleep, report |
+//! | `clients` | the SDKs: any framing and any cut, pipelined, half-closed, broken off, frozen, too large, too many |
+//! | `remote` | connections refused or silent; answers of every kind, early, late, cut off, lost, or none |
+//! | `lambda` | the Extensions API, invocations, freezes seen and unseen, and the end |
+//! | `telemetry` | the Telemetry API, for flush mode `end` |
+//! | `ledger` | the shadow model, and most of what is checked; the other checks stand where the facts are |
+//!
+//! By hand: `SIM_SEEDS=100000 cargo test --test sim` runs more of them (from `SIM_FROM` on), `SIM_SEED=7 cargo test
+//! --test sim -- --nocapture` replays one and prints what happened.
+
+#[path = "sim/chance.rs"]
+mod chance;
+#[path = "sim/clients.rs"]
+mod clients;
+#[path = "sim/clock.rs"]
+mod clock;
+#[path = "sim/lambda.rs"]
+mod lambda;
+#[path = "sim/ledger.rs"]
+mod ledger;
+#[path = "sim/remote.rs"]
+mod remote;
+#[path = "sim/telemetry.rs"]
+mod telemetry;
+#[path = "sim/world.rs"]
+mod world;
+
+use std::collections::BTreeMap;
+use std::panic::catch_unwind;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use world::World;
+
+/// Seeds in an ordinary run of the tests.
+const SEEDS: u64 = 256;
+
+/// Seeds that fail before the run is given up: the first is the one to look at.
+const FAILED_MAX: usize = 5;
+
+type Seen = BTreeMap<&'static str, u64>;
+
+#[test]
+fn every_seed_keeps_the_promises() {
+    if let Some(seed) = number("SIM_SEED") {
+        World::new(seed, true).live();
+        return;
+    }
+    let (from, seeds) = (
+        number("SIM_FROM").unwrap_or(0),
+        number("SIM_SEEDS").unwrap_or(SEEDS),
+    );
+    let (seen, failed) = run(from, seeds);
+    for (what, times) in &seen {
+        println!("{times:>10}  {what}");
+    }
+    assert!(failed.is_empty(), "seeds that fail: {failed:?}");
+    println!("{seeds} seeds, none fails");
+    if seeds >= SEEDS {
+        let missing: Vec<_> = MUST_HAPPEN
+            .iter()
+            .filter(|what| !seen.contains_key(**what))
+            .collect();
+        assert!(missing.is_empty(), "never happened: {missing:?}");
+    }
+}
+
+/// Runs the seeds on all processors. What was seen, and which failed.
+fn run(from: u64, seeds: u64) -> (Seen, Vec<u64>) {
+    let next = AtomicU64::new(from);
+    let (mut seen, mut failed) = (Seen::new(), Vec::new());
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        let work = || some(&next, from + seeds);
+        let running: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        for thread in running {
+            let (more, bad) = thread.join().unwrap();
+            failed.extend(bad);
+            for (what, times) in more {
+                *seen.entry(what).or_default() += times;
+            }
+        }
+    });
+    failed.sort_unstable();
+    (seen, failed)
+}
+
+fn some(next: &AtomicU64, end: u64) -> (Seen, Vec<u64>) {
+    let (mut seen, mut failed) = (Seen::new(), Vec::new());
+    while failed.len() < FAILED_MAX {
+        let seed = next.fetch_add(1, Ordering::Relaxed);
+        if seed >= end {
+            break;
+        }
+        let lived = catch_unwind(|| {
+            let mut world = World::new(seed, false);
+            world.live();
+            world.seen
+        });
+        let Ok(more) = lived else {
+            eprintln!(
+                "SEED {seed} FAILS. Replay: SIM_SEED={seed} cargo test --test sim -- --nocapture"
+            );
+            failed.push(seed);
+            continue;
+        };
+        for what in more.into_keys() {
+            *seen.entry(what).or_default() += 1;
+        }
+    }
+    (seen, failed)
+}
+
+#[expect(clippy::disallowed_methods, reason = "how many, is said by hand")]
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+/// What has to happen at least once in [`SEEDS`] runs, or they prove less than they say.
+const MUST_HAPPEN: [&str; 58] = [
+    // Clients.
+    "413",
+    "Expect: 100-continue",
+    "client broke off in its body",
+    "client frozen in its request",
+    "client gave way",
+    "half-closed behind the last answer",
+    "half-closed client waits for its answer",
+    "partial write",
+    // The remote.
+    "accepted, then gone",
+    "address too late",
+    "another address",
+    "answer cut short",
+    "answered",
+    "answered, then cut off",
+    "answered, then time was up",
+    "attempt timed out",
+    "backend down",
+    "connection given up",
+    "early answer",
+    "early success",
+    "garbage",
+    "no address",
+    "order checked",
+    "probe",
+    "refused",
+    "Retry-After",
+    "Retry-After cut to 30 s",
+    "sent again",
+    "spoke without being asked",
+    "stale, sent again at once",
+    "a yes at the last moment",
+    // Lambda.
+    "INVOKE",
+    "Lambda closes without an answer",
+    "SHUTDOWN",
+    "freeze",
+    "freeze too short to see",
+    "frozen while connecting",
+    "registration refused",
+    "signal",
+    "thaw",
+    "thaw after the clock stood still",
+    // What the next event is held back for.
+    "end becomes invoke",
+    "held for the queue",
+    "held to the end",
+    "hold cut off by its deadline",
+    "odd telemetry",
+    "runtimeDone",
+    "runtimeDone lost",
+    "subscription without an answer",
+    "telemetry never came",
+    // How it ends.
+    "came to rest",
+    "drain cut off by its deadline",
+    "left before the deadline",
+    "lost_attempts",
+    "lost_full",
+    "lost_refused",
+    "lost_shutdown",
+    "lost_unusable_address",
+];
