@@ -989,7 +989,7 @@ fn the_idlest_client_gives_way() {
         usize::MAX,
     );
     for _ in 0..200 {
-        world.pass(Duration::from_millis(1));
+        world.pass(Duration::from_millis(5));
         world.client();
     }
     world.settle();
@@ -1360,4 +1360,23 @@ fn a_connection_that_ends_before_sending_begins_is_none() {
     let id = world.connect();
     world.answer(id, OK);
     assert_eq!((world.totals().relayed, world.totals().resent), (1, 0));
+}
+
+#[test]
+fn a_client_that_has_just_come_does_not_give_way() {
+    let mut world = World::new(&[]);
+    for _ in 0..64 {
+        let id = world.client();
+        world.arrive(id, b"POST /slow HT", usize::MAX);
+    }
+    let fresh = world.client();
+    for _ in 0..63 {
+        world.client();
+    }
+    world.arrive(
+        fresh,
+        b"POST /a HTTP/1.1\r\nHost: l\r\nContent-Length: 1\r\n\r\nx",
+        usize::MAX,
+    );
+    assert_eq!(world.seen(fresh), OK);
 }

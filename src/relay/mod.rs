@@ -41,6 +41,10 @@ use uplink::Uplink;
 /// gives way.
 const INLETS_MAX: usize = 64;
 
+/// How long a client is given to begin its request before it counts as idle: from connecting to writing takes a
+/// client microseconds, and a busy machine a moment.
+const NEWCOMER: Duration = Duration::from_millis(250);
+
 /// How long looked-up addresses are used for new connections.
 const ADDRESSES_TTL: Duration = Duration::from_mins(1);
 
@@ -248,12 +252,12 @@ impl Relay {
 
     /// A client connected. The idlest of the others gives way if there are too many.
     pub fn accepted(&mut self, now: Now) -> ConnId {
-        // Those with nothing under way first, then those without progress for longest.
+        // Those with nothing under way first, then those without progress for longest. Who has just come has
+        // something under way, though it may not be here yet.
         let idlest = |at: &usize| {
-            (
-                self.inlets[*at].1.is_busy(),
-                self.inlets[*at].1.progressed(),
-            )
+            let (id, inlet) = &self.inlets[*at];
+            let age = now.mono.saturating_duration_since(inlet.progressed());
+            (inlet.is_busy() || age < NEWCOMER, inlet.progressed(), *id)
         };
         if self.inlets.len() >= INLETS_MAX
             && let Some(at) = (0..self.inlets.len()).min_by_key(idlest)
