@@ -28,7 +28,7 @@ use support::sandbox::{Extension, Sandbox};
 const RING_BYTES: usize = 8 << 20;
 
 /// What may come on top: 64 inlets with a buffer of 64 KiB each, an answer's buffer, and what the allocator wastes.
-const BESIDES_BYTES: usize = (64 * 64 << 10) + (2 << 20);
+const BESIDES_BYTES: usize = 64 * (64 << 10) + (2 << 20);
 
 /// Connections made before the next upload is waited for. More than 63 between its connecting and its request may push
 /// it out, and a backlog that overflows costs a second, by TCP's clock.
