@@ -250,7 +250,8 @@ fn serve(wire: &[u8], cut: &[usize]) -> Seen {
             true => *world.written.keys().next_back().expect("an uplink"),
             false => world.connect(),
         };
-        relayed.push(std::mem::take(world.written.get_mut(&id).unwrap()));
+        let sent = std::mem::take(world.written.get_mut(&id).unwrap());
+        relayed.push(in_one_session(sent));
         world.answer(id, OK);
     }
     Seen {
@@ -258,6 +259,18 @@ fn serve(wire: &[u8], cut: &[usize]) -> Seen {
         closed,
         relayed,
     }
+}
+
+/// The session id is another in every world.
+fn in_one_session(mut sent: Vec<u8>) -> Vec<u8> {
+    const LABEL: &[u8] = b"__session_id__%3D";
+    let found = sent.windows(LABEL.len()).position(|part| part == LABEL);
+    if let Some(at) = found {
+        let id = sent[at + LABEL.len()..].iter_mut().take(16);
+        id.zip(b"0123456789abcdef")
+            .for_each(|(old, new)| *old = *new);
+    }
+    sent
 }
 
 /// What a case says about [`Seen`].
