@@ -147,7 +147,8 @@ impl Wire {
             return Ok(None);
         };
         self.served = true;
-        let next = if keep_alive {
+        // What is behind the answer answers nothing we asked: the connection is not trusted any further.
+        let next = if keep_alive && reading.end == 0 {
             State::Idle(id)
         } else {
             State::None
