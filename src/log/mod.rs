@@ -67,6 +67,16 @@ pub enum Value<'v> {
     Number(u64),
 }
 
+impl Value<'_> {
+    /// What of it is logged.
+    fn clipped(self) -> Self {
+        match self {
+            Self::Text(text) => Self::Text(&text[..text.floor_char_boundary(VALUE_BYTES_MAX)]),
+            number @ Self::Number(_) => number,
+        }
+    }
+}
+
 impl<'v> From<&'v str> for Value<'v> {
     fn from(text: &'v str) -> Self {
         Self::Text(text)
@@ -154,7 +164,7 @@ impl Format {
     fn unclashed<'v>(&self, fields: &[(&'v str, Value<'v>)]) -> Vec<(Cow<'v, str>, Value<'v>)> {
         let mut data: Vec<_> = fields
             .iter()
-            .map(|&(name, value)| (Cow::Borrowed(name), value))
+            .map(|&(name, value)| (Cow::Borrowed(name), value.clipped()))
             .collect();
         let names = &self.names;
         for own in [&names.time, &names.msg, &names.level, &names.logrus_error] {
@@ -196,6 +206,10 @@ fn hex(out: &mut Vec<u8>, kind: u8, digits: u32, c: char) {
         out.push(b"0123456789abcdef"[(c as usize >> (4 * digit)) & 15]);
     }
 }
+
+/// Most bytes of a value that are logged. Some are a peer's words, and Lambda bills log lines by the byte; six such
+/// values in one line, each byte escaped, stay under what `CloudWatch` takes as one event.
+const VALUE_BYTES_MAX: usize = 2048;
 
 /// Most bytes of lines kept for the shell between two turns; past it, lines are dropped and counted.
 const PENDING_BYTES_MAX: usize = 64 * 1024;
@@ -312,6 +326,19 @@ mod tests {
             assert_eq!(keeps, (errors, warnings), "{word}");
         }
         assert_eq!(Level::parse("verbose"), None);
+    }
+
+    #[test]
+    fn a_value_is_cut_between_characters() {
+        let long = "é".repeat(2000) + "end";
+        let logged = line(Level::Error, "m", &[("cause", long.as_str().into())]);
+        assert!(logged.ends_with(&("é".repeat(1024) + "\"\n")), "{logged}");
+        let odd = line(
+            Level::Error,
+            "m",
+            &[("cause", format!("x{long}").as_str().into())],
+        );
+        assert!(odd.ends_with(&("é".repeat(1023) + "\"\n")), "{odd}");
     }
 
     #[test]
