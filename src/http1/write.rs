@@ -1,7 +1,10 @@
 //! Writing heads: pieces of outgoing requests, and the local server's answers.
 
-/// Appends one field line.
+use super::head;
+
+/// Appends one field line. Whoever gives it has seen to it that it is one.
 pub fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    debug_assert!(head::is_token(name) && head::is_field_value(value));
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
