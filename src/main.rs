@@ -61,5 +61,7 @@ fn environment(name: &str) -> Option<String> {
 /// The file name Lambda started us by, and knows us by.
 fn own_name(path: &OsStr) -> String {
     let name = Path::new(path).file_name().unwrap_or_default();
-    name.to_string_lossy().into_owned()
+    // It becomes a field of our requests.
+    let name = name.to_string_lossy();
+    name.chars().filter(|c| !c.is_control()).collect()
 }

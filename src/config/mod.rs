@@ -11,6 +11,7 @@ pub mod remote;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use crate::http1::head::is_field_value;
 use crate::log::{Format, Level};
 
 use go::{boolean, go_duration};
@@ -113,7 +114,8 @@ impl Config {
             flush_mode: flush_mode(&env, &mut notes),
             self_profiling: switch(&env, "PYROSCOPE_SELF_PROFILING", &mut notes),
             dev_mode: switch(&env, "PYROSCOPE_DEV_MODE", &mut notes),
-            runtime_api: env("AWS_LAMBDA_RUNTIME_API"),
+            // It becomes a field of our requests; Lambda never sets one that cannot be.
+            runtime_api: env("AWS_LAMBDA_RUNTIME_API").filter(|api| is_field_value(api.as_bytes())),
             snap_start: env("AWS_LAMBDA_INITIALIZATION_TYPE").as_deref() == Some("snap-start"),
             buffer_bytes: buffer_bytes(
                 env("PYROSCOPE_BUFFER_BYTES"),

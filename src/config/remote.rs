@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
-use crate::http1::head::{is_field_value, is_token};
+use crate::http1::head::{digits, is_field_value, is_token};
 use crate::json;
 
 use super::proxy::{self, Proxy};
@@ -249,8 +249,9 @@ fn host_port(authority: &str) -> Result<(&str, Option<u16>), &'static str> {
     match port.strip_prefix(':') {
         None if port.is_empty() => Ok((host, None)),
         Some("") => Ok((host, None)),
-        Some(port) => match port.parse::<u16>() {
-            Ok(port @ 1..) => Ok((host, Some(port))),
+        // Not u16's own parser: it takes a sign.
+        Some(port) => match digits(port.as_bytes()).map(u16::try_from) {
+            Some(Ok(port @ 1..)) => Ok((host, Some(port))),
             _ => Err("has a bad port"),
         },
         None => Err("has a bad port"),
@@ -323,6 +324,7 @@ mod tests {
             "https://host:0",
             "https://host:65536",
             "https://host:x",
+            "https://host:+80",
             "https://[::1",
             "https://[x]",
             "https://ho st",
