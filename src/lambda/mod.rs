@@ -8,6 +8,17 @@
 //!
 //! `Parked`: we owe Lambda a `GET /event/next`, so it cannot freeze us. Asking is the owner's decision, the
 //! permission to freeze. There is no deadline on the answer: AWS forbids one, it may take hours.
+//!
+//! What the API should not answer, and what we make of it:
+//!
+//! | answer | to register | to next |
+//! |---|---|---|
+//! | interim (1xx), eight at most | skipped | skipped |
+//! | none: no connection, or it ends before the answer does | asked again after 100 ms, doubling to 1 s; the eighth time, exit 1 | asked again after 100 ms, doubling to 1 s, for ever; told once a minute. At once if a connection that was used before ends without a byte: it had died |
+//! | no HTTP; a head or a body over 64 KiB; more interim answers | the same | the same |
+//! | another status than 200 | exit 1, with a line that quotes it (403 for INVOKE: without it, once) | the same |
+//! | no identifier; no JSON, or an event of unknown type | exit 1 | the same |
+//! | bytes behind the answer | taken, and the connection is closed | the same |
 
 mod delivery;
 pub mod telemetry;
