@@ -11,7 +11,7 @@
 mod support;
 
 use std::collections::VecDeque;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -187,6 +187,35 @@ fn deaf_client(addr: SocketAddr) -> TcpStream {
         .expect("the extension takes connections");
     socket.set_nonblocking(true).expect("a socket");
     socket.into()
+}
+
+/// By default, nobody but this machine may connect: not even another of its addresses leads here.
+#[test]
+fn listens_on_loopback_alone() {
+    let remote = Pyroscope::http();
+    let extension = Sandbox::relay_only(&remote)
+        .set("PYROSCOPE_LISTEN_ADDRESS", "localhost:0")
+        .listening();
+    let port = extension.addr().port();
+    let mut found = 0;
+    for table in ["tcp", "tcp6"] {
+        let path = format!("/proc/{}/net/{table}", extension.pid());
+        let lines = std::fs::read_to_string(path).unwrap_or_default();
+        for line in lines.lines().skip(1) {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let (address, at) = words[1].split_once(':').expect("an address and a port");
+            // 0A: it listens. Addresses as the kernel writes them, in the machine's byte order.
+            if words[3] == "0A" && at == format!("{port:04X}") {
+                let loopback = ["0100007F", "00000000000000000000000001000000"];
+                assert!(loopback.contains(&address), "it listens on {address}");
+                found += 1;
+            }
+        }
+    }
+    assert!(found > 0, "it listens nowhere");
+    let elsewhere = SocketAddr::from(([127, 0, 0, 2], port));
+    let refused = TcpStream::connect(elsewhere).map_err(|error| error.kind());
+    assert_eq!(refused.err(), Some(ErrorKind::ConnectionRefused));
 }
 
 /// Runs `attack` while a well-behaved client uploads, and sees that nothing came of it. What it returns is kept open

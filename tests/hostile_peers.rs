@@ -243,7 +243,7 @@ fn odd_answers() -> Vec<(String, bool)> {
     ]
 }
 
-/// The API answers like this for an hour: it is asked again after each, with pauses; the log stays small; and when it
+/// The API answers like this for ten minutes: it is asked again after each, with pauses; the log stays small; and when it
 /// makes sense again, so does everything.
 #[test]
 fn odd_answers_to_the_poll_are_outlived() {
@@ -254,7 +254,7 @@ fn odd_answers_to_the_poll_are_outlived() {
         world.answer(id, REGISTERED);
         let mut asked = 0;
         let began = world.now.mono;
-        while world.now.mono - began < Duration::from_hours(1) {
+        while world.now.mono - began < Duration::from_mins(10) {
             assert!(
                 world
                     .seen(id)
@@ -272,12 +272,12 @@ fn odd_answers_to_the_poll_are_outlived() {
             id = world.connect();
         }
         assert!(
-            (3000..3700).contains(&asked),
+            (500..700).contains(&asked),
             "asked {asked} times: {odd:.60?}"
         );
         let log = world.log();
         let lines = log.matches("Odd answer from Lambda").count();
-        assert!((1..=61).contains(&lines), "{lines} lines");
+        assert!((1..=11).contains(&lines), "{lines} lines");
         let longest = log.lines().map(str::len).max();
         assert!(longest < Some(10_000), "a line of {longest:?} bytes");
         assert_eq!(world.exit, None);
