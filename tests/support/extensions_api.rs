@@ -255,10 +255,16 @@ impl ExtensionsApi {
     /// Hands over a SHUTDOWN with this much time left. Waits first until the extension asks.
     #[track_caller]
     pub fn shutdown(&self, left: Duration) {
+        self.shutdown_because("spindown", left);
+    }
+
+    /// A SHUTDOWN with this reason; Lambda has `spindown`, `timeout` and `failure`.
+    #[track_caller]
+    pub fn shutdown_because(&self, reason: &str, left: Duration) {
         self.wait_next();
         let deadline = epoch_ms(left);
         self.event(format!(
-            r#"{{"eventType":"SHUTDOWN","deadlineMs":{deadline},"shutdownReason":"spindown"}}"#
+            r#"{{"eventType":"SHUTDOWN","deadlineMs":{deadline},"shutdownReason":"{reason}"}}"#
         ));
     }
 

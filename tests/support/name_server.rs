@@ -60,6 +60,11 @@ impl NameServer {
             .wait(what, |state| (state.asked > 0).then_some(()));
     }
 
+    /// How often it was asked so far.
+    pub fn asked(&self) -> usize {
+        self.state.look(|state| state.asked)
+    }
+
     pub fn say(&self, mood: Mood) {
         self.state.change(|state| state.mood = Some(mood));
     }

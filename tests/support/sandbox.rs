@@ -278,6 +278,15 @@ impl Extension {
         self.signal(Signal::SIGCONT);
     }
 
+    /// How many sockets it has open.
+    pub fn sockets(&self) -> usize {
+        let files = fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("a process");
+        let targets = files.filter_map(|file| fs::read_link(file.ok()?.path()).ok());
+        targets
+            .filter(|target| target.to_string_lossy().starts_with("socket:"))
+            .count()
+    }
+
     /// Waits until it sleeps, which it does when it has nothing to do.
     #[track_caller]
     pub fn wait_asleep(&self) {
