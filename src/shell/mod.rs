@@ -59,6 +59,7 @@ const FIRST_SOCKET: usize = LISTENERS + 2;
 /// The system refuses what nothing works without: an event queue.
 pub fn run(config: Config, name: String) -> std::io::Result<u8> {
     let listen = config.listen.clone();
+    let mut now = clock();
     let mut shell = Shell {
         poll: Poll::new()?,
         stages: Stages::new(config.self_profiling),
@@ -71,8 +72,8 @@ pub fn run(config: Config, name: String) -> std::io::Result<u8> {
         next_token: FIRST_SOCKET,
         dns: None,
         signals: None,
+        asked: now,
     };
-    let mut now = clock();
     shell.listen(&listen, now);
     let mut events = Events::with_capacity(EVENTS_PER_TURN);
     loop {
@@ -114,6 +115,9 @@ struct Shell {
     dns: Option<Dns>,
     signals: Option<Signals>,
     stages: Stages,
+    /// When the system was last asked what has happened. Only what was due by then is late: what has come since is not
+    /// known yet, and after a freeze that can be much.
+    asked: Now,
 }
 
 #[expect(
@@ -325,7 +329,7 @@ impl Shell {
             .sockets
             .iter()
             .any(|socket| socket.readable && self.relay.wants(socket.id));
-        let mut timeout = match self.relay.deadline(turn) {
+        let mut timeout = match self.relay.deadline(self.asked) {
             _ if unread || self.accepting.contains(&true) => Some(Duration::ZERO),
             deadline => deadline.map(|at| at.saturating_duration_since(clock().mono)),
         };
@@ -333,12 +337,10 @@ impl Shell {
             timeout = Some(timeout.unwrap_or(WATCH_EVERY).min(WATCH_EVERY));
         }
         let before = clock();
+        self.asked = before;
         match self.poll.poll(events, timeout) {
-            // A signal, as SIGCONT after a stop: what happened meanwhile is still to be told, and before the time.
-            Err(error) if error.kind() == ErrorKind::Interrupted => {
-                let _ = self.poll.poll(events, Some(Duration::ZERO));
-            }
-            other => other?,
+            Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
+            _ => {}
         }
         let now = clock();
         // A freeze can stop us at work as well as in our sleep; and where the work itself took so long, that was
@@ -398,7 +400,7 @@ impl Shell {
         if let Some(spent) = self.stages.take() {
             self.relay.spent(&spent);
         }
-        self.relay.expire(now);
+        self.relay.expire(self.asked);
     }
 
     /// Watches for signals, once.
