@@ -265,6 +265,28 @@ fn an_attempt_has_its_time_and_a_broken_one_is_repeated() {
 }
 
 #[test]
+fn a_connection_that_comes_too_late_is_no_attempt() {
+    let mut world = World::new(&[("PYROSCOPE_TIMEOUT", "3s")]);
+    world.post("x");
+    for _ in 0..6 {
+        while world.connecting.is_empty() {
+            world.pass_to_deadline();
+        }
+        let (id, _) = world.connecting.pop().unwrap();
+        world.written.insert(id, Vec::new());
+        // In one turn, as after a freeze too short to be seen: it stands, and time is up.
+        world.now.mono += Duration::from_secs(3);
+        world.relay.connected(id, world.now);
+        world.relay.expire(world.now);
+        world.settle();
+        assert!(!world.written.contains_key(&id), "given up");
+    }
+    let id = world.next_attempt();
+    world.answer(id, OK);
+    assert_eq!((world.totals().relayed, world.totals().resent), (1, 0));
+}
+
+#[test]
 fn an_early_answer_counts_and_closes() {
     let mut world = World::new(&[]);
     world.post("x");

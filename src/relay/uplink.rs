@@ -648,9 +648,9 @@ impl Uplink {
                 let cause = ["the proxy: ", &cause].concat();
                 self.finish(*attempt, Outcome::Unreached(cause), false, died);
             }
-            // It stood, and was gone before sending began.
-            State::Exchange(exchange) if died && exchange.sent == 0 => {
-                self.finish(exchange.attempt, Outcome::Unreached(cause), false, true);
+            // It stood, and was gone, or time was up, before sending began.
+            State::Exchange(exchange) if exchange.sent == 0 && !exchange.heard => {
+                self.finish(exchange.attempt, Outcome::Unreached(cause), false, died);
             }
             State::Exchange(exchange) => {
                 // A final status counts, whatever became of the rest of the answer, if all was sent.
