@@ -303,7 +303,9 @@ impl World {
                 self.api.registered = true;
                 let ordinary = self.api.kind == Kind::Ordinary;
                 self.registered_for_telemetry(ordinary);
-                self.ledger.held(Why::Nothing, now, now);
+                if self.leave_by.is_none() {
+                    self.ledger.held(Why::Nothing, now, now);
+                }
             }
             What::Refused => self.api.refused = true,
             What::Odd => self.api.trouble = true,

@@ -22,6 +22,7 @@ const RETRY_AFTER_MAX: u64 = 30;
 /// Three failures in a row are down; the second pause of a backend that is down is not shorter than this.
 const BROKEN_IN_A_ROW: u64 = 3;
 const PROBE_PAUSE_MIN: u64 = 150_000;
+const PROBE_PAUSE_MAX: u64 = 2_000_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fate {
@@ -49,6 +50,8 @@ pub enum Outcome {
     Stale,
     /// One of these two.
     BrokenOrStale,
+    /// Not a byte of it was written.
+    Unsent,
 }
 
 /// The least and the most that can be.
@@ -117,6 +120,8 @@ pub struct Ledger {
     begun: Vec<(usize, (u64, u64))>,
     pub hold: Option<Hold>,
     backend: Backend,
+    /// Since when something could be tried, and nothing is.
+    idle_since: Option<u64>,
 }
 
 impl Payload {
@@ -143,6 +148,7 @@ impl Ledger {
             }
         }
         self.backend.probe_not_before += frozen;
+        self.idle_since = self.idle_since.map(|since| since + frozen);
     }
 
     /// No pause is waited for any more, from `now` on.
@@ -310,6 +316,12 @@ impl World {
         self.tell(|| format!("payload {at}: {outcome:?}"));
         let (now, turn) = (self.clock.mono(), self.turn);
         let ledger = &mut self.ledger;
+        if outcome == Outcome::Unsent {
+            ledger.resent -= u64::from(ledger.payloads[at].was_sent);
+            ledger.payloads[at].not_before = Range::default();
+            ledger.set_fate(at, Fate::Waiting);
+            return self.note("nothing sent");
+        }
         ledger.payloads[at].was_sent = true;
         let (surely, pause) = match outcome {
             Outcome::Answered(200..=299, _) => {
@@ -328,7 +340,7 @@ impl World {
                 return self.note("stale, sent again at once");
             }
             Outcome::Broken => (true, None),
-            Outcome::BrokenOrStale => (false, None),
+            Outcome::BrokenOrStale | Outcome::Unsent => (false, None),
         };
         ledger.backend.broke(turn, surely);
         let payload = &mut ledger.payloads[at];
@@ -386,6 +398,30 @@ impl World {
         if self.ledger.backend.down {
             self.ledger.backend.probe_not_before = now + PROBE_PAUSE_MIN;
         }
+    }
+
+    /// What may be sent is sent while there is a worker left for it, and a backend that is down is tried again.
+    fn check_work(&mut self) {
+        let (now, busy) = (self.clock.mono(), self.remote.busy());
+        // Among them may be what gave way, and what waits for a connection that is being made.
+        let lost = self.relay.totals().lost[Loss::Full as usize] + self.remote.connecting();
+        let ready = |payload: &Payload| {
+            payload.fate == Fate::Waiting && payload.not_before.most + SLACK < now
+        };
+        let waits = self.ledger.fated(Fate::Waiting) > lost && self.ledger.count(ready) > lost;
+        if !waits || busy > 0 || self.remote.is_looking_up() {
+            self.ledger.idle_since = None;
+        } else {
+            let since = *self.ledger.idle_since.get_or_insert(now);
+            self.require(
+                now <= since + PROBE_PAUSE_MAX + SLACK,
+                "nothing is tried any more",
+            );
+        }
+        let backend = &self.ledger.backend;
+        let free = busy == 0 || busy < self.set.workers as u64 && backend.reached > 0;
+        let well = !backend.maybe_down && !self.remote.is_looking_up();
+        self.require(!(waits && free && well), "a payload waits for nothing");
     }
 
     /// The next event is asked for: nothing may be left to hold it back for.
@@ -459,6 +495,7 @@ impl World {
             self.check_clients();
             self.check_remote();
             self.check_lambda();
+            self.check_work();
             self.check_hold();
             self.check_leaving();
         }

@@ -109,6 +109,8 @@ struct Death {
     served: u32,
     frozen: Frozen,
     probe: bool,
+    /// Not a byte was written on it.
+    unsent: bool,
 }
 
 impl Death {
@@ -119,6 +121,7 @@ impl Death {
             served: line.served,
             frozen: line.frozen,
             probe: line.probe,
+            unsent: false,
         }
     }
 }
@@ -145,7 +148,8 @@ impl Remote {
             .is_some_and(|line| line.exchange.is_some())
     }
 
-    fn busy(&self) -> u64 {
+    /// Attempts that can be seen.
+    pub fn busy(&self) -> u64 {
         let busy = |line: &&Line| line.connecting || line.exchange.is_some();
         self.lines.values().filter(busy).count() as u64
     }
@@ -568,7 +572,8 @@ impl World {
             return;
         };
         let (payload, heard) = (exchange.payload, exchange.heard);
-        let (probe, death) = (line.probe, Death::of(line, Some(payload)));
+        let (probe, mut death) = (line.probe, Death::of(line, Some(payload)));
+        death.unsent = exchange.sent == 0;
         self.remote.lines.remove(&id);
         match exchange.plan.answer {
             Some(answer) if heard >= answer.head_end && heard > 0 => {
@@ -592,7 +597,7 @@ impl World {
     /// All that came in this turn is known: whether those that died without a word were stale.
     pub fn settle_deaths(&mut self) {
         for death in std::mem::take(&mut self.remote.dying) {
-            let Some(payload) = death.payload else {
+            let Some(payload) = death.payload.filter(|_| !death.unsent) else {
                 self.settle_unreached(death);
                 continue;
             };
@@ -610,10 +615,15 @@ impl World {
     }
 
     fn settle_unreached(&mut self, death: Death) {
-        if death.frozen == Frozen::Yes {
+        if let Some(payload) = death.payload {
+            self.concludes(payload, Outcome::Unsent);
+        }
+        if death.frozen == Frozen::Yes || death.served > 0 {
             return self.note("frozen while connecting");
         }
-        let surely = death.last_address && death.frozen == Frozen::No;
+        // No other address is tried of what stood already.
+        let last = death.last_address || death.unsent;
+        let surely = last && death.frozen == Frozen::No;
         self.unreached(surely);
         if death.probe && surely {
             self.probe_failed();
@@ -630,16 +640,24 @@ impl World {
             self.note("connection given up");
             let surely =
                 line.last_address && line.frozen == Frozen::No && now >= line.begun.1 + timeout;
-            self.unreached(surely);
-            return;
+            return self.unreached(surely);
         }
         let Some(exchange) = line.exchange.take() else {
+            // Unless it was idle, it stood and was not used: as if it had not been reached.
+            if line.connecting {
+                self.note("too late to be used");
+                self.unreached(true);
+            }
             return;
         };
         if now + 2 < exchange.deadline.0 {
             self.fail(format!(
                 "{id:?} is closed in the middle of an attempt, in time"
             ));
+        }
+        if exchange.sent == 0 {
+            self.concludes(exchange.payload, Outcome::Unsent);
+            return self.unreached(true);
         }
         let outcome = match exchange.plan.answer {
             Some(answer) if exchange.heard >= answer.head_end && exchange.heard > 0 => {

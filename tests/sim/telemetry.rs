@@ -1,6 +1,6 @@
 //! Lambda's Telemetry API, for flush mode `end`: the subscription, and the news that an invocation is done.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::ErrorKind;
 
 use pyroscope_lambda_extension::contract::{ConnId, End};
@@ -41,6 +41,9 @@ pub struct Telemetry {
     subscribed: bool,
     /// Batches under way: bytes to be read, and the invocation that is done by then.
     deliveries: BTreeMap<ConnId, (usize, Batch)>,
+    /// What is still to be delivered: one after the other, as the events came.
+    queue: VecDeque<Option<u64>>,
+    last_event: u64,
     /// The last invocation the core has heard to be done.
     done: u64,
     heard: bool,
@@ -215,22 +218,37 @@ impl World {
             return;
         }
         if self.chance.one_in(2) {
-            let at = self.chance.below(BUFFERED);
-            self.clock.inside(at, Happening::Deliver(None));
+            self.event_follows(0, None);
         }
         if self.telemetry.may_be_lost && self.chance.one_in(12) {
             return self.note("runtimeDone lost");
         }
         // Sometimes before the INVOKE itself has been read.
-        let late = if self.chance.one_in(10) {
-            0
-        } else {
-            duration + self.chance.below(BUFFERED)
-        };
-        self.clock.inside(late, Happening::Deliver(Some(number)));
+        let after = if self.chance.one_in(10) { 0 } else { duration };
+        self.event_follows(after, Some(number));
     }
 
-    pub fn deliver(&mut self, done: Option<u64>) {
+    fn event_follows(&mut self, after: u64, done: Option<u64>) {
+        let now = self.clock.awake();
+        let at = (now + after + self.chance.below(BUFFERED)).max(self.telemetry.last_event);
+        self.telemetry.last_event = at;
+        self.clock.inside(at - now, Happening::Event(done));
+    }
+
+    /// Lambda has an event to deliver.
+    pub fn event(&mut self, done: Option<u64>) {
+        self.telemetry.queue.push_back(done);
+        self.deliver();
+    }
+
+    pub fn deliver(&mut self) {
+        let busy = |(left, _): &(usize, Batch)| *left > 0 && *left < usize::MAX;
+        if self.telemetry.deliveries.values().any(busy) {
+            return;
+        }
+        let Some(done) = self.telemetry.queue.pop_front() else {
+            return;
+        };
         let (batch, body) = match done {
             Some(number) => (
                 Batch::Done(number),
@@ -271,6 +289,7 @@ impl World {
         if *left > 0 {
             return;
         }
+        self.clock.inside(0, Happening::Deliver);
         match *batch {
             Batch::Odd => {
                 // It is refused, and this connection over.

@@ -41,8 +41,9 @@ pub enum Happening {
     Weather,
     Invoke,
     FunctionEnds,
-    /// Telemetry is delivered: that this invocation is done, or something else.
-    Deliver(Option<u64>),
+    /// There is telemetry: that this invocation is done, or something else.
+    Event(Option<u64>),
+    Deliver,
     /// Frozen for so long; whether the monotonic clock stands still.
     Freeze(u64, bool),
     /// The run nears its end, in the way its settings say.
@@ -333,7 +334,7 @@ impl World {
         let who = wire.who;
         let [head, body] = self.relay.pending(id);
         let whole = head.len() + body.len();
-        if whole == 0 || wire.room == 0 {
+        if whole == 0 {
             return false;
         }
         if who == Who::Remote && !self.remote.is_asked(id) {
@@ -504,7 +505,8 @@ impl World {
             Happening::Weather => self.weather_changes(),
             Happening::Invoke => self.invoke(),
             Happening::FunctionEnds => self.function_ends(),
-            Happening::Deliver(done) => self.deliver(done),
+            Happening::Event(done) => self.event(done),
+            Happening::Deliver => self.deliver(),
             // Something woke us just before.
             Happening::Freeze(..) => self.clock.inside(1, what),
             Happening::Finale => self.finale(),
