@@ -6,6 +6,9 @@
 use super::body::BodyReader;
 use super::{HEAD_BYTES_MAX, HeaderSlots};
 
+/// Most bytes of `Connection` in one request: each field is looked up among what it names. Clients send one or two words.
+const CONNECTION_BYTES_MAX: usize = 1024;
+
 /// Finds the end of the head that starts at `bytes[0]`: the index behind its empty line.
 ///
 /// `searched` remembers how far an earlier call looked, so that a head which comes byte by byte costs no more
@@ -128,6 +131,13 @@ impl Request<'_> {
         };
         if is_bad {
             return refuse(400, "needs one Host");
+        }
+        if lines(self.headers, "connection")
+            .map(<[u8]>::len)
+            .sum::<usize>()
+            > CONNECTION_BYTES_MAX
+        {
+            return refuse(431, "Connection is too long");
         }
         if self.method == "CONNECT" {
             return refuse(501, "CONNECT is not for a relay");

@@ -10,6 +10,9 @@ const SESSION_LABEL: &[u8] = b"__session_id__";
 /// The label that stands for the application's name when it is given inside the braces.
 const NAME_LABEL: &[u8] = b"__name__";
 
+/// Most labels of a name that is read: each is looked up among those before it. Pyroscope refuses more than 30.
+const LABELS_MAX: usize = 256;
+
 /// Adds the session label to the `name` parameter of a raw query.
 ///
 /// `None`, and the query stays as it is, if it has no `name`, if anything in it cannot be decoded, if the name
@@ -71,7 +74,8 @@ impl Name {
             let Some(end) = value_start.iter().position(|&b| b == b',' || b == b'}') else {
                 break;
             };
-            if key.is_empty() || !key.iter().all(|&b| is_label_byte(b)) {
+            let is_key = !key.is_empty() && key.iter().all(|&b| is_label_byte(b));
+            if !is_key || name.labels.len() == LABELS_MAX {
                 return None;
             }
             name.set(key, value_start[..end].trim_ascii());
@@ -176,6 +180,16 @@ mod tests {
     fn named(name: &str) -> Option<String> {
         let name = Name::parse(name.as_bytes())?;
         Some(String::from_utf8(name.normalised()).unwrap())
+    }
+
+    #[test]
+    fn more_labels_than_anybody_has_are_left_alone() {
+        let query = |count: u32| {
+            let labels: String = (0..count).map(|n| format!("k{n}=v,")).collect();
+            with_session(&format!("name=a{{{labels}}}"), || *b"0123456789abcdef")
+        };
+        assert!(query(256).is_some());
+        assert_eq!(query(257), None);
     }
 
     #[test]
