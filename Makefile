@@ -58,10 +58,10 @@ clean: ## remove all that was built
 verify:
 	@.ci/verify
 
-# The tests' black-box life of an extension, on the binaries that are shipped.
+# The tests' black-box life of an extension on the binaries that are shipped, and their TLS, whose C is not that of the tests.
 smoke:
 	@.ci/setup host arm64
 	EXTENSION_BINARY=$(CURDIR)/dist/x86_64/$(NAME) $(if $(filter arm64,$(HERE)),EXTENSION_RUNNER=qemu-x86_64) \
-		cargo test --locked --test smoke
+		cargo test --locked --test smoke --test tls --test trust
 	EXTENSION_BINARY=$(CURDIR)/dist/arm64/$(NAME) $(if $(filter x86_64,$(HERE)),EXTENSION_RUNNER=qemu-aarch64) \
-		cargo test --locked --test smoke
+		cargo test --locked --test smoke --test tls --test trust

@@ -382,12 +382,20 @@ fn what_only_openssl_speaks_is_refused() {
         &OpenSsl::start(&odd, &key_file, ""),
         "the server's certificate demands an extension we do not know",
     );
-    // The same server as it is by itself is good.
-    let server = OpenSsl::start(&certificate, &key_file, "");
-    let roots = root.pem_file();
-    let extension = relay(&roots, &format!("https://127.0.0.1:{}", server.port));
-    assert_eq!(extension.post("/ingest", b"payload").status, 200);
-    extension.wait_log("TLS handshake done");
+    // The same server as it is by itself is good, and with each key exchange alone.
+    for settings in [
+        "",
+        "context.set_ecdh_curve('prime256v1')",
+        "context.set_ecdh_curve('secp384r1')",
+        "context.set_ecdh_curve('X25519')",
+        "context.set_ecdh_curve('prime256v1')\ncontext.maximum_version = ssl.TLSVersion.TLSv1_2",
+    ] {
+        let server = OpenSsl::start(&certificate, &key_file, settings);
+        let roots = root.pem_file();
+        let extension = relay(&roots, &format!("https://127.0.0.1:{}", server.port));
+        assert_eq!(extension.post("/ingest", b"payload").status, 200);
+        extension.wait_log("TLS handshake done");
+    }
 }
 
 /// Thousands of files, as some systems have, most of no use: the one that is needed is found.
