@@ -159,6 +159,8 @@ impl Remote {
             line.frozen = Frozen::Yes;
             line.begun.0 += frozen;
             line.begun.1 += frozen;
+            // Everything it is compared with moves as well.
+            line.since = line.since.map(|(turn, mono)| (turn, mono + frozen));
             if let Some(exchange) = &mut line.exchange {
                 exchange.deadline.0 += frozen;
                 exchange.deadline.1 += frozen;
