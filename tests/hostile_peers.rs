@@ -261,6 +261,7 @@ fn odd_answers_to_the_poll_are_outlived() {
                     .starts_with("GET /2020-01-01/extension/event/next ")
             );
             asked += 1;
+            assert!(asked < 700, "asked again and again: {odd:.60?}");
             world.offer(id, odd.as_bytes(), usize::MAX);
             if closes {
                 world.close(id, End::Eof);
@@ -271,10 +272,7 @@ fn odd_answers_to_the_poll_are_outlived() {
             }
             id = world.connect();
         }
-        assert!(
-            (500..700).contains(&asked),
-            "asked {asked} times: {odd:.60?}"
-        );
+        assert!(asked > 500, "asked {asked} times: {odd:.60?}");
         let log = world.log();
         let lines = log.matches("Odd answer from Lambda").count();
         assert!((1..=11).contains(&lines), "{lines} lines");
