@@ -13,8 +13,8 @@ mod support;
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
@@ -29,6 +29,8 @@ const RING_BYTES: usize = 8 << 20;
 
 /// What may come on top: 64 inlets with a buffer of 64 KiB each, an answer's buffer, and what the allocator wastes.
 const BESIDES_BYTES: usize = 64 * (64 << 10) + (2 << 20);
+
+static TURN: Mutex<()> = Mutex::new(());
 
 /// Connections made before the next upload is waited for. More than 63 between its connecting and its request may push
 /// it out, and a backlog that overflows costs a second, by TCP's clock.
@@ -221,6 +223,8 @@ fn listens_on_loopback_alone() {
 /// Runs `attack` while a well-behaved client uploads, and sees that nothing came of it. What it returns is kept open
 /// until some uploads have been answered after its end.
 fn beside_uploads<T>(attack: impl FnOnce(SocketAddr, &Uploads) -> T) {
+    // Each wants the machine for itself.
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let remote = Pyroscope::http();
     let extension = Sandbox::relay_only(&remote)
         .set("PYROSCOPE_BUFFER_BYTES", RING_BYTES.to_string())
