@@ -210,7 +210,8 @@ fn over_both(cases: &[Remote]) -> impl Iterator<Item = (Remote, bool)> {
 
 // The stages of an upload.
 
-/// The name server has been asked and says nothing; frozen, or only after the thaw, it answers, or that it cannot.
+/// The name server has been asked and says nothing; while all is frozen, or only after the thaw, it answers, or says
+/// that there is no such name.
 #[test]
 fn while_resolving() {
     side_by_side([Waits, GoesOn, Resets], |meanwhile| {
@@ -227,12 +228,13 @@ fn while_resolving() {
         names.wait_asked();
         bench.freeze_while(|| match meanwhile {
             GoesOn => names.say(Mood::Answers),
-            Resets => names.say(Mood::FailsFirst),
+            Resets => names.say(Mood::Denies),
             _ => {}
         });
-        if meanwhile == Waits {
-            names.say(Mood::Answers);
+        if meanwhile == Resets {
+            bench.extension.wait_complaint(&["name lookup"]);
         }
+        names.say(Mood::Answers);
         bench.end(1).expect_once(&[b"resolving".to_vec()], 0);
     });
 }

@@ -27,8 +27,8 @@ struct State {
 pub enum Mood {
     /// With the address.
     Answers,
-    /// With SERVFAIL those that wait, and from then on with the address.
-    FailsFirst,
+    /// That there is no such name.
+    Denies,
 }
 
 impl NameServer {
@@ -82,31 +82,28 @@ impl Drop for NameServer {
 fn serve(socket: &UdpSocket, state: &Monitor<State>) {
     let mut question = [0; 512];
     while let Ok((length, from)) = socket.recv_from(&mut question) {
-        let was_silent = state.change(|state| {
-            state.asked += 1;
-            state.mood.is_none()
-        });
+        state.change(|state| state.asked += 1);
         let mood = state.wait_within(std::time::Duration::from_hours(1), |state| {
             state.mood.or(state.over.then_some(Mood::Answers))
         });
         if state.look(|state| state.over) {
             return;
         }
-        let fails = was_silent && mood == Some(Mood::FailsFirst);
-        let _ = socket.send_to(&answer(&question[..length], fails), from);
+        let denies = mood == Some(Mood::Denies);
+        let _ = socket.send_to(&answer(&question[..length], denies), from);
     }
 }
 
 /// The question with an answer behind it: 127.0.0.1 if it is for an IPv4 address, else that there is none.
-fn answer(question: &[u8], fails: bool) -> Vec<u8> {
+fn answer(question: &[u8], denies: bool) -> Vec<u8> {
     let name_length = question[HEADER..].iter().position(|&byte| byte == 0);
     let end = HEADER + name_length.expect("a name that ends") + 1 + 4;
     let is_for_ipv4 = question[end - 4..end - 2] == [0, 1];
     let mut message = question[..end].to_vec();
     // An answer, recursion as wanted and to be had; the code.
     message[2] = 0x81;
-    message[3] = 0x80 | if fails { SERVFAIL } else { 0 };
-    let answers = u8::from(is_for_ipv4 && !fails);
+    message[3] = 0x80 | if denies { NO_SUCH_NAME } else { 0 };
+    let answers = u8::from(is_for_ipv4 && !denies);
     // One question, so many answers, nothing else.
     message[4..HEADER].copy_from_slice(&[0, 1, 0, answers, 0, 0, 0, 0]);
     if answers > 0 {
@@ -118,4 +115,4 @@ fn answer(question: &[u8], fails: bool) -> Vec<u8> {
 
 const PORT: u16 = 53;
 const HEADER: usize = 12;
-const SERVFAIL: u8 = 2;
+const NO_SUCH_NAME: u8 = 3;
