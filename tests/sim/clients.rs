@@ -60,6 +60,9 @@ const PIECES_MAX: usize = 100;
 /// Most local connections.
 const INLETS_MAX: usize = 64;
 
+/// A head, and what is rounded up to pages.
+const PAGES: usize = 9000;
+
 /// What the ring needs beside a body: the head, and whole pages.
 const OVERHEAD_MAX: usize = 12_000;
 
@@ -179,7 +182,8 @@ impl World {
         } else {
             stream.extend_from_slice(&body);
         }
-        let payload = Payload::new(number, method, self.remote_host(), &body);
+        let mut payload = Payload::new(number, method, self.remote_host(), &body);
+        payload.room_most = room_most(length, chunked);
         self.ledger.payloads.push(payload);
         Request {
             payload: number,
@@ -438,6 +442,19 @@ impl Payload {
         );
         Self::of([head.as_bytes(), body].concat(), method == "HEAD")
     }
+}
+
+/// Most room that the ring may take for a body: in pages, in a buffer that was four times as large as needed to
+/// begin with, or grows by doubling.
+const fn room_most(body: usize, chunked: bool) -> usize {
+    let (first, last) = if chunked {
+        (16 << 10, body * 2)
+    } else {
+        (if body < 64 << 10 { body } else { 64 << 10 }, body)
+    };
+    let first = 4 * (first + PAGES);
+    let last = last + PAGES;
+    if first > last { first } else { last }
 }
 
 fn client_owes_nothing(client: &Client) -> bool {

@@ -14,8 +14,14 @@ use super::world::World;
 /// Times of the core have nanoseconds.
 const SLACK: u64 = 2;
 
+/// A sleep ends with the microsecond.
+const SLEEP_SLACK: u64 = 10;
+
 const ATTEMPTS_MAX: u64 = 5;
 const RETRY_PAUSE: u64 = 200_000;
+/// Payloads at once.
+const SLOTS: usize = 256;
+
 const HOLD_PAUSE_MAX: u64 = 1_000_000;
 const RETRY_AFTER_MAX: u64 = 30;
 
@@ -65,6 +71,9 @@ pub struct Payload {
     /// The request as the remote must see it, byte for byte.
     pub request: Vec<u8>,
     pub to_head: bool,
+    /// Most room that the ring may take for it, and whether it may have been given some.
+    pub room_most: usize,
+    came: bool,
     /// Place in the order of heads, where that is known.
     pub place: Option<u64>,
     pub acknowledged: Option<u64>,
@@ -120,6 +129,8 @@ pub struct Ledger {
     begun: Vec<(usize, (u64, u64))>,
     pub hold: Option<Hold>,
     backend: Backend,
+    /// Whether a payload ever gave way, or found no room.
+    gave_way: bool,
     /// Since when something could be tried, and nothing is.
     idle_since: Option<u64>,
 }
@@ -129,6 +140,8 @@ impl Payload {
         Self {
             request,
             to_head,
+            room_most: 0,
+            came: false,
             place: None,
             acknowledged: None,
             fate: Fate::Open,
@@ -164,6 +177,7 @@ impl Ledger {
     /// A head came: its payload has its place in the order, unless that cannot be known.
     pub fn head_came(&mut self, payload: usize, known: bool) {
         self.places += 1;
+        self.payloads[payload].came = true;
         self.payloads[payload].place = known.then_some(self.places);
     }
 
@@ -424,6 +438,26 @@ impl World {
         self.require(!(waits && free && well), "a payload waits for nothing");
     }
 
+    /// The core is going to sleep for so long: not beyond the time when a payload may be sent.
+    pub fn check_sleep(&self, time: u64) {
+        let ledger = &self.ledger;
+        let free = self.remote.busy() < self.set.workers as u64 && self.remote.connecting() == 0;
+        let well = !ledger.backend.maybe_down && !self.remote.is_looking_up();
+        if !free || !well || ledger.gave_way || ledger.fated(Fate::Waiting) == 0 {
+            return;
+        }
+        let now = self.clock.mono();
+        let waiting = ledger
+            .payloads
+            .iter()
+            .filter(|own| own.fate == Fate::Waiting);
+        let due = waiting
+            .map(|own| own.not_before.most)
+            .filter(|at| *at > now);
+        let late = due.min().is_some_and(|at| now + time > at + SLEEP_SLACK);
+        self.require(!late, "it sleeps through the time of a payload");
+    }
+
     /// The next event is asked for: nothing may be left to hold it back for.
     pub fn check_asking(&mut self) {
         self.check_subscribing();
@@ -490,6 +524,7 @@ impl World {
             self.remote_settles();
         }
         self.check_totals();
+        self.check_room();
         self.check_order();
         if self.exit.is_none() {
             self.check_clients();
@@ -499,6 +534,24 @@ impl World {
             self.check_hold();
             self.check_leaving();
         }
+    }
+
+    /// Nothing gives way while there is room. Only the first to do so tells: of the others nobody outside knows.
+    fn check_room(&mut self) {
+        let lost = self.relay.totals().lost[Loss::Full as usize];
+        if std::mem::replace(&mut self.ledger.gave_way, lost > 0) || lost == 0 {
+            return;
+        }
+        let in_hand = |payload: &&Payload| {
+            use Fate::{MaybeSpent, Open, Sending, Waiting};
+            payload.came && matches!(payload.fate, Open | Waiting | Sending | MaybeSpent)
+        };
+        let all = self.ledger.payloads.iter().filter(in_hand);
+        let (slots, room) = all.fold((0, 0), |(slots, room), payload| {
+            (slots + 1, room + payload.room_most)
+        });
+        let full = room > self.set.bytes_max || slots > SLOTS;
+        self.require(full, format!("a payload gives way to {room} bytes"));
     }
 
     fn check_totals(&mut self) {

@@ -398,6 +398,7 @@ impl World {
             let Some(time) = [left, next].into_iter().flatten().min() else {
                 return false;
             };
+            self.check_sleep(time);
             self.clock.pass(time);
             if !self.frozen() {
                 break;
