@@ -36,8 +36,16 @@ pub struct World {
 
 /// A random number, another one each time, and the same ones in every test.
 fn drawn() -> u64 {
-    thread_local!(static DRAWN: Cell<u64> = const { Cell::new(0x0123_4567_89ab_cdef) });
     DRAWN.replace(DRAWN.get() + 1)
+}
+
+const DRAWN_FIRST: u64 = 0x0123_4567_89ab_cdef;
+
+thread_local!(static DRAWN: Cell<u64> = const { Cell::new(DRAWN_FIRST) });
+
+/// Begins with the random numbers anew, for a program that makes many worlds of which each is to be alike.
+pub fn draw_anew() {
+    DRAWN.set(DRAWN_FIRST);
 }
 
 impl World {
