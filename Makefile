@@ -9,13 +9,13 @@ export PATH := $(CARGO_HOME)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build release layer demo test e2e lint ci clean verify smoke
+.PHONY: help setup build release layer demo test e2e fuzz lint ci clean verify smoke
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
 
-setup: ## install what is missing, from Debian (as root), rustup and PyPI
-	@.ci/setup host lint layer arm64
+setup: ## install what is missing, from Debian (as root), rustup, crates.io and PyPI
+	@.ci/setup host lint layer notice fuzz arm64
 
 build: ## build the static binary for this machine's processor: dist/
 	@.ci/setup host layer
@@ -27,6 +27,8 @@ release: ## build the static binaries for both processors
 	@.ci/build arm64
 
 layer: release ## pack both as the zips to publish as a Lambda layer
+	@.ci/setup notice
+	@.ci/notice
 	@.ci/layer x86_64
 	@.ci/layer arm64
 
@@ -40,15 +42,23 @@ test: ## run the tests
 e2e: build ## run it in AWS's emulator, with real functions and their real SDKs
 	tests/e2e/run $(BINARY)
 
+fuzz: ## fuzz each target for 20 s; longer: make fuzz FUZZ_SECONDS=600, one: FUZZ_TARGETS=relay
+	@.ci/setup host fuzz
+	@.ci/fuzz $(FUZZ_TARGETS)
+
 lint: ## check format, lints and the rules of the house
 	@.ci/setup host lint
 	cargo fmt --check
+	cargo fmt --check --manifest-path tests/fuzz/Cargo.toml
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --lib --bins -- -D warnings -D clippy::too_many_lines
+	CUSTOM_LIBFUZZER_PATH=/none cargo clippy --locked --manifest-path tests/fuzz/Cargo.toml \
+		--target-dir $${CARGO_TARGET_DIR:-target} -- -D warnings
 	@.ci/rules
+	@.ci/deny
 
 ci: ## all of it, as continuous integration does
-	@.ci/steps setup lint test layer verify smoke demo e2e
+	@.ci/steps setup lint test fuzz layer verify smoke demo e2e
 
 clean: ## remove all that was built
 	rm -rf dist target
