@@ -238,7 +238,8 @@ impl Ring {
             return Err(Full);
         }
         let slot = self.free_slot()?;
-        let mut buffer = self.take_buffer(body_start + first)?;
+        let length = shape.length.unwrap_or(first);
+        let mut buffer = self.take_buffer(body_start + length, body_start + first)?;
         buffer[..head.len()].copy_from_slice(head);
         let sequence = self.next_sequence;
         self.next_sequence += 1;
@@ -522,16 +523,16 @@ impl Ring {
         Ok(oldest.slot)
     }
 
-    /// A buffer of at least `bytes`: a spare one of about that size, or a new one.
-    fn take_buffer(&mut self, bytes: usize) -> Result<Vec<u8>, Full> {
+    /// A spare buffer of about `whole` bytes, which takes no memory that is not taken, or a new one of `first`.
+    fn take_buffer(&mut self, whole: usize, first: usize) -> Result<Vec<u8>, Full> {
         let fits = |spare: &Vec<u8>| {
-            spare.len() >= bytes && spare.len() / SPARE_FACTOR_MAX <= pages(bytes)
+            spare.len() >= whole && spare.len() / SPARE_FACTOR_MAX <= pages(whole)
         };
         if let Some(at) = self.spares.iter().position(fits) {
             return Ok(self.spares.swap_remove(at));
         }
-        self.make_room(cost(pages(bytes)))?;
-        Ok(vec![0; pages(bytes)])
+        self.make_room(cost(pages(first)))?;
+        Ok(vec![0; pages(first)])
     }
 
     /// Makes `bytes` more fit: spare buffers go first, then the oldest queued payloads. Nothing goes in vain.
@@ -861,5 +862,18 @@ mod tests {
         assert_eq!(ring.totals().lost[Loss::Shutdown as usize], 1);
         ring.trim();
         assert!(!ring.has_spares());
+
+        // What grew to its size once serves the next of that size at once.
+        let large = vec![3; 400_000];
+        let id = put(&mut ring, &large);
+        ring.start(id);
+        ring.relayed(id);
+        let shape = Shape {
+            length: Some(large.len()),
+            has_body: true,
+            to_head_request: false,
+        };
+        let id = ring.open(b"POST / HTTP/1.1\r\n", shape).unwrap();
+        assert_eq!(ring.space(id).map(|space| space.len()), Ok(large.len()));
     }
 }
