@@ -30,6 +30,9 @@ const RING_BYTES: usize = 8 << 20;
 /// What may come on top: 64 inlets with a buffer of 64 KiB each, an answer's buffer, and what the allocator wastes.
 const BESIDES_BYTES: usize = 64 * (64 << 10) + (2 << 20);
 
+/// Clients served at once, and those accepted in one turn before others give way.
+const CLIENTS_MAX: usize = 64 + 16;
+
 static TURN: Mutex<()> = Mutex::new(());
 
 /// Connections made before the next upload is waited for. More than 63 between its connecting and its request may push
@@ -61,6 +64,7 @@ fn connections_opened_and_abandoned() {
                 uploads.more(1);
             }
         }
+        held
     });
 }
 
@@ -244,6 +248,11 @@ fn beside_uploads<T>(attack: impl FnOnce(SocketAddr, &Uploads) -> T) {
     let leavings = attack(extension.addr(), &uploads);
     let took = since.elapsed();
     uploads.more(20);
+    let used = self::descriptors(&extension) - descriptors;
+    assert!(
+        used <= CLIENTS_MAX,
+        "{used} descriptors are used for clients"
+    );
     drop(leavings);
     let count = uploads.stop();
 
