@@ -154,7 +154,7 @@ impl Lambda {
     }
 
     /// The owner makes the connection that is due, and reports it under `id`.
-    pub fn connect(&mut self, id: ConnId) {
+    pub const fn connect(&mut self, id: ConnId) {
         self.retry_at = None;
         self.wire.connecting(id);
     }
@@ -210,8 +210,8 @@ impl Lambda {
     /// `n` bytes of [`Lambda::space`] have been read. Gives a connection to be closed, if any.
     pub fn received(&mut self, id: ConnId, n: usize, now: Instant) -> Option<ConnId> {
         match self.wire.received(n) {
-            Ok(None) => return None,
-            Ok(Some(answer)) => self.answered(&answer, now),
+            Ok(false) => return None,
+            Ok(true) => self.read_answer(now),
             Err(cause) => self.broke(cause, now),
         }
         (!self.owns(id)).then_some(id)
@@ -221,7 +221,7 @@ impl Lambda {
     pub fn ended(&mut self, why: End, now: Instant) {
         match self.wire.ended(why) {
             Ended::Nothing | Ended::Stale => {}
-            Ended::Answered(answer) => self.answered(&answer, now),
+            Ended::Answered => self.read_answer(now),
             Ended::Broke(cause) => self.broke(cause, now),
         }
     }
@@ -240,12 +240,13 @@ impl Lambda {
     /// Puts the request that the state calls for on an idle connection.
     fn put(&mut self) {
         if self.wire.is_idle() && matches!(self.state, State::Register | State::Poll) {
-            self.wire.put(self.request());
+            let mut wire = std::mem::replace(&mut self.wire, Wire::new());
+            wire.put(|out| self.write_request(out));
+            self.wire = wire;
         }
     }
 
-    fn request(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(256);
+    fn write_request(&self, out: &mut Vec<u8>) {
         let body: &[u8] = match (self.state, self.wants_invoke) {
             (State::Register, true) => br#"{"events":["INVOKE","SHUTDOWN"]}"#,
             (State::Register, false) => br#"{"events":["SHUTDOWN"]}"#,
@@ -258,15 +259,20 @@ impl Lambda {
         for part in [method, API, path, b" HTTP/1.1\r\n"] {
             out.extend_from_slice(part);
         }
-        write::field(&mut out, b"Host", self.authority.as_bytes());
+        write::field(out, b"Host", self.authority.as_bytes());
         if self.state == State::Register {
-            write::field(&mut out, b"Lambda-Extension-Name", self.name.as_bytes());
-            write::json(&mut out, body);
+            write::field(out, b"Lambda-Extension-Name", self.name.as_bytes());
+            write::json(out, body);
         } else {
-            write::field(&mut out, b"Lambda-Extension-Identifier", &self.identifier);
+            write::field(out, b"Lambda-Extension-Identifier", &self.identifier);
             out.extend_from_slice(b"\r\n");
         }
-        out
+    }
+
+    fn read_answer(&mut self, now: Instant) {
+        let answer = self.wire.take_answer();
+        self.answered(&answer, now);
+        self.wire.give_back(answer);
     }
 
     fn answered(&mut self, answer: &Answer, now: Instant) {

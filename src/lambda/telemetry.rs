@@ -17,7 +17,7 @@ use crate::http1::write;
 use crate::json;
 
 use super::delivery::Delivery;
-use super::wire::{Answer, Ended, Wire};
+use super::wire::{Ended, Wire};
 
 /// Connections for deliveries at once. Lambda uses one; a new one replaces the oldest.
 const DELIVERIES_MAX: usize = 4;
@@ -122,7 +122,7 @@ impl Telemetry {
     }
 
     /// The owner makes the connection that is due, and reports it under `id`.
-    pub fn connect(&mut self, id: ConnId) {
+    pub const fn connect(&mut self, id: ConnId) {
         self.wire.connecting(id);
     }
 
@@ -178,7 +178,9 @@ impl Telemetry {
     pub fn connected(&mut self, id: ConnId) {
         self.wire.connected(id);
         if let State::Subscribe { port } = self.state {
-            self.wire.put(self.request(port));
+            let (authority, identifier) = (self.authority.as_bytes(), &self.identifier[..]);
+            self.wire
+                .put(|out| write_request(out, authority, identifier, port));
         }
     }
 
@@ -203,8 +205,8 @@ impl Telemetry {
     pub fn received(&mut self, id: ConnId, n: usize) -> Option<ConnId> {
         let Some(at) = self.deliveries.iter().position(|(own, _)| *own == id) else {
             match self.wire.received(n) {
-                Ok(None) => return None,
-                Ok(Some(answer)) => self.answered(&answer),
+                Ok(false) => return None,
+                Ok(true) => self.answered(),
                 Err(cause) => self.refuse(cause.to_owned()),
             }
             return self.wire.cut();
@@ -229,7 +231,7 @@ impl Telemetry {
         }
         match self.wire.ended(why) {
             Ended::Nothing | Ended::Stale => {}
-            Ended::Answered(answer) => self.answered(&answer),
+            Ended::Answered => self.answered(),
             Ended::Broke(cause) => self.refuse(cause.to_owned()),
         }
     }
@@ -259,24 +261,9 @@ impl Telemetry {
             .map(|(_, delivery)| delivery)
     }
 
-    /// `PUT /2022-07-01/telemetry`: platform events alone, and these at once (25 ms is the least there is).
-    fn request(&self, port: u16) -> Vec<u8> {
-        let mut body = Vec::with_capacity(256);
-        body.extend_from_slice(
-            br#"{"schemaVersion":"2022-12-13","types":["platform"],"buffering":{"maxItems":1000,"maxBytes":262144,"timeoutMs":25},"destination":{"protocol":"HTTP","URI":"http://sandbox.localdomain:"#,
-        );
-        write::number(&mut body, u64::from(port));
-        body.extend_from_slice(br#""}}"#);
-        let mut out = Vec::with_capacity(512);
-        out.extend_from_slice(b"PUT /2022-07-01/telemetry HTTP/1.1\r\n");
-        write::field(&mut out, b"Host", self.authority.as_bytes());
-        write::field(&mut out, b"Lambda-Extension-Identifier", &self.identifier);
-        write::json(&mut out, &body);
-        out
-    }
-
     /// Where there is no telemetry, Lambda says so with 202: a success in nothing but name.
-    fn answered(&mut self, answer: &Answer) {
+    fn answered(&mut self) {
+        let answer = self.wire.take_answer();
         if answer.status == 200 {
             self.state = State::Subscribed;
             self.news = Some(News::Subscribed);
@@ -284,6 +271,20 @@ impl Telemetry {
             self.refuse(answer.words());
         }
     }
+}
+
+/// `PUT /2022-07-01/telemetry`: platform events alone, and these at once (25 ms is the least there is).
+fn write_request(out: &mut Vec<u8>, authority: &[u8], identifier: &[u8], port: u16) {
+    let mut body = Vec::with_capacity(256);
+    body.extend_from_slice(
+        br#"{"schemaVersion":"2022-12-13","types":["platform"],"buffering":{"maxItems":1000,"maxBytes":262144,"timeoutMs":25},"destination":{"protocol":"HTTP","URI":"http://sandbox.localdomain:"#,
+    );
+    write::number(&mut body, u64::from(port));
+    body.extend_from_slice(br#""}}"#);
+    out.extend_from_slice(b"PUT /2022-07-01/telemetry HTTP/1.1\r\n");
+    write::field(out, b"Host", authority);
+    write::field(out, b"Lambda-Extension-Identifier", identifier);
+    write::json(out, &body);
 }
 
 /// Reads an array of events, and gives the request id of every `platform.runtimeDone`.

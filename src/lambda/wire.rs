@@ -20,23 +20,23 @@ pub(super) struct Wire {
     state: State,
     /// Whether the connection has carried an answer.
     served: bool,
+    /// The request, of which `sent` bytes are written. Its buffer, and those of the answer, serve one event after
+    /// another: to ask for memory and to give it back takes longer than to hear of an event.
+    request: Vec<u8>,
+    sent: usize,
+    reading: Reading,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 enum State {
     None,
     Connecting(ConnId),
     Idle(ConnId),
-    Asking {
-        id: ConnId,
-        request: Vec<u8>,
-        sent: usize,
-        reading: Box<Reading>,
-    },
+    Asking(ConnId),
 }
 
 /// What the API answered.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Answer {
     pub(super) status: u16,
     /// `Lambda-Extension-Identifier`, empty where there is none.
@@ -45,6 +45,12 @@ pub(super) struct Answer {
 }
 
 impl Answer {
+    fn clear(&mut self) {
+        self.status = 0;
+        self.identifier.clear();
+        self.body.clear();
+    }
+
     /// For the log.
     pub(super) fn words(&self) -> String {
         let body = String::from_utf8_lossy(&self.body);
@@ -58,7 +64,7 @@ pub(super) enum Ended {
     /// There was none.
     Nothing,
     /// The end of the connection was the end of its answer.
-    Answered(Answer),
+    Answered,
     /// The connection had died before the request: it may be asked again on a new one.
     Stale,
     /// It failed, and why.
@@ -70,6 +76,9 @@ impl Wire {
         Self {
             state: State::None,
             served: false,
+            request: Vec::new(),
+            sent: 0,
+            reading: Reading::new(),
         }
     }
 
@@ -91,109 +100,97 @@ impl Wire {
     pub(super) fn owns(&self, id: ConnId) -> bool {
         match &self.state {
             State::None => false,
-            State::Connecting(own) | State::Idle(own) | State::Asking { id: own, .. } => *own == id,
+            State::Connecting(own) | State::Idle(own) | State::Asking(own) => *own == id,
         }
     }
 
     /// The owner makes a connection under that name.
-    pub(super) fn connecting(&mut self, id: ConnId) {
+    pub(super) const fn connecting(&mut self, id: ConnId) {
         self.state = State::Connecting(id);
         self.served = false;
     }
 
-    pub(super) fn connected(&mut self, id: ConnId) {
+    pub(super) const fn connected(&mut self, id: ConnId) {
         self.state = State::Idle(id);
     }
 
-    /// Puts a request on an idle connection.
-    pub(super) fn put(&mut self, request: Vec<u8>) {
+    /// Puts a request on an idle connection: what `write` writes.
+    pub(super) fn put(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         if let State::Idle(id) = self.state {
-            self.state = State::Asking {
-                id,
-                request,
-                sent: 0,
-                reading: Box::new(Reading::new()),
-            };
+            self.state = State::Asking(id);
+            self.request.clear();
+            write(&mut self.request);
+            self.sent = 0;
+            self.reading.begin();
         }
     }
 
     /// Forgets the connection, and gives it to be closed.
-    pub(super) fn cut(&mut self) -> Option<ConnId> {
+    pub(super) const fn cut(&mut self) -> Option<ConnId> {
         match std::mem::replace(&mut self.state, State::None) {
             State::None => None,
-            State::Connecting(id) | State::Idle(id) | State::Asking { id, .. } => Some(id),
+            State::Connecting(id) | State::Idle(id) | State::Asking(id) => Some(id),
         }
     }
 
     pub(super) const fn wants(&self) -> bool {
-        matches!(self.state, State::Asking { .. })
+        matches!(self.state, State::Asking(_))
     }
 
     pub(super) fn space(&mut self) -> &mut [u8] {
-        match &mut self.state {
-            State::Asking { reading, .. } => reading.space(),
+        match self.state {
+            State::Asking(_) => self.reading.space(),
             _ => &mut [],
         }
     }
 
-    /// `n` bytes of [`Wire::space`] have been read. Gives the answer once it is whole.
-    pub(super) fn received(&mut self, n: usize) -> Result<Option<Answer>, &'static str> {
-        let State::Asking { id, reading, .. } = &mut self.state else {
-            return Ok(None);
+    /// `n` bytes of [`Wire::space`] have been read. Whether the answer is whole now, to be taken.
+    pub(super) fn received(&mut self, n: usize) -> Result<bool, &'static str> {
+        let State::Asking(id) = self.state else {
+            return Ok(false);
         };
-        let id = *id;
-        reading.received(n)?;
-        let Some(keep_alive) = reading.reader.done() else {
-            return Ok(None);
+        self.reading.received(n)?;
+        let Some(keep_alive) = self.reading.reader.done() else {
+            return Ok(false);
         };
         self.served = true;
         // What is behind the answer answers nothing we asked: the connection is not trusted any further.
-        let next = if keep_alive && reading.end == 0 {
+        self.state = if keep_alive && self.reading.end == 0 {
             State::Idle(id)
         } else {
             State::None
         };
-        Ok(self.take_answer(next))
+        Ok(true)
     }
 
-    pub(super) fn ended(&mut self, why: End) -> Ended {
-        match &self.state {
-            State::None | State::Idle(_) => {
-                self.state = State::None;
-                Ended::Nothing
-            }
-            State::Asking { reading, .. } if reading.reader.is_whole_at_close() => self
-                .take_answer(State::None)
-                .map_or(Ended::Nothing, Ended::Answered),
-            State::Asking { reading, .. } if self.served && reading.is_unheard() => {
-                self.state = State::None;
-                Ended::Stale
-            }
-            State::Connecting(_) | State::Asking { .. } => {
-                self.state = State::None;
-                Ended::Broke(why.words())
-            }
+    pub(super) const fn ended(&mut self, why: End) -> Ended {
+        match std::mem::replace(&mut self.state, State::None) {
+            State::None | State::Idle(_) => Ended::Nothing,
+            State::Asking(_) if self.reading.reader.is_whole_at_close() => Ended::Answered,
+            State::Asking(_) if self.served && self.reading.is_unheard() => Ended::Stale,
+            State::Connecting(_) | State::Asking(_) => Ended::Broke(why.words()),
         }
     }
 
+    /// The answer that is whole. To be given back when it has been read, for its buffers.
+    pub(super) fn take_answer(&mut self) -> Answer {
+        std::mem::take(&mut self.reading.answer)
+    }
+
+    pub(super) fn give_back(&mut self, mut answer: Answer) {
+        answer.clear();
+        self.reading.answer = answer;
+    }
+
     pub(super) fn pending(&self) -> &[u8] {
-        match &self.state {
-            State::Asking { request, sent, .. } => &request[*sent..],
+        match self.state {
+            State::Asking(_) => &self.request[self.sent..],
             _ => &[],
         }
     }
 
     pub(super) const fn sent(&mut self, n: usize) {
-        if let State::Asking { sent, .. } = &mut self.state {
-            *sent += n;
-        }
-    }
-
-    fn take_answer(&mut self, next: State) -> Option<Answer> {
-        match std::mem::replace(&mut self.state, next) {
-            State::Asking { reading, .. } => Some(reading.answer),
-            _ => None,
-        }
+        self.sent += n;
     }
 }
 
@@ -218,6 +215,13 @@ impl Reading {
                 body: Vec::new(),
             },
         }
+    }
+
+    /// For the answer to another request.
+    fn begin(&mut self) {
+        self.reader = ResponseReader::new(false);
+        self.end = 0;
+        self.answer.clear();
     }
 
     const fn is_unheard(&self) -> bool {
