@@ -40,8 +40,8 @@ pub struct Remote {
 /// One connection to the remote.
 struct Line {
     connecting: bool,
-    /// It goes to the last of the addresses: there is no next one.
-    last_address: bool,
+    /// Which of the addresses it goes to.
+    address: usize,
     /// Turn and time in which its payload was given to it, where that is known.
     since: Option<(u64, u64)>,
     /// The same, as far as it bears on the time it has.
@@ -105,6 +105,7 @@ struct Answer {
 struct Death {
     /// None if it never stood.
     payload: Option<usize>,
+    /// No other address is tried instead.
     last_address: bool,
     served: u32,
     frozen: Frozen,
@@ -117,7 +118,7 @@ impl Death {
     const fn of(line: &Line, payload: Option<usize>) -> Self {
         Self {
             payload,
-            last_address: line.last_address,
+            last_address: true,
             served: line.served,
             frozen: line.frozen,
             probe: line.probe,
@@ -241,14 +242,13 @@ impl World {
         self.remote.looking_up = false;
         self.remote.looked_up = self.turn;
         self.remote.addresses = result.clone().unwrap_or_default();
-        let took = self.clock.mono() - self.remote.looking_since;
         if self.remote.addresses.is_empty() {
             self.note("no address");
-            self.unreached(false);
-        } else if took >= self.set.timeout {
+        } else if self.clock.mono() - self.remote.looking_since >= self.set.timeout {
             self.note("address too late");
-            self.unreached(false);
         }
+        // Even where there are addresses, they may come too late for one of those who wait.
+        self.unreached(false);
     }
 
     pub fn remote_connects(&mut self, id: ConnId, address: SocketAddr) {
@@ -256,7 +256,6 @@ impl World {
         let literal = !self.set.named;
         let index = self.remote.addresses.iter().position(|own| *own == address);
         let first = literal || index == Some(0);
-        let last_address = literal || index.is_some_and(|at| at + 1 == self.remote.addresses.len());
         // Asked for at once where the address was known; else some time after its payload was given to it.
         let known = first && (literal || self.remote.looked_up != turn);
         let since = known.then_some((turn, now));
@@ -272,7 +271,7 @@ impl World {
         }
         let line = Line {
             connecting: true,
-            last_address,
+            address: index.unwrap_or(0),
             since,
             begun,
             served: 0,
@@ -303,7 +302,15 @@ impl World {
     /// A connection could not be made.
     pub fn remote_unconnected(&mut self, id: ConnId) {
         let line = self.remote.lines.remove(&id).unwrap();
-        self.remote.dying.push(Death::of(&line, None));
+        let mut death = Death::of(&line, None);
+        death.last_address = self.is_last_address(&line);
+        self.remote.dying.push(death);
+    }
+
+    /// Whether no other address is left to be tried.
+    const fn is_last_address(&self, line: &Line) -> bool {
+        let known = self.remote.addresses.len();
+        !self.set.named || known > 0 && line.address + 1 >= known
     }
 
     /// Bytes are written, with so many to go: they must be what is left of the request.
@@ -564,10 +571,9 @@ impl World {
         let line = self.remote.lines.get_mut(&id).unwrap();
         line.done = true;
         let Some(exchange) = line.exchange.take() else {
-            let mut line = self.remote.lines.remove(&id).unwrap();
+            let line = self.remote.lines.remove(&id).unwrap();
             if line.connecting {
                 // It stood, and was gone before the first byte: no other address is tried.
-                line.last_address = true;
                 self.note("accepted, then gone");
                 self.remote.dying.push(Death::of(&line, None));
             }
@@ -623,9 +629,7 @@ impl World {
         if death.frozen == Frozen::Yes || death.served > 0 {
             return self.note("frozen while connecting");
         }
-        // No other address is tried of what stood already.
-        let last = death.last_address || death.unsent;
-        let surely = last && death.frozen == Frozen::No;
+        let surely = death.last_address && death.frozen == Frozen::No;
         self.unreached(surely);
         if death.probe && surely {
             self.probe_failed();
@@ -640,8 +644,9 @@ impl World {
         let (now, timeout) = (self.clock.mono(), self.set.timeout);
         if connecting {
             self.note("connection given up");
-            let surely =
-                line.last_address && line.frozen == Frozen::No && now >= line.begun.1 + timeout;
+            let surely = self.is_last_address(&line)
+                && line.frozen == Frozen::No
+                && now >= line.begun.1 + timeout;
             return self.unreached(surely);
         }
         let Some(exchange) = line.exchange.take() else {

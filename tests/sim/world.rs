@@ -451,7 +451,9 @@ impl World {
             self.idle_turns = 0;
             self.happens(what);
         }
-        let mut ids: Vec<ConnId> = self.wires.keys().copied().collect();
+        let news = |wire: &Wire| !wire.inbound.is_empty() || wire.end.is_some();
+        let readable = self.wires.iter().filter(|(_, wire)| news(wire));
+        let mut ids: Vec<ConnId> = readable.map(|(id, _)| *id).collect();
         while !ids.is_empty() {
             let at = self.chance.below(ids.len() as u64) as usize;
             self.read(ids.swap_remove(at));
@@ -535,8 +537,11 @@ impl World {
             let Some(wire) = self.wires.get_mut(&id) else {
                 return;
             };
+            if wire.connecting || wire.inbound.is_empty() && wire.end.is_none() {
+                return;
+            }
             let space = self.relay.space(id);
-            if wire.connecting || space.is_empty() {
+            if space.is_empty() {
                 return;
             }
             if wire.inbound.is_empty() {
