@@ -129,6 +129,9 @@ pub struct Ledger {
     begun: Vec<(usize, (u64, u64))>,
     pub hold: Option<Hold>,
     backend: Backend,
+    /// Most payloads there were at once, and the most room they may have taken.
+    slots_high: usize,
+    room_high: usize,
     /// Whether a payload ever gave way, or found no room.
     gave_way: bool,
     /// Since when something could be tried, and nothing is.
@@ -179,6 +182,16 @@ impl Ledger {
         self.places += 1;
         self.payloads[payload].came = true;
         self.payloads[payload].place = known.then_some(self.places);
+        let in_hand = |payload: &&Payload| {
+            use Fate::{MaybeSpent, Open, Sending, Waiting};
+            payload.came && matches!(payload.fate, Open | Waiting | Sending | MaybeSpent)
+        };
+        let all = self.payloads.iter().filter(in_hand);
+        let (slots, room) = all.fold((0, 0), |(slots, room), payload| {
+            (slots + 1, room + payload.room_most)
+        });
+        self.slots_high = self.slots_high.max(slots);
+        self.room_high = self.room_high.max(room);
     }
 
     pub const fn held(&mut self, why: Why, since: u64, until: u64) {
@@ -542,14 +555,8 @@ impl World {
         if std::mem::replace(&mut self.ledger.gave_way, lost > 0) || lost == 0 {
             return;
         }
-        let in_hand = |payload: &&Payload| {
-            use Fate::{MaybeSpent, Open, Sending, Waiting};
-            payload.came && matches!(payload.fate, Open | Waiting | Sending | MaybeSpent)
-        };
-        let all = self.ledger.payloads.iter().filter(in_hand);
-        let (slots, room) = all.fold((0, 0), |(slots, room), payload| {
-            (slots + 1, room + payload.room_most)
-        });
+        // What found no room as its head came is counted when its body has come.
+        let (slots, room) = (self.ledger.slots_high, self.ledger.room_high);
         let full = room > self.set.bytes_max || slots > SLOTS;
         self.require(full, format!("a payload gives way to {room} bytes"));
     }
