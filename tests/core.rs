@@ -880,6 +880,24 @@ fn a_silent_address_does_not_use_up_the_time_of_the_next() {
 }
 
 #[test]
+fn no_next_address_is_tried_once_time_is_up() {
+    let mut world = World::new(&[
+        ("PYROSCOPE_REMOTE_ADDRESS", "http://pyroscope.test"),
+        ("PYROSCOPE_TIMEOUT", "3s"),
+    ]);
+    world.post("x");
+    named_remote(&mut world, &["10.0.0.1:80", "10.0.0.2:80"]);
+    let (id, _) = world.connecting.pop().unwrap();
+    // In one turn, as after a freeze too short to be seen: it is refused, and time is up.
+    world.now.mono += Duration::from_secs(3);
+    let refused = End::Io(std::io::ErrorKind::ConnectionRefused);
+    world.relay.ended(id, refused, world.now);
+    world.relay.expire(world.now);
+    world.settle();
+    assert_eq!(world.connecting, [], "nobody would close it");
+}
+
+#[test]
 fn two_connections_that_fail_in_one_turn_each_get_their_next_address() {
     let mut world = World::new(&[("PYROSCOPE_REMOTE_ADDRESS", "http://pyroscope.test")]);
     world.post("x");

@@ -235,8 +235,11 @@ impl Relay {
 
     /// Gets new uplinks what they need before they can connect: the TLS client, then addresses.
     fn prepare_connections(&mut self, now: Now) -> Option<Command> {
-        if let Some((id, address)) = self.to_connect.pop() {
-            return Some(Command::Connect(id, address));
+        while let Some((id, address)) = self.to_connect.pop() {
+            // Its time may have been up since: nobody would close it.
+            if self.uplinks.iter().any(|uplink| uplink.id() == id) {
+                return Some(Command::Connect(id, address));
+            }
         }
         let at = self.uplinks.iter().position(Uplink::awaits_address)?;
         match &self.trust {
