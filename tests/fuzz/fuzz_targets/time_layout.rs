@@ -39,7 +39,7 @@ fuzz_target!(|input: &[u8]| -> Corpus {
         if json {
             let read: serde_json::Value = serde_json::from_str(line).expect("an object");
             assert_eq!(read["time"], expected);
-            assert_eq!(read["field"], layout);
+            assert_eq!(read["field"], layout[..layout.floor_char_boundary(2048)]);
         } else {
             assert!(line.contains(" level=info msg=\"A message\" field="));
         }
