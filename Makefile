@@ -4,12 +4,13 @@
 NAME   := extensions/pyroscope-lambda-extension
 HERE   := $(subst aarch64,arm64,$(shell uname -m))
 BINARY := $(CURDIR)/dist/$(HERE)/$(NAME)
+BENCH  := $(abspath $(or $(CARGO_TARGET_DIR),target))/bench
 CARGO_HOME ?= $(HOME)/.cargo
 export PATH := $(CARGO_HOME)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build release layer demo test e2e fuzz lint ci clean verify smoke
+.PHONY: help setup build release layer demo test e2e fuzz lint bench ci clean verify smoke
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -57,8 +58,13 @@ lint: ## check format, lints and the rules of the house
 	@.ci/rules
 	@.ci/deny
 
+bench: build ## time it beside the least a relay can do and the Go extension; RECORD=1 keeps the ratios
+	@.ci/build $(HERE) floor
+	@cargo bench --quiet --locked --bench latency -- $(if $(CI),--quick) $(if $(RECORD),--record) $(BENCH) \
+		$(CURDIR)/dist/measured/floor-$(HERE) $(BINARY) $$(size-report/bench/released $(BENCH)/go)
+
 ci: ## all of it, as continuous integration does
-	@.ci/steps setup lint test fuzz layer verify smoke demo e2e
+	@.ci/steps setup lint test fuzz layer verify smoke demo e2e bench
 
 clean: ## remove all that was built
 	rm -rf dist target

@@ -1,0 +1,87 @@
+//! A sandbox's start: how long until Lambda hears of it, and what it takes to be there.
+
+use crate::Effort;
+use crate::client::Client;
+use crate::figures::{Judged, Row, Spread, Unit, micros};
+use crate::lambda::Lambda;
+use crate::remote::Remote;
+use crate::subjects::{Subject, wait_until};
+
+/// Starts of one round. Its figure is their lower quartile: a start is short, and one that had to wait for a CPU, behind
+/// others on this machine, says nothing about the program.
+const STARTS: usize = 12;
+
+/// Invocations that belong to a start's CPU time.
+const INVOCATIONS: usize = 5;
+
+/// A look that finds no more CPU time used than the last so many looks did finds it idle.
+const QUIET_LOOKS: usize = 200;
+
+pub fn measure(subjects: &[Subject], effort: Effort) -> Vec<Row> {
+    let remote = Remote::http();
+    let row = |what: &str, unit, judged| Row::new("start and idle", what, unit, judged);
+    let mut rows = [
+        row("exec → register", Unit::Micros, Judged::Ratio).promised(1.25),
+        row("exec → first next", Unit::Micros, Judged::Ratio).promised(1.25),
+        row("INVOKE → next", Unit::Micros, Judged::Ratio).promised(1.3),
+        row(
+            "CPU from exec to idle, 5 invocations",
+            Unit::Micros,
+            Judged::Ratio,
+        )
+        .promised(1.5),
+        row("idle RSS", Unit::Kib, Judged::Itself).promised(600.0),
+        row("idle private memory", Unit::Kib, Judged::Itself).promised(200.0),
+        row("threads when idle", Unit::Count, Judged::Itself).promised(1.0),
+    ];
+    for _ in 0..effort.rounds {
+        let mut starts = vec![Vec::with_capacity(STARTS); subjects.len()];
+        for _ in 0..STARTS {
+            for (subject, starts) in subjects.iter().zip(&mut starts) {
+                starts.push(start_once(subject, &remote));
+            }
+        }
+        for (number, starts) in starts.iter().enumerate() {
+            for (column, row) in rows.iter_mut().enumerate() {
+                let figures: Vec<f64> = starts.iter().map(|start| start[column]).collect();
+                row.add(number, Spread::of(&figures).low);
+            }
+        }
+    }
+    rows.into()
+}
+
+fn start_once(subject: &Subject, remote: &Remote) -> [f64; 7] {
+    let mut lambda = Lambda::start();
+    let running = subject.start(&lambda, &remote.url(), &[]);
+    let registered = lambda.register();
+    let parked = lambda.wait_parked();
+    // An SDK connects, and has nothing to say yet.
+    let client = Client::connect(running.address(), 0);
+    let turns = [(); INVOCATIONS].map(|()| {
+        running.wait_asleep();
+        let (invoked, _) = lambda.invoke();
+        micros(lambda.wait_parked() - invoked)
+    });
+    let mut looks = 0;
+    let mut cpu = running.cpu();
+    wait_until("it to become idle", || {
+        running.wait_asleep();
+        let used = running.cpu();
+        looks = if used == cpu { looks + 1 } else { 0 };
+        cpu = used;
+        (looks >= QUIET_LOOKS).then_some(())
+    });
+    let memory = running.memory();
+    let threads = u32::try_from(running.threads()).unwrap_or(u32::MAX);
+    drop(client);
+    [
+        micros(registered - running.started),
+        micros(parked - running.started),
+        Spread::of(&turns).median,
+        micros(cpu),
+        memory.rss_kib,
+        memory.private_kib,
+        f64::from(threads),
+    ]
+}

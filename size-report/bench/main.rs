@@ -1,0 +1,155 @@
+//! `make bench`: what the extension costs and how long it takes, beside the least a relay can do.
+//!
+//! ```text
+//!   Client ──▶ the extension measured (Running) ──▶ Remote
+//!   (an SDK)        │
+//!                   ▼
+//!                Lambda     the Extensions API, on the thread that measures
+//! ```
+//!
+//! Each is driven through a sandbox's life from outside, in turn: floor, ours, floor, ours, all in one run with
+//! the same surroundings and the same load. Times move from machine to machine and from minute to minute; the
+//! ratio within a round holds better, so ratios are what is told, with their median and quartiles over the
+//! rounds. They inform and fail nothing.
+//!
+//! Nothing here sleeps: what must have happened is waited for, and every wait has a guard.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the bans on clocks, threads and the environment are for the extension, not for what measures it"
+)]
+
+mod client;
+mod cold;
+mod dead;
+mod figures;
+mod lambda;
+mod page;
+mod picture;
+mod pinned;
+mod relay;
+mod remote;
+mod subjects;
+mod tls;
+
+#[path = "../../tests/support/certificates.rs"]
+#[allow(dead_code, reason = "one authority and one server are all there is")]
+mod certificates;
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use figures::Row;
+use pinned::Pinned;
+use subjects::Subject;
+
+/// How long anything may take before the bench gives up: far above what it takes on a busy machine.
+pub const GUARD: Duration = Duration::from_secs(30);
+
+/// Where the figures kept for comparison are.
+const RECORDED: &str = "size-report/latency.tsv";
+
+/// How much is measured.
+#[derive(Clone, Copy)]
+pub struct Effort {
+    rounds: usize,
+    /// Payloads of one round are divided by this.
+    shortened: usize,
+}
+
+const FULL: Effort = Effort {
+    rounds: 31,
+    shortened: 1,
+};
+
+/// For continuous integration: well under a minute.
+const QUICK: Effort = Effort {
+    rounds: 15,
+    shortened: 4,
+};
+
+struct Arguments {
+    subjects: Vec<Subject>,
+    effort: Effort,
+    record: bool,
+    /// Where the results go.
+    folder: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let Some(arguments) = Arguments::read(env::args().skip(1)) else {
+        eprintln!("usage: latency [--quick] [--record] FOLDER FLOOR OURS [GO]");
+        return ExitCode::FAILURE;
+    };
+    let began = Instant::now();
+    let recorded = fs::read_to_string(RECORDED).unwrap_or_default();
+    let recorded = page::read_recorded(&recorded);
+    let rows = measure(&arguments.subjects, arguments.effort);
+    print!("{}", page::table(&rows, &arguments.subjects, &recorded));
+    println!("{}", page::surroundings(began.elapsed()));
+    let written =
+        write(&arguments.folder, &rows, &recorded).and_then(|()| match arguments.record {
+            true => write(Path::new("size-report"), &rows, &[]),
+            false => Ok(()),
+        });
+    if let Err(error) = written {
+        eprintln!("bench: cannot write the results: {error}");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+impl Arguments {
+    fn read(arguments: impl Iterator<Item = String>) -> Option<Self> {
+        let mut effort = FULL;
+        let mut record = false;
+        let mut paths = Vec::new();
+        for argument in arguments {
+            match argument.as_str() {
+                "--quick" => effort = QUICK,
+                "--record" => record = true,
+                // What `cargo bench` says to every bench.
+                "--bench" => {}
+                path => paths.push(PathBuf::from(path)),
+            }
+        }
+        let mut paths = paths.into_iter();
+        let folder = paths.next()?;
+        let mut subjects = vec![Subject::floor(paths.next()?), Subject::ours(paths.next()?)];
+        subjects.extend(paths.next().map(Subject::released));
+        Some(Self {
+            subjects,
+            effort,
+            record,
+            folder,
+        })
+    }
+}
+
+fn measure(subjects: &[Subject], effort: Effort) -> Vec<Row> {
+    let mut rows = Vec::new();
+    let mut part = |name: &str, measured: Vec<Row>| {
+        eprintln!("bench: {name} measured");
+        rows.extend(measured);
+    };
+    let pinned = Pinned::start();
+    part("start", cold::measure(subjects, effort));
+    drop(pinned);
+    for load in relay::LOADS {
+        part(load.name, relay::measure(load, subjects, effort));
+    }
+    let ours = &subjects[subjects::OURS];
+    let _pinned = Pinned::start();
+    part("TLS", tls::measure(ours, effort));
+    part("a dead backend", dead::measure(ours, effort));
+    rows
+}
+
+fn write(folder: &Path, rows: &[Row], recorded: &[page::Recorded]) -> std::io::Result<()> {
+    fs::create_dir_all(folder)?;
+    fs::write(folder.join("latency.tsv"), page::tsv(rows))?;
+    fs::write(folder.join("latency.svg"), picture::draw(rows, recorded))
+}

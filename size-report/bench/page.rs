@@ -1,0 +1,189 @@
+//! What a person reads, and what the next run compares itself with.
+
+use std::fmt::Write;
+use std::fs;
+use std::time::Duration;
+
+use crate::figures::{Judged, Row, Spread, Unit};
+use crate::subjects::Subject;
+
+/// A line of the file of recorded figures.
+pub struct Recorded {
+    what: String,
+    pub judged: f64,
+}
+
+pub fn table(rows: &[Row], subjects: &[Subject], recorded: &[Recorded]) -> String {
+    let with_released = subjects.len() > 2;
+    let mut out = String::new();
+    let mut group = "";
+    let mut worse = 0;
+    for row in rows {
+        if row.group != group {
+            group = row.group;
+            let released = if with_released {
+                "         Go   Go ratio"
+            } else {
+                ""
+            };
+            let _ = writeln!(
+                out,
+                "\n{group:<48} {:>10} {:>10} {released} {:>7} {:>17} {:>9} {:>8}",
+                "base", "ours", "judged", "quartiles", "recorded", "promise",
+            );
+        }
+        let judged = row.judged();
+        let before = find(recorded, &row.what);
+        let mut remarks = Vec::new();
+        if let Some(promise) = row.promise
+            && row.breaks(judged.median, promise)
+        {
+            remarks.push("over the promise");
+        }
+        if before.is_some_and(|before| row.is_worse(before)) {
+            worse += 1;
+            remarks.push("A QUARTER WORSE");
+        }
+        let released = if with_released {
+            released_columns(row)
+        } else {
+            String::new()
+        };
+        let _ = writeln!(
+            out,
+            "  {:<46} {:>10} {:>10} {released} {:>7} {:>17} {:>9} {:>8}  {}",
+            row.what
+                .strip_prefix(row.group)
+                .map_or(&*row.what, |rest| rest.trim_start_matches([':', ' '])),
+            figure(&row.base, row.unit),
+            figure(&row.ours, row.unit),
+            told(row, judged.median),
+            format!("{} to {}", told(row, judged.low), told(row, judged.high)),
+            before.map_or_else(|| "-".to_owned(), |before| told(row, before)),
+            promised(row),
+            remarks.join(", "),
+        );
+    }
+    let _ = writeln!(
+        out,
+        "\nbase: the floor; for TLS, rustls encrypting in memory; for a dead backend, a healthy one. \
+         judged: ours / base, or ours itself.\n{worse} a quarter worse than recorded."
+    );
+    out
+}
+
+fn released_columns(row: &Row) -> String {
+    let Some(ratio) = row.released() else {
+        return format!("{:>10} {:>10}", "-", "-");
+    };
+    format!(
+        "{:>10} {:>10}",
+        figure(&row.released, row.unit),
+        told(row, ratio.median)
+    )
+}
+
+/// The figure in the middle, with its unit.
+fn figure(figures: &[f64], unit: Unit) -> String {
+    if figures.is_empty() {
+        return "-".to_owned();
+    }
+    let middle = Spread::of(figures).median;
+    let digits = if middle < 20.0 && unit != Unit::Count && unit != Unit::Kib {
+        1
+    } else {
+        0
+    };
+    format!("{middle:.digits$}{}", unit.word())
+}
+
+/// What is judged, as it is told: a ratio, or a figure.
+fn told(row: &Row, judged: f64) -> String {
+    match row.judged {
+        Judged::Ratio | Judged::RatioOfMore => format!("{judged:.2}"),
+        Judged::Itself if row.unit == Unit::Millis => format!("{judged:.2}"),
+        Judged::Itself => format!("{judged:.0}"),
+    }
+}
+
+fn promised(row: &Row) -> String {
+    let sign = if row.judged == Judged::RatioOfMore {
+        "≥"
+    } else {
+        "≤"
+    };
+    row.promise
+        .map_or_else(String::new, |promise| format!("{sign} {promise}"))
+}
+
+impl Unit {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Micros => " µs",
+            Self::Millis => " ms",
+            Self::Kib => " KiB",
+            Self::PerSecond => " /s",
+            Self::Count => "",
+        }
+    }
+}
+
+/// What the figures depend on besides the code.
+pub fn surroundings(took: Duration) -> String {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').next().unwrap_or("?");
+    format!(
+        "measured in {:.0} s, on {cores} cores; load at the end {load}, of which this is about 2",
+        took.as_secs_f64()
+    )
+}
+
+/// Every row, to be read by programs: tab-separated, medians and quartiles.
+pub fn tsv(rows: &[Row]) -> String {
+    let mut out =
+        "what\tunit\tbase\tours\tjudged\tlower quartile\tupper quartile\tpromise\tGo\tGo judged\n"
+            .to_owned();
+    for row in rows {
+        let judged = row.judged();
+        let _ = write!(out, "{}\t{}\t", row.what, row.unit.word().trim());
+        let cell = |figure: Option<f64>| {
+            figure
+                .filter(|f| f.is_finite())
+                .map_or_else(String::new, |f| format!("{f:.3}"))
+        };
+        let cells = [
+            Some(Spread::of(&row.base).median),
+            Some(Spread::of(&row.ours).median),
+            Some(judged.median),
+            Some(judged.low),
+            Some(judged.high),
+            row.promise,
+            Some(Spread::of(&row.released).median),
+            row.released().map(|released| released.median),
+        ];
+        let _ = writeln!(out, "{}", cells.map(cell).join("\t"));
+    }
+    out
+}
+
+/// Reads what [`tsv`] wrote.
+pub fn read_recorded(text: &str) -> Vec<Recorded> {
+    let lines = text.lines().skip(1);
+    lines
+        .filter_map(|line| {
+            let mut cells = line.split('\t');
+            Some(Recorded {
+                what: cells.next()?.to_owned(),
+                judged: cells.nth(3)?.parse().ok()?,
+            })
+        })
+        .collect()
+}
+
+pub fn find(recorded: &[Recorded], what: &str) -> Option<f64> {
+    recorded
+        .iter()
+        .find(|line| line.what == what)
+        .map(|line| line.judged)
+}

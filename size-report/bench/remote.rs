@@ -1,0 +1,205 @@
+//! The remote: takes whatever comes, answers 200, counts.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+use crate::certificates::{Authority, OUR_NAMES};
+use crate::lambda::content_length;
+
+/// Connections served at once: more than any load has clients, or any relay workers.
+const THREADS: usize = 16;
+
+const READ_BYTES_MAX: usize = 256 << 10;
+
+pub struct Remote {
+    address: SocketAddr,
+    secure: bool,
+    pub arrivals: Arc<Arrivals>,
+}
+
+impl Remote {
+    pub fn http() -> Self {
+        Self::serve(None)
+    }
+
+    /// One whose certificate is by `authority`.
+    pub fn https(authority: &Authority) -> Self {
+        Self::serve(Some(server_config(authority)))
+    }
+
+    pub fn url(&self) -> String {
+        let scheme = if self.secure { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
+    }
+
+    fn serve(tls: Option<Arc<ServerConfig>>) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port of our own");
+        let remote = Self {
+            address: listener
+                .local_addr()
+                .expect("a bound socket has an address"),
+            secure: tls.is_some(),
+            arrivals: Arc::default(),
+        };
+        // All there from the beginning: none is made while something is measured.
+        let listener = Arc::new(listener);
+        for _ in 0..THREADS {
+            let (listener, tls) = (Arc::clone(&listener), tls.clone());
+            let arrivals = Arc::clone(&remote.arrivals);
+            thread::spawn(move || accept_all(&listener, tls.as_ref(), &arrivals));
+        }
+        remote
+    }
+}
+
+/// A TLS server that `authority` vouches for.
+pub fn server_config(authority: &Authority) -> Arc<ServerConfig> {
+    let leaf = authority.leaf(&OUR_NAMES);
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions that the provider has")
+        .with_no_client_auth()
+        .with_single_cert(leaf.chain, leaf.key);
+    Arc::new(config.expect("a certificate that fits its key"))
+}
+
+fn accept_all(listener: &TcpListener, tls: Option<&Arc<ServerConfig>>, arrivals: &Arrivals) {
+    let mut buffer = vec![0; READ_BYTES_MAX];
+    for connection in listener.incoming().flatten() {
+        // A measured program is killed in the end: its connections may end anyhow.
+        let _ = connection.set_nodelay(true);
+        if let Some(config) = tls {
+            let session = ServerConnection::new(Arc::clone(config)).expect("a TLS session");
+            serve(StreamOwned::new(session, connection), &mut buffer, arrivals);
+        } else {
+            serve(connection, &mut buffer, arrivals);
+        }
+    }
+}
+
+fn serve(mut connection: impl Read + Write, buffer: &mut [u8], arrivals: &Arrivals) {
+    while read_request(&mut connection, buffer).is_some() {
+        let answered = connection.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        if answered.and_then(|()| connection.flush()).is_err() {
+            return;
+        }
+        arrivals.add();
+    }
+}
+
+/// Reads one request and forgets it. Its end is the end of what has come: nobody sends two without an answer.
+fn read_request(connection: &mut impl Read, buffer: &mut [u8]) -> Option<()> {
+    let mut filled = 0;
+    let body = loop {
+        filled += read(connection, &mut buffer[filled..])?;
+        if let Some(end) = buffer[..filled]
+            .windows(4)
+            .position(|seen| seen == b"\r\n\r\n")
+        {
+            break end + 4;
+        }
+    };
+    let head = String::from_utf8_lossy(&buffer[..body]);
+    if let Some(length) = content_length(&head) {
+        let mut left = (body + length).checked_sub(filled)?;
+        while left > 0 {
+            left = left.checked_sub(read(connection, buffer)?)?;
+        }
+    } else {
+        // Chunked: what is posted here never holds its last chunk.
+        while !buffer[..filled].ends_with(b"0\r\n\r\n") {
+            let kept = filled.min(4);
+            buffer.copy_within(filled - kept..filled, 0);
+            filled = kept + read(connection, &mut buffer[kept..])?;
+        }
+    }
+    Some(())
+}
+
+fn read(connection: &mut impl Read, buffer: &mut [u8]) -> Option<usize> {
+    connection.read(buffer).ok().filter(|&length| length > 0)
+}
+
+/// How many payloads have come, and news of it.
+#[derive(Default)]
+pub struct Arrivals {
+    count: AtomicUsize,
+    waiting: AtomicUsize,
+    lock: Mutex<()>,
+    changed: Condvar,
+}
+
+impl Arrivals {
+    fn add(&self) {
+        self.count.fetch_add(1, SeqCst);
+        // Nobody is woken for nothing.
+        if self.waiting.load(SeqCst) > 0 {
+            drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner));
+            self.changed.notify_all();
+        }
+    }
+
+    pub fn count(&self) -> usize {
+        self.count.load(SeqCst)
+    }
+
+    /// Waits until there are `count`, at most for `limit`; whether there are.
+    pub fn wait(&self, count: usize, limit: Duration) -> bool {
+        let until = Instant::now() + limit;
+        self.waiting.fetch_add(1, SeqCst);
+        let mut guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        while self.count() < count
+            && let Some(left) = until.checked_duration_since(Instant::now())
+        {
+            let waited = self.changed.wait_timeout(guard, left);
+            guard = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        self.waiting.fetch_sub(1, SeqCst);
+        self.count() >= count
+    }
+}
+
+/// A port that refuses every connection, for as long as this lives: bound, but not listened on.
+pub struct Refusing(socket2::Socket);
+
+impl Refusing {
+    pub fn start() -> Self {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let socket = socket.expect("a socket");
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        socket.bind(&address.into()).expect("a port of our own");
+        Self(socket)
+    }
+
+    pub fn url(&self) -> String {
+        let address = self
+            .0
+            .local_addr()
+            .ok()
+            .and_then(|address| address.as_socket());
+        format!("http://{}", address.expect("a bound socket has an address"))
+    }
+}
+
+/// A remote that takes connections and bytes, and never says a word.
+pub struct Silent(TcpListener);
+
+impl Silent {
+    pub fn start() -> Self {
+        Self(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port of our own"))
+    }
+
+    pub fn url(&self) -> String {
+        format!(
+            "http://{}",
+            self.0.local_addr().expect("a bound socket has an address")
+        )
+    }
+}
