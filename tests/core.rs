@@ -1123,6 +1123,40 @@ fn only_what_was_sent_before_is_sent_again() {
     assert_eq!((world.totals().relayed, world.totals().resent), (1, 1));
 }
 
+/// A client that began a body and says no more holds a connection; the room it took is others' when they need it.
+#[test]
+fn a_silent_client_does_not_keep_the_ring() {
+    let mut world = World::new(&[("PYROSCOPE_BUFFER_BYTES", "1000000")]);
+    let silent: Vec<ConnId> = (0..3).map(|_| world.client()).collect();
+    let head = "POST /ingest HTTP/1.1\r\nHost: l\r\nContent-Length: 300000\r\n\r\n";
+    for id in &silent {
+        world.arrive(*id, head.as_bytes(), usize::MAX);
+        world.arrive(*id, &vec![b'a'; 299_999], usize::MAX);
+    }
+    let body = "b".repeat(400_000);
+    world.post(&body);
+    assert_eq!(world.lost(Loss::Full), 1, "they may be quick");
+
+    // A freeze is nobody's fault.
+    world.relay.thawed(Duration::from_secs(20), world.now);
+    world.now.mono += Duration::from_secs(20);
+    world.post(&body);
+    assert_eq!(world.lost(Loss::Full), 2);
+
+    world.pass(Duration::from_secs(10));
+    world.post(&body);
+    assert_eq!(world.lost(Loss::Full), 2, "they had their time");
+    // The first two gave way to it. They are still served, and told nothing: the loss is counted.
+    for id in &silent {
+        world.arrive(*id, b"a", usize::MAX);
+        assert_eq!(world.seen(*id), OK);
+    }
+    assert_eq!(world.lost(Loss::Full), 4);
+    assert_eq!(world.totals().acknowledged, 6);
+    let remote = world.connect();
+    assert!(world.seen(remote).ends_with("bbb"), "the oldest that waits");
+}
+
 const TELEMETRY_OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n\"OK\"";
 
 /// A sandbox in flush mode `end` that is parked, its connection to the API, and the one of the subscription.
@@ -1206,8 +1240,9 @@ fn flush_at_end_waits_for_the_function_and_for_the_ring() {
     world.answer(remote, OK);
     assert!(world.seen(api).starts_with("GET "), "now all is done");
 
-    // The end may be heard of before the beginning.
+    // The end may be heard of before the beginning, and before the end of another once more.
     deliver(&mut world, "runtimeDone", "r-2");
+    deliver(&mut world, "runtimeDone", "r-1");
     world.answer(api, &invoke_as(&world, "r-2", 3000));
     assert!(world.seen(api).starts_with("GET "));
 

@@ -9,6 +9,7 @@
 //! to a port of ours, which takes nothing but their batches. The function's own uploads have another port:
 //! Lambda's emulator drops the path of the address it is given, so one port could not tell them apart.
 
+use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,9 @@ const WRITE_MAX: Duration = Duration::from_secs(1);
 /// several events, so by then they are lost.
 pub const SILENCE_MAX: Duration = Duration::from_secs(2);
 
+/// Invocations remembered as done: Lambda runs one at a time, so two would do.
+const DONE_MAX: usize = 4;
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Telemetry {
@@ -45,8 +49,8 @@ pub struct Telemetry {
     heard: bool,
     /// The invocation we wait for.
     awaited: String,
-    /// The last invocation said to be done. It may be heard of before the INVOKE.
-    done: String,
+    /// The last invocations said to be done, the latest first. One may be heard of before its INVOKE.
+    done: VecDeque<String>,
     news: Option<News>,
 }
 
@@ -88,7 +92,7 @@ impl Telemetry {
             deliveries: Vec::new(),
             heard: false,
             awaited: String::new(),
-            done: String::new(),
+            done: VecDeque::new(),
             news: None,
         }
     }
@@ -151,7 +155,7 @@ impl Telemetry {
     /// Whether the invocation waited for is done.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        self.awaited == self.done
+        self.awaited.is_empty() || self.done.contains(&self.awaited)
     }
 
     /// Whether any telemetry ever came.
@@ -213,7 +217,10 @@ impl Telemetry {
         };
         let (heard, done) = (&mut self.heard, &mut self.done);
         let result = self.deliveries[at].1.received(n, |batch| {
-            read_batch(batch, |request_id| request_id.clone_into(done))?;
+            read_batch(batch, |request_id| {
+                done.truncate(DONE_MAX - 1);
+                done.push_front(request_id.to_owned());
+            })?;
             *heard = true;
             Ok(())
         });

@@ -358,6 +358,7 @@ impl Relay {
 
     /// `n` bytes of [`Relay::space`] have been read.
     pub fn received(&mut self, id: ConnId, n: usize, now: Now) {
+        self.ring.tick(now.mono);
         if let Some(at) = self.inlet(id) {
             let (inlet, mut cx) = self.inlet_context(at, now);
             inlet.received(n, &mut cx);

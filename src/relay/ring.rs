@@ -15,7 +15,7 @@
 //! from. Buffers of finished payloads are kept for the next ones while there is traffic ([`Ring::trim`] gives
 //! them back), and everything kept, in use or spare, counts towards the limit.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::http1::write;
 
@@ -31,6 +31,10 @@ const BODY_START_CHUNKED: usize = 16 * 1024;
 
 /// Buffers are multiples of a page, so that one fits the next payload of about the same size.
 const PAGE: usize = 4096;
+
+/// Longest time a payload is filled while others need its room: a client that is slow or silent, or a sandbox with
+/// hardly any processor. Where there is room, it may take for ever.
+const FILLING_MAX: Duration = Duration::from_secs(10);
 
 /// Most spare buffers kept while there is traffic.
 const SPARES_MAX: usize = 8;
@@ -134,6 +138,8 @@ pub struct Ring {
     bytes_used: usize,
     spares: Vec<Vec<u8>>,
     totals: Totals,
+    /// As of the last [`Ring::tick`].
+    now: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -146,7 +152,9 @@ struct Slot {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Free,
-    Filling,
+    Filling {
+        since: Option<Instant>,
+    },
     Queued {
         attempts: u8,
         not_before: Option<Instant>,
@@ -199,7 +207,13 @@ impl Ring {
                 lost: [0; Loss::ALL.len()],
                 high_water_bytes: 0,
             },
+            now: None,
         }
+    }
+
+    /// The time, for those who are slow to fill what others need.
+    pub const fn tick(&mut self, now: Instant) {
+        self.now = Some(now);
     }
 
     /// The account so far.
@@ -255,7 +269,7 @@ impl Ring {
         };
         self.slots[slot] = Slot {
             sequence,
-            state: State::Filling,
+            state: State::Filling { since: self.now },
             payload,
         };
         self.totals.high_water_bytes = self.totals.high_water_bytes.max(self.bytes_used);
@@ -266,8 +280,11 @@ impl Ring {
     /// Where the next body bytes go: at least one byte, and no further than the announced length.
     ///
     /// # Errors
-    /// No room to grow.
+    /// No room to grow, or it took so long that it gave way.
     pub fn space(&mut self, id: PayloadId) -> Result<&mut [u8], NoSpace> {
+        if !self.is_filling(id) {
+            return Err(NoSpace::Full);
+        }
         let payload = &self.slots[id.slot].payload;
         let (len, end, limit) = (payload.buffer.len(), payload.body_end, payload.body_limit);
         if end == len && end < limit {
@@ -290,20 +307,29 @@ impl Ring {
 
     /// `n` bytes of [`Ring::space`] are body now.
     pub fn filled(&mut self, id: PayloadId, n: usize) {
+        debug_assert!(self.is_filling(id));
         self.slots[id.slot].payload.body_end += n;
     }
 
-    /// The client broke off: the payload was never acknowledged and is forgotten.
+    /// The client broke off, or the payload gave way: it was never acknowledged and is forgotten.
     pub fn abandon(&mut self, id: PayloadId) {
-        debug_assert_eq!(self.slots[id.slot].state, State::Filling);
-        self.free(id);
-        self.check();
+        if self.is_filling(id) {
+            self.free(id);
+            self.check();
+        }
+    }
+
+    fn is_filling(&self, id: PayloadId) -> bool {
+        let slot = &self.slots[id.slot];
+        slot.sequence == id.sequence && matches!(slot.state, State::Filling { .. })
     }
 
     /// The body is whole: the payload is acknowledged, and waits to be sent.
     pub fn commit(&mut self, id: PayloadId) {
+        if !self.is_filling(id) {
+            return self.acknowledge_lost(Loss::Full);
+        }
         let slot = &mut self.slots[id.slot];
-        debug_assert_eq!(slot.state, State::Filling);
         slot.payload.end_head();
         slot.state = State::Queued {
             attempts: 0,
@@ -445,7 +471,7 @@ impl Ring {
                 && match slot.state {
                     State::Queued { not_before, .. } => not_before.is_none_or(|at| at <= soon),
                     State::Sending { .. } => true,
-                    State::Free | State::Filling => false,
+                    State::Free | State::Filling { .. } => false,
                 }
         })
     }
@@ -476,10 +502,11 @@ impl Ring {
         }
     }
 
-    /// Frozen time does not count: every waiting payload waits that much longer on the clock.
-    pub fn thawed(&mut self, frozen: std::time::Duration) {
+    /// Frozen time does not count: whatever a payload waits for is that much later on the clock.
+    pub fn thawed(&mut self, frozen: Duration) {
         for slot in &mut self.slots {
-            if let State::Queued {
+            if let State::Filling { since: Some(at) }
+            | State::Queued {
                 not_before: Some(at),
                 ..
             } = &mut slot.state
@@ -518,9 +545,30 @@ impl Ring {
             });
             return Ok(self.slots.len() - 1);
         }
+        self.push_out().map(|id| id.slot)
+    }
+
+    /// Makes one payload give way: one that nobody was told we have, if it takes too long, else the oldest queued.
+    fn push_out(&mut self) -> Result<PayloadId, Full> {
+        let slow = self.slots.iter().position(|slot| self.is_slow(slot));
+        if let Some(slot) = slow {
+            let sequence = self.slots[slot].sequence;
+            let id = PayloadId { sequence, slot };
+            self.abandon(id);
+            return Ok(id);
+        }
         let oldest = self.oldest(|_| true).ok_or(Full)?;
         self.lost(oldest, Loss::Full);
-        Ok(oldest.slot)
+        Ok(oldest)
+    }
+
+    fn is_slow(&self, slot: &Slot) -> bool {
+        match (slot.state, self.now) {
+            (State::Filling { since: Some(since) }, Some(now)) => {
+                now.saturating_duration_since(since) >= FILLING_MAX
+            }
+            _ => false,
+        }
     }
 
     /// A spare buffer of about `whole` bytes, which takes no memory that is not taken, or a new one of `first`.
@@ -549,17 +597,16 @@ impl Ring {
                 return Err(Full);
             }
 
-            let oldest = self.oldest(|_| true).ok_or(Full)?;
-            self.lost(oldest, Loss::Full);
+            self.push_out()?;
         }
     }
 
-    /// Whether `bytes` more fit once every queued payload has given way.
+    /// Whether `bytes` more fit once all have given way that may.
     fn fits_beside_what_stays(&self, bytes: usize) -> bool {
         let stay = self
             .slots
             .iter()
-            .filter(|slot| !matches!(slot.state, State::Queued { .. }));
+            .filter(|slot| !matches!(slot.state, State::Queued { .. }) && !self.is_slow(slot));
         stay.map(|slot| cost(slot.payload.buffer.len()))
             .sum::<usize>()
             + bytes
@@ -801,7 +848,7 @@ mod tests {
         assert_eq!(
             ring.open(HEAD, shape(None))
                 .map(|id| ring.slots[id.slot].state),
-            Ok(State::Filling)
+            Ok(State::Filling { since: None })
         );
         let filling = PayloadId {
             sequence: 2,

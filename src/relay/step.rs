@@ -31,6 +31,7 @@ const TRIM_AFTER: Duration = Duration::from_secs(1);
 impl Relay {
     /// The next thing to do; `None` when there is nothing until the next fact.
     pub fn step(&mut self, now: Now) -> Option<Command> {
+        self.ring.tick(now.mono);
         let leave = self.heed_lambda(now);
         self.judge_finished(now);
         self.release(now);
