@@ -10,13 +10,13 @@ export PATH := $(CARGO_HOME)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build release layer demo test e2e fuzz lint bench ci clean verify smoke
+.PHONY: help setup build release layer demo test e2e fuzz lint size bench ci clean verify smoke
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
 
 setup: ## install what is missing, from Debian (as root), rustup, crates.io and PyPI
-	@.ci/setup host lint layer notice fuzz arm64
+	@.ci/setup host lint layer notice fuzz arm64 size
 
 build: ## build the static binary for this machine's processor: dist/
 	@.ci/setup host layer
@@ -58,13 +58,18 @@ lint: ## check format, lints and the rules of the house
 	@.ci/rules
 	@.ci/deny
 
+size: layer ## measure bytes, memory and work against their budget; RECORD=1 keeps the figures
+	@.ci/setup size
+	@.ci/build x86_64 measured
+	@size-report/measure $(if $(RECORD),--record)
+
 bench: build ## time it beside the least a relay can do and the Go extension; RECORD=1 keeps the ratios
 	@.ci/build $(HERE) floor
 	@cargo bench --quiet --locked --bench latency -- $(if $(CI),--quick) $(if $(RECORD),--record) $(BENCH) \
 		$(CURDIR)/dist/measured/floor-$(HERE) $(BINARY) $$(size-report/bench/released $(BENCH)/go)
 
 ci: ## all of it, as continuous integration does
-	@.ci/steps setup lint test fuzz layer verify smoke demo e2e bench
+	@.ci/steps setup lint test fuzz layer verify size smoke demo e2e bench
 
 clean: ## remove all that was built
 	rm -rf dist target
