@@ -1,11 +1,11 @@
-//! A sandbox's start: how long until Lambda hears of it, and what it takes to be there.
+//! A sandbox's start: how long until Lambda hears of it, and what it takes to be there. No client connects: to find
+//! out where would put other things into the caches, and cost either of them a third of what it does by itself.
 
 use crate::Effort;
-use crate::client::Client;
 use crate::figures::{Judged, Row, Spread, Unit, micros};
 use crate::lambda::Lambda;
 use crate::remote::Remote;
-use crate::subjects::{Subject, wait_until};
+use crate::subjects::{Subject, in_turn, wait_until};
 
 /// Starts of one round. Its figure is their lower quartile: a start is short, and one that had to wait for a CPU, behind
 /// others on this machine, says nothing about the program.
@@ -36,9 +36,9 @@ pub fn measure(subjects: &[Subject], effort: Effort) -> Vec<Row> {
     ];
     for _ in 0..effort.rounds {
         let mut starts = vec![Vec::with_capacity(STARTS); subjects.len()];
-        for _ in 0..STARTS {
-            for (subject, starts) in subjects.iter().zip(&mut starts) {
-                starts.push(start_once(subject, &remote));
+        for time in 0..STARTS {
+            for (number, subject) in in_turn(subjects, time) {
+                starts[number].push(start_once(subject, &remote));
             }
         }
         for (number, starts) in starts.iter().enumerate() {
@@ -56,8 +56,6 @@ fn start_once(subject: &Subject, remote: &Remote) -> [f64; 7] {
     let running = subject.start(&lambda, &remote.url(), &[]);
     let registered = lambda.register();
     let parked = lambda.wait_parked();
-    // An SDK connects, and has nothing to say yet.
-    let client = Client::connect(running.address(), 0);
     let turns = [(); INVOCATIONS].map(|()| {
         running.wait_asleep();
         let (invoked, _) = lambda.invoke();
@@ -74,7 +72,6 @@ fn start_once(subject: &Subject, remote: &Remote) -> [f64; 7] {
     });
     let memory = running.memory();
     let threads = u32::try_from(running.threads()).unwrap_or(u32::MAX);
-    drop(client);
     [
         micros(registered - running.started),
         micros(parked - running.started),

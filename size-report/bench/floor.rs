@@ -2,8 +2,11 @@
 //!
 //! No TLS, no checks, no queue, nothing resent. It registers and asks for events on one thread. For each client
 //! there is one more: it reads a whole request, answers 200, writes the same bytes to the remote on a connection
-//! of its own, and reads the answer. `make bench` compiles it by itself (subjects.rs says how), so that what it
-//! links is what it needs.
+//! of its own, and reads the answer. `make bench` builds it as the layer is built (.ci/build), alone, so that
+//! what it links is what it needs.
+//!
+//! The same in C (musl, -O2) registers an eighth sooner and takes a fifth less CPU time until it is idle, with or
+//! without Rust's start-up code; INVOKE → next is equal, and a payload of 2,000 bytes takes a seventh more there.
 
 #![allow(
     clippy::disallowed_methods,
@@ -12,7 +15,7 @@
 
 use std::env;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process;
 use std::thread;
 
@@ -38,16 +41,16 @@ fn main() {
 }
 
 fn live() -> Option<()> {
-    let remote = env::var("PYROSCOPE_REMOTE_ADDRESS").ok()?;
-    let listener = TcpListener::bind(env::var("PYROSCOPE_LISTEN_ADDRESS").ok()?).ok()?;
-    let mut lambda = dial(&env::var("AWS_LAMBDA_RUNTIME_API").ok()?)?;
+    let remote = address("PYROSCOPE_REMOTE_ADDRESS")?;
+    let listener = TcpListener::bind(address("PYROSCOPE_LISTEN_ADDRESS")?).ok()?;
+    let mut lambda = dial(address("AWS_LAMBDA_RUNTIME_API")?)?;
     let mut answer = [0; ANSWER_BYTES_MAX];
     lambda.write_all(REGISTER).ok()?;
     if lambda.read(&mut answer).ok()? == 0 {
         return None;
     }
     lambda.write_all(NEXT).ok()?;
-    on_a_thread(move || accept_all(&listener, &remote))?;
+    on_a_thread(move || accept_all(&listener, remote))?;
     loop {
         let length = lambda.read(&mut answer).ok()?;
         if length == 0 || position(&answer[..length], b"SHUTDOWN").is_some() {
@@ -58,12 +61,11 @@ fn live() -> Option<()> {
     }
 }
 
-fn accept_all(listener: &TcpListener, remote: &str) -> Option<()> {
-    let remote = remote.trim_start_matches("http://").to_owned();
+fn accept_all(listener: &TcpListener, remote: SocketAddr) -> Option<()> {
     loop {
         let (client, _) = listener.accept().ok()?;
         client.set_nodelay(true).ok()?;
-        let remote = dial(&remote)?;
+        let remote = dial(remote)?;
         on_a_thread(move || relay_all(client, remote))?;
     }
 }
@@ -108,11 +110,24 @@ fn body_length(head: &[u8]) -> usize {
     digits.fold(0, |number, digit| number * 10 + usize::from(digit - b'0'))
 }
 
+/// Compiled for size like ours, so that comparing windows of bytes would call a function for each.
 fn position(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
-    bytes.windows(wanted.len()).position(|seen| seen == wanted)
+    let first = *wanted.first()?;
+    let mut places = bytes.iter().enumerate();
+    let starts = |&(at, &byte): &(usize, &u8)| byte == first && bytes[at..].starts_with(wanted);
+    places.find(starts).map(|(at, _)| at)
 }
 
-fn dial(address: &str) -> Option<TcpStream> {
+/// An address that needs no looking up: what does that is not linked.
+fn address(name: &str) -> Option<SocketAddr> {
+    env::var(name)
+        .ok()?
+        .trim_start_matches("http://")
+        .parse()
+        .ok()
+}
+
+fn dial(address: SocketAddr) -> Option<TcpStream> {
     let stream = TcpStream::connect(address).ok()?;
     stream.set_nodelay(true).ok()?;
     Some(stream)

@@ -7,7 +7,7 @@
 //!                Lambda     the Extensions API, on the thread that measures
 //! ```
 //!
-//! Each is driven through a sandbox's life from outside, in turn: floor, ours, floor, ours, all in one run with
+//! Each is driven through a sandbox's life from outside, in turn: floor, ours, ours, floor, all in one run with
 //! the same surroundings and the same load. Times move from machine to machine and from minute to minute; the
 //! ratio within a round holds better, so ratios are what is told, with their median and quartiles over the
 //! rounds. They inform and fail nothing.

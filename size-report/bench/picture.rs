@@ -13,8 +13,8 @@ const LINE: f64 = 26.0;
 
 /// The scale's ends and what is written along it.
 const LEAST: f64 = 0.25;
-const MOST: f64 = 32.0;
-const MARKS: [f64; 8] = [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0];
+const MOST: f64 = 16.0;
+const MARKS: [f64; 7] = [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0];
 
 const STYLE: &str = "text{font:13px sans-serif;fill:#24292f}.head{font-size:17px;font-weight:600}\
     .small{font-size:11px;fill:#57606a}.grid{stroke:#d8dee4}.one{stroke:#57606a}\

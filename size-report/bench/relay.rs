@@ -8,7 +8,7 @@ use crate::client::{Client, Posted};
 use crate::figures::{Judged, Row, Unit, micros, quantile};
 use crate::lambda::Lambda;
 use crate::remote::Remote;
-use crate::subjects::{Running, Subject};
+use crate::subjects::{Running, Subject, in_turn};
 use crate::{Effort, GUARD};
 
 /// What is uploaded, and what is promised of it.
@@ -106,8 +106,8 @@ pub fn measure(load: Load, subjects: &[Subject], effort: Effort) -> Vec<Row> {
         row("not 200, of all rounds", Unit::Count, Judged::Itself).promised(0.0),
     ];
     let payloads = load.payloads / effort.shortened;
-    for _ in 0..effort.rounds {
-        for (number, subject) in subjects.iter().enumerate() {
+    for round in 0..effort.rounds {
+        for (number, subject) in in_turn(subjects, round) {
             let figures = run(load, payloads, subject, &remote);
             for (row, figure) in rows.iter_mut().zip(figures) {
                 row.add(number, figure);

@@ -67,6 +67,19 @@ impl Subject {
     }
 }
 
+/// The subjects with their numbers, one after the other, and the other way round every second time: what one leaves
+/// behind for the system to clear away slows the next, and so each follows each as often.
+pub fn in_turn(subjects: &[Subject], time: usize) -> impl Iterator<Item = (usize, &Subject)> {
+    (0..subjects.len()).map(move |place| {
+        let number = if time.is_multiple_of(2) {
+            place
+        } else {
+            subjects.len() - 1 - place
+        };
+        (number, &subjects[number])
+    })
+}
+
 /// A program under measurement. Killed when dropped.
 pub struct Running {
     child: Child,
