@@ -262,8 +262,8 @@ fn authorization(userinfo: &str) -> Result<String, &'static str> {
     let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
     let bad = "has a bad percent-encoding in its user or password";
     let (user, password) = (
-        percent_decode(user).ok_or(bad)?,
-        percent_decode(password).ok_or(bad)?,
+        percent_decode(user, b'+').ok_or(bad)?,
+        percent_decode(password, b'+').ok_or(bad)?,
     );
     let mut credentials = user;
     credentials.push(b':');
@@ -271,14 +271,14 @@ fn authorization(userinfo: &str) -> Result<String, &'static str> {
     Ok(format!("Basic {}", BASE64.encode(credentials)))
 }
 
-/// Decodes `%41`; `None` for a percent sign without two hexadecimal digits behind it.
+/// Decodes `%41`, and what `+` stands for; `None` for a percent sign without two hexadecimal digits behind it.
 #[must_use]
-pub fn percent_decode(text: &str) -> Option<Vec<u8>> {
+pub fn percent_decode(text: &str, plus: u8) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
     while let Some(b) = bytes.next() {
         if b != b'%' {
-            out.push(b);
+            out.push(if b == b'+' { plus } else { b });
             continue;
         }
         let mut digit = || (bytes.next()? as char).to_digit(16);

@@ -2,6 +2,8 @@
 //!
 //! The grammar is the Pyroscope server's. What does not parse is left alone: the backend judges it.
 
+use std::borrow::Cow;
+
 use crate::config::remote::percent_decode;
 
 /// The label that tells one sandbox from another.
@@ -13,6 +15,10 @@ const NAME_LABEL: &[u8] = b"__name__";
 /// Most labels of a name that is read: each is looked up among those before it. Pyroscope refuses more than 30.
 const LABELS_MAX: usize = 256;
 
+/// Room made at once: SDKs send up to eight parameters, and few labels.
+const PAIRS_USUAL: usize = 8;
+const LABELS_USUAL: usize = 8;
+
 /// Adds the session label to the `name` parameter of a raw query.
 ///
 /// `None`, and the query stays as it is, if it has no `name`, if anything in it cannot be decoded, if the name
@@ -21,46 +27,59 @@ const LABELS_MAX: usize = 256;
 #[must_use]
 pub fn with_session(query: &str, session: impl FnOnce() -> [u8; 16]) -> Option<String> {
     let mut pairs = decode_query(query)?;
-    let at = pairs.iter().position(|(key, _)| key == b"name")?;
-    let mut name = Name::parse(&pairs[at].1)?;
-    if name.labels.iter().any(|(key, _)| key == SESSION_LABEL) {
+    let is_name = |pair: &Pair| *pair.0 == *b"name";
+    let at = pairs.iter().position(is_name)?;
+    let (_, name) = pairs.remove(at);
+    let mut name = Name::parse(&name)?;
+    if name.labels.iter().any(|(key, _)| *key == SESSION_LABEL) {
         return None;
     }
-    name.labels
-        .push((SESSION_LABEL.to_vec(), session().to_vec()));
-    pairs[at].1 = name.normalised();
+    let session = session();
+    name.labels.push((SESSION_LABEL, &session));
     // One name only, as url.Values.Set leaves it.
-    let mut index = 0;
-    pairs.retain(|(key, _)| {
-        index += 1;
-        key != b"name" || index - 1 == at
-    });
+    pairs.retain(|pair| !is_name(pair));
     pairs.sort_by(|(a, _), (b, _)| a.cmp(b));
-    Some(encode_query(&pairs))
+
+    let mut out = String::with_capacity(query.len() + ADDED_BYTES);
+    let behind = pairs.partition_point(|(key, _)| **key < b"name"[..]);
+    let (before, behind) = pairs.split_at(behind);
+    for pair in before {
+        encode_pair(&mut out, pair);
+    }
+    encode_key(&mut out, b"name");
+    name.encode(&mut out);
+    for pair in behind {
+        encode_pair(&mut out, pair);
+    }
+    Some(out)
 }
 
-type Pair = (Vec<u8>, Vec<u8>);
+/// What a session adds to a query, encoded, and some room for what stood there unencoded.
+const ADDED_BYTES: usize = 96;
+
+/// Key and value; what needs no decoding is the query's own.
+type Pair<'q> = (Cow<'q, [u8]>, Cow<'q, [u8]>);
 
 /// A parsed name.
 #[derive(Debug, PartialEq, Eq)]
-struct Name {
-    app: Vec<u8>,
+struct Name<'t> {
+    app: &'t [u8],
     /// No key twice.
-    labels: Vec<Pair>,
+    labels: Vec<(&'t [u8], &'t [u8])>,
 }
 
-impl Name {
+impl<'t> Name<'t> {
     /// The server's rules: the name before the first `{`, then `key=value` up to `,` or `}`. The last of two
     /// equal keys wins, an unclosed last pair is dropped, pairs may go on after a `}`.
-    fn parse(text: &[u8]) -> Option<Self> {
+    fn parse(text: &'t [u8]) -> Option<Self> {
         let open = text.iter().position(|&b| b == b'{').unwrap_or(text.len());
         let app = text[..open].trim_ascii();
         if !is_app(app) {
             return None;
         }
         let mut name = Self {
-            app: app.to_vec(),
-            labels: Vec::new(),
+            app,
+            labels: Vec::with_capacity(LABELS_USUAL),
         };
         let mut rest = text.get(open + 1..).unwrap_or_default();
         // A brace where a key is due ends the name, whatever follows.
@@ -82,33 +101,32 @@ impl Name {
             rest = &value_start[end + 1..];
         }
         // What replaced it may hold anything, even a brace: written down, that would be another name.
-        is_app(&name.app).then_some(name)
+        is_app(name.app).then_some(name)
     }
 
-    fn set(&mut self, key: &[u8], value: &[u8]) {
+    fn set(&mut self, key: &'t [u8], value: &'t [u8]) {
         if key == NAME_LABEL {
-            self.app = value.to_vec();
+            self.app = value;
             return;
         }
-        self.labels.retain(|(before, _)| before != key);
-        self.labels.push((key.to_vec(), value.to_vec()));
+        self.labels.retain(|(before, _)| *before != key);
+        self.labels.push((key, value));
     }
 
-    /// `app{a=1,b=2}` with the keys in order.
-    fn normalised(mut self) -> Vec<u8> {
-        self.labels.sort();
-        let mut out = self.app;
-        out.push(b'{');
+    /// `app{a=1,b=2}` with the keys in order, form-encoded.
+    fn encode(mut self, out: &mut String) {
+        self.labels.sort_unstable();
+        form_encode(out, self.app);
+        form_encode(out, b"{");
         for (i, (key, value)) in self.labels.iter().enumerate() {
             if i > 0 {
-                out.push(b',');
+                form_encode(out, b",");
             }
-            out.extend_from_slice(key);
-            out.push(b'=');
-            out.extend_from_slice(value);
+            form_encode(out, key);
+            form_encode(out, b"=");
+            form_encode(out, value);
         }
-        out.push(b'}');
-        out
+        form_encode(out, b"}");
     }
 }
 
@@ -122,8 +140,8 @@ const fn is_label_byte(byte: u8) -> bool {
 }
 
 /// Splits a form-encoded query into its pairs; `None` if Go's parser would refuse any of them.
-fn decode_query(query: &str) -> Option<Vec<Pair>> {
-    let mut pairs = Vec::new();
+fn decode_query(query: &str) -> Option<Vec<Pair<'_>>> {
+    let mut pairs = Vec::with_capacity(PAIRS_USUAL);
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         if pair.contains(';') {
             return None;
@@ -134,21 +152,25 @@ fn decode_query(query: &str) -> Option<Vec<Pair>> {
     Some(pairs)
 }
 
-fn form_decode(text: &str) -> Option<Vec<u8>> {
-    percent_decode(&text.replace('+', " "))
+fn form_decode(text: &str) -> Option<Cow<'_, [u8]>> {
+    if text.bytes().any(|b| b == b'%' || b == b'+') {
+        percent_decode(text, b' ').map(Cow::Owned)
+    } else {
+        Some(Cow::Borrowed(text.as_bytes()))
+    }
 }
 
-fn encode_query(pairs: &[Pair]) -> String {
-    let mut out = String::new();
-    for (key, value) in pairs {
-        if !out.is_empty() {
-            out.push('&');
-        }
-        form_encode(&mut out, key);
-        out.push('=');
-        form_encode(&mut out, value);
+fn encode_pair(out: &mut String, (key, value): &Pair) {
+    encode_key(out, key);
+    form_encode(out, value);
+}
+
+fn encode_key(out: &mut String, key: &[u8]) {
+    if !out.is_empty() {
+        out.push('&');
     }
-    out
+    form_encode(out, key);
+    out.push('=');
 }
 
 /// Go's `url.QueryEscape`.
@@ -178,8 +200,9 @@ mod tests {
     }
 
     fn named(name: &str) -> Option<String> {
-        let name = Name::parse(name.as_bytes())?;
-        Some(String::from_utf8(name.normalised()).unwrap())
+        let mut encoded = String::new();
+        Name::parse(name.as_bytes())?.encode(&mut encoded);
+        Some(String::from_utf8(form_decode(&encoded).unwrap().into_owned()).unwrap())
     }
 
     #[test]
