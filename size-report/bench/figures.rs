@@ -97,13 +97,14 @@ impl Row {
         }
     }
 
-    /// Whether the figure is a quarter worse than it was.
+    /// Whether the figure is a quarter worse than it was, and three rounds of four were worse at all.
     pub fn is_worse(&self, recorded: f64) -> bool {
-        let limit = match self.judged {
-            Judged::RatioOfMore => recorded / WORSE,
-            Judged::Ratio | Judged::Itself => recorded * WORSE,
+        let judged = self.judged();
+        let (limit, best) = match self.judged {
+            Judged::RatioOfMore => (recorded / WORSE, judged.high),
+            Judged::Ratio | Judged::Itself => (recorded * WORSE, judged.low),
         };
-        self.breaks(self.judged().median, limit)
+        self.breaks(judged.median, limit) && self.breaks(best, recorded)
     }
 }
 

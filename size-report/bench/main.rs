@@ -84,12 +84,12 @@ fn main() -> ExitCode {
         eprintln!("usage: latency [--quick] [--record] FOLDER FLOOR OURS [GO]");
         return ExitCode::FAILURE;
     };
-    let began = Instant::now();
+    let (began, load) = (Instant::now(), page::load());
     let recorded = fs::read_to_string(RECORDED).unwrap_or_default();
     let recorded = page::read_recorded(&recorded);
     let rows = measure(&arguments.subjects, arguments.effort);
     print!("{}", page::table(&rows, &arguments.subjects, &recorded));
-    println!("{}", page::surroundings(began.elapsed()));
+    println!("{}", page::surroundings(began.elapsed(), load));
     let written =
         write(&arguments.folder, &rows, &recorded).and_then(|()| match arguments.record {
             true => write(Path::new("size-report"), &rows, &[]),

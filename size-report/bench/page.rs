@@ -2,10 +2,15 @@
 
 use std::fmt::Write;
 use std::fs;
+use std::thread;
 use std::time::Duration;
 
 use crate::figures::{Judged, Row, Spread, Unit};
 use crate::subjects::Subject;
+
+/// A load above which the figures say more about the others than about the programs measured. A build before
+/// this, which is as usual as can be, leaves less.
+const BUSY: f64 = 3.0;
 
 /// A line of the file of recorded figures.
 pub struct Recorded {
@@ -128,14 +133,27 @@ impl Unit {
     }
 }
 
-/// What the figures depend on besides the code.
-pub fn surroundings(took: Duration) -> String {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+/// How many processes wanted a CPU during the last minute.
+pub fn load() -> f64 {
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load = load.split(' ').next().unwrap_or("?");
+    let minute = load
+        .split(' ')
+        .next()
+        .and_then(|minute| minute.parse().ok());
+    minute.unwrap_or(f64::NAN)
+}
+
+/// What the figures depend on besides the code.
+pub fn surroundings(took: Duration, load_before: f64) -> String {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let busy = if load_before > BUSY {
+        "\nTHE MACHINE WAS BUSY: one thread of ours beside several of the floor's, so that others slow ours more."
+    } else {
+        ""
+    };
+    let seconds = took.as_secs_f64();
     format!(
-        "measured in {:.0} s, on {cores} cores; load at the end {load}, of which this is about 2",
-        took.as_secs_f64()
+        "measured in {seconds:.0} s, on {cores} cores; load before it began {load_before}{busy}"
     )
 }
 
