@@ -15,6 +15,9 @@ PROMISES = [
     ("idle RSS", 600, "KiB", None),
     ("idle private", 200, "KiB", None),
 ]
+# How much of it a figure may move without being another one: counts under callgrind nearly repeat, and so do pages.
+NOISE = {"instructions": 0.001, "KiB": 0.05}
+
 INK, PALE, CODE, CONSTANTS, GOOD, BAD, GRID = "#222", "#777", "#2f6f9f", "#a9cbe3", "#4d9a5b", "#c0392b", "#ddd"
 LINES = ["#2f6f9f", "#c77d2e", "#4d9a5b", "#8a5aa8"]
 WIDTH, LEFT, RIGHT, LINE = 1000, 270, 760, 24
@@ -32,11 +35,18 @@ def change(row):
         return "not measured here"
     if row.before is None:
         return "new"
-    delta = row.figure - row.before
-    if not delta:
+    if not is_news(row):
         return "="
+    delta = row.figure - row.before
     share = f" ({delta / row.before:+.1%})" if row.before else ""
-    return f"{'+' if delta > 0 else '−'}{shown(abs(delta))}{share}"
+    return f"{'+' if delta > 0 else '−'}{shown(abs(round(delta) or delta))}{share}"
+
+
+def is_news(row):
+    """Whether it was measured, and is another figure than the last one recorded."""
+    if row.figure is None or row.before is None:
+        return row.figure is not None
+    return abs(row.figure - row.before) > NOISE.get(row.unit, 0) * row.before
 
 
 def plain(rows):
@@ -51,7 +61,7 @@ def plain(rows):
 
 def difference(rows):
     """What changed since the last figures recorded, as Markdown."""
-    moved = [row for row in rows if change(row) not in ("=", "not measured here")]
+    moved = [row for row in rows if is_news(row)]
     text = "## Size and cost, against the last figures recorded\n\n"
     if not moved:
         return text + "Nothing has changed.\n"
