@@ -15,7 +15,7 @@ const CONNECTION_BYTES_MAX: usize = 1024;
 /// than one that comes whole. A bare line feed ends the search too; the parser then refuses it.
 pub fn end(bytes: &[u8], searched: &mut usize) -> Option<usize> {
     let mut at = *searched;
-    while let Some(line) = bytes[at..].iter().position(|&b| b == b'\n') {
+    while let Some(line) = line_feed(&bytes[at..]) {
         let behind = at + line + 1;
         match &bytes[behind..] {
             [b'\n', ..] => return Some(behind + 1),
@@ -29,6 +29,23 @@ pub fn end(bytes: &[u8], searched: &mut usize) -> Option<usize> {
     }
     *searched = bytes.len();
     None
+}
+
+/// Where the first line feed is. Every byte of every head is looked at for one, so eight at a time: the lowest byte
+/// that is zero once each is combined with what is sought.
+fn line_feed(bytes: &[u8]) -> Option<usize> {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const SOUGHT: u64 = u64::from_ne_bytes([b'\n'; 8]);
+    let (eights, rest) = bytes.as_chunks();
+    for (i, eight) in eights.iter().enumerate() {
+        let word = u64::from_le_bytes(*eight) ^ SOUGHT;
+        let zeros = word.wrapping_sub(ONES) & !word & (ONES << 7);
+        if zeros != 0 {
+            return Some(8 * i + zeros.trailing_zeros() as usize / 8);
+        }
+    }
+    let behind = rest.iter().position(|&b| b == b'\n')?;
+    Some(8 * eights.len() + behind)
 }
 
 /// Number of empty-line bytes before a request line, which a server should skip (RFC 9112 section 2.2).
@@ -91,8 +108,8 @@ pub fn request<'b>(head: &'b [u8], slots: &'b mut HeaderSlots<'b>) -> Result<Req
     if has_bare_line_feed(head) {
         return refuse(400, "bare line feed in the head");
     }
-    let mut parsed = httparse::Request::new(slots);
-    match parsed.parse(head) {
+    let mut parsed = httparse::Request::new(&mut []);
+    match parsed.parse_with_uninit_headers(head, slots) {
         Ok(httparse::Status::Complete(n)) if n == head.len() => {}
         Err(httparse::Error::Version) if names_version(head) => return refuse(505, "not HTTP/1.x"),
         Err(httparse::Error::TooManyHeaders) => return refuse(431, "too many header fields"),
@@ -236,8 +253,9 @@ pub fn response<'b>(
     head: &'b [u8],
     slots: &'b mut HeaderSlots<'b>,
 ) -> Result<Response<'b>, &'static str> {
-    let mut parsed = httparse::Response::new(slots);
-    match parsed.parse(head) {
+    let mut parsed = httparse::Response::new(&mut []);
+    let parser = httparse::ParserConfig::default();
+    match parser.parse_response_with_uninit_headers(&mut parsed, head, slots) {
         Ok(httparse::Status::Complete(n)) if n == head.len() => {}
         Err(httparse::Error::TooManyHeaders) => return Err("too many header fields in the answer"),
         _ => return Err("malformed answer"),
@@ -284,6 +302,14 @@ pub fn value<'b>(headers: &[httparse::Header<'b>], name: &str) -> Option<&'b [u8
     lines(headers, name).next()
 }
 
+/// Whether two field names are the same (RFC 9110 section 5.1). Most are not, and differ where they are looked at first.
+#[must_use]
+pub fn is_same_name(a: &str, b: &str) -> bool {
+    const CASE: u8 = 0x20;
+    let first = |name: &str| name.as_bytes().first().map(|b| b | CASE);
+    a.len() == b.len() && first(a) == first(b) && a.eq_ignore_ascii_case(b)
+}
+
 /// All fields of that name.
 fn lines<'h, 'b>(
     headers: &'h [httparse::Header<'b>],
@@ -291,7 +317,7 @@ fn lines<'h, 'b>(
 ) -> impl Iterator<Item = &'b [u8]> + 'h {
     headers
         .iter()
-        .filter(move |h| h.name.eq_ignore_ascii_case(name))
+        .filter(move |h| is_same_name(h.name, name))
         .map(|h| h.value)
 }
 
@@ -342,13 +368,14 @@ pub(super) fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-fn has_bare_line_feed(head: &[u8]) -> bool {
-    let mut before = 0;
-    head.iter().any(|&b| {
-        let bare = b == b'\n' && before != b'\r';
-        before = b;
-        bare
-    })
+fn has_bare_line_feed(mut head: &[u8]) -> bool {
+    while let Some(at) = line_feed(head) {
+        if !head[..at].ends_with(b"\r") {
+            return true;
+        }
+        head = &head[at + 1..];
+    }
+    false
 }
 
 fn keep_alive(http10: bool, headers: &[httparse::Header]) -> bool {
@@ -409,6 +436,22 @@ pub const fn too_long(bytes: usize) -> bool {
 mod tests {
     use super::super::header_slots;
     use super::*;
+
+    #[test]
+    fn line_feeds() {
+        // Neighbours of a line feed, in value and in place, at every offset.
+        let bytes: Vec<u8> = (0..5000_u32)
+            .map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8 % 14)
+            .collect();
+        for at in 0..bytes.len() {
+            let rest = &bytes[at..bytes.len().min(at + 40)];
+            assert_eq!(line_feed(rest), rest.iter().position(|&b| b == b'\n'));
+        }
+        for b in 0..=255 {
+            let found = (b == b'\n').then_some(3);
+            assert_eq!(line_feed(&[b'\x0b', 0x8a, 9, b, 0, 0, 0, 0, 0]), found);
+        }
+    }
 
     fn framing(head: &str) -> Result<Framing, u16> {
         let mut slots = header_slots();

@@ -13,6 +13,8 @@ pub mod head;
 pub mod response;
 pub mod write;
 
+use std::mem::MaybeUninit;
+
 /// Longest head taken from any peer, in bytes.
 ///
 /// The largest real one is a `name` with 30 labels of 3 KB each,
@@ -23,10 +25,10 @@ pub const HEAD_BYTES_MAX: usize = 64 * 1024;
 pub const HEADERS_MAX: usize = 100;
 
 /// Room for the fields of one head, for [`head::request`] and [`head::response`].
-pub type HeaderSlots<'b> = [httparse::Header<'b>; HEADERS_MAX];
+pub type HeaderSlots<'b> = [MaybeUninit<httparse::Header<'b>>; HEADERS_MAX];
 
 /// Empty [`HeaderSlots`].
 #[must_use]
 pub const fn header_slots<'b>() -> HeaderSlots<'b> {
-    [httparse::EMPTY_HEADER; HEADERS_MAX]
+    [const { MaybeUninit::uninit() }; HEADERS_MAX]
 }

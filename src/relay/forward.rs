@@ -46,18 +46,17 @@ pub fn head(
     out.extend_from_slice(b" HTTP/1.1\r\n");
     field(out, b"Host", remote.authority.as_bytes());
     let is_set = |name: &str| {
-        remote
-            .fields
-            .iter()
-            .any(|(set, _)| set.eq_ignore_ascii_case(name))
+        let mut set = remote.fields.iter();
+        set.any(|(set, _)| head::is_same_name(set, name))
     };
+    let names_some = head::value(request.headers, "connection").is_some();
     for h in request.headers {
         let stays = LEFT_BEHIND
             .iter()
-            .any(|left| left.eq_ignore_ascii_case(h.name))
-            || h.name.eq_ignore_ascii_case(FORWARDED_HOST)
+            .any(|left| head::is_same_name(left, h.name))
+            || head::is_same_name(h.name, FORWARDED_HOST)
             || is_set(h.name)
-            || head::names_token(request.headers, "connection", h.name);
+            || names_some && head::names_token(request.headers, "connection", h.name);
         if !stays {
             field(out, h.name.as_bytes(), h.value);
         }
