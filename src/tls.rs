@@ -34,8 +34,8 @@ const INBOX_START: usize = 4096;
 /// Largest flight of handshake messages taken: rustls' own limit for one message is 64 KiB.
 const INBOX_MAX: usize = 128 * 1024;
 
-/// Most plaintext sealed at once; with the records' overhead, what one write takes.
-pub const SEAL_BYTES_MAX: usize = 64 * 1024;
+/// Most plaintext sealed at once, to be written at once: 64 KiB of a body and the head before it.
+pub const SEAL_BYTES_MAX: usize = (64 + 4) * 1024;
 
 /// More than TLS 1.2 or 1.3 adds to a record: header 5, explicit nonce 8, tag 16, content type 1.
 const RECORD_OVERHEAD: usize = 32;
