@@ -179,17 +179,20 @@ impl<'t> Scan<'t> {
         let mut owned: Option<String> = None;
         let mut copied = start;
         loop {
-            match self.byte() {
-                None | Some(0..=0x1f) => return Err(Malformed),
-                Some(b'"') => break,
-                Some(b'\\') => {
+            let rest = &self.text.as_bytes()[self.at..];
+            let stops = |&b: &u8| b == b'"' || b == b'\\' || b < b' ';
+            let stop = rest.iter().position(stops).ok_or(Malformed)?;
+            self.at += stop;
+            match rest[stop] {
+                b'"' => break,
+                b'\\' => {
                     let out = owned.get_or_insert_with(String::new);
                     out.push_str(&self.text[copied..self.at]);
                     self.at += 1;
                     out.push(self.escape()?);
                     copied = self.at;
                 }
-                Some(_) => self.at += 1,
+                _ => return Err(Malformed),
             }
         }
         let rest = &self.text[copied..self.at];

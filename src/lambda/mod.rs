@@ -24,6 +24,7 @@ mod delivery;
 pub mod telemetry;
 mod wire;
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use crate::contract::{ConnId, End};
@@ -291,7 +292,7 @@ impl Lambda {
                 self.put();
             }
             (State::Register, _) => self.refuse(answer.words()),
-            (State::Poll, 200) => self.read_event(&String::from_utf8_lossy(&answer.body), now),
+            (State::Poll, 200) => self.read_event(&text(&answer.body), now),
             (State::Poll, _) => self.broke(&answer.words(), now),
             _ => {}
         }
@@ -349,6 +350,11 @@ impl Lambda {
         self.state = State::Failed;
         self.event = Some(Event::Refused(what));
     }
+}
+
+/// A body as text. It always is, and to see that is quicker than to mend what might not be.
+fn text(body: &[u8]) -> Cow<'_, str> {
+    str::from_utf8(body).map_or_else(|_| String::from_utf8_lossy(body), Cow::Borrowed)
 }
 
 fn contains(text: &[u8], part: &[u8]) -> bool {
