@@ -34,8 +34,11 @@ const INBOX_START: usize = 4096;
 /// Largest flight of handshake messages taken: rustls' own limit for one message is 64 KiB.
 const INBOX_MAX: usize = 128 * 1024;
 
-/// Most plaintext sealed at once, to be written at once: 64 KiB of a body and the head before it.
-pub const SEAL_BYTES_MAX: usize = (64 + 4) * 1024;
+/// Most plaintext sealed at once: full records, which with their overhead are what one write takes.
+pub const SEAL_BYTES_MAX: usize = 4 * RECORD_BYTES_MAX;
+
+/// Most ciphertext that waits when more is sealed, to be written with it: a head before its body.
+const WAITING_MAX: usize = 4096;
 
 /// More than TLS 1.2 or 1.3 adds to a record: header 5, explicit nonce 8, tag 16, content type 1.
 const RECORD_OVERHEAD: usize = 32;
@@ -207,7 +210,11 @@ impl Tls {
     /// # Errors
     /// Why it cannot be, in words.
     pub fn seal(&mut self, plain: &[u8]) -> Result<usize, String> {
-        let n = plain.len().min(SEAL_BYTES_MAX.saturating_sub(self.out_end));
+        let n = if self.out_end <= WAITING_MAX {
+            plain.len().min(SEAL_BYTES_MAX)
+        } else {
+            0
+        };
         let room = n + n.div_ceil(RECORD_BYTES_MAX) * RECORD_OVERHEAD;
         reserve(&mut self.outbox, self.out_end + room);
         // With what has arrived, always: rustls remembers where in it the parts of a split handshake message are.
