@@ -43,6 +43,9 @@ const WAITING_MAX: usize = 4096;
 /// More than TLS 1.2 or 1.3 adds to a record: header 5, explicit nonce 8, tag 16, content type 1.
 const RECORD_OVERHEAD: usize = 32;
 
+/// More than rustls has to say by itself before data: the answer to a server's `KeyUpdate`.
+const QUEUED_MAX: usize = 64;
+
 /// Most plaintext in one record (RFC 8446 section 5.1).
 const RECORD_BYTES_MAX: usize = 16 * 1024;
 
@@ -215,7 +218,7 @@ impl Tls {
         } else {
             0
         };
-        let room = n + n.div_ceil(RECORD_BYTES_MAX) * RECORD_OVERHEAD;
+        let room = n + n.div_ceil(RECORD_BYTES_MAX) * RECORD_OVERHEAD + QUEUED_MAX;
         reserve(&mut self.outbox, self.out_end + room);
         // With what has arrived, always: rustls remembers where in it the parts of a split handshake message are.
         let UnbufferedStatus { discard, state, .. } = self

@@ -44,6 +44,8 @@ impl Bench {
                 format!("http://{userinfo}{}", self.proxy.addr()),
             )
             .set("PYROSCOPE_TIMEOUT", "2s")
+            // One connection at a time: the proxy hides from the remote what has been read.
+            .set("PYROSCOPE_NUM_WORKERS", "1")
     }
 }
 

@@ -277,3 +277,52 @@ fn a_reset_leaves_the_port_and_a_right_account() {
         drop(sdk);
     }
 }
+
+#[test]
+fn an_answer_and_the_first_invoke_may_come_in_one_turn() {
+    let snap = ("AWS_LAMBDA_INITIALIZATION_TYPE", "snap-start");
+    let (mut world, api) = initialized(&[NAMED_REMOTE, snap]);
+    world.post("in init");
+    resolve(&mut world, "10.0.0.1:4040");
+    let old = world.connect();
+    world.seen(old);
+    stand_still(&mut world, Duration::ZERO, 72 * HOUR);
+    // Both were in the sockets' buffers, or came, before the shell's turn: no `step` between them.
+    let json = r#"{"eventType":"INVOKE","requestId":"r"}"#;
+    let event = format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{json}",
+        json.len()
+    );
+    for (id, bytes) in [(old, OK), (api, event.as_str())] {
+        world.relay.space(id)[..bytes.len()].copy_from_slice(bytes.as_bytes());
+        world.relay.received(id, bytes.len(), world.now);
+    }
+    world.settle();
+    world.post("in the copy");
+    assert!(
+        !world.written.contains_key(&old),
+        "used again: {:?}",
+        world.seen(old)
+    );
+}
+
+#[test]
+fn the_next_address_is_tried_after_a_thaw_too() {
+    let (mut world, _) = initialized(&[NAMED_REMOTE]);
+    world.post("x");
+    let (peer, _) = world.resolving.pop().unwrap();
+    let list = [
+        "10.0.0.1:4040".parse().unwrap(),
+        "10.0.0.2:4040".parse().unwrap(),
+    ];
+    world.relay.resolved(peer, Ok(list.to_vec()), world.now);
+    world.settle();
+    assert_eq!(world.connecting.pop().unwrap().1, list[0]);
+    // The first is silent; a freeze comes before its five seconds are over.
+    let frozen = Duration::from_secs(3);
+    stand_still(&mut world, frozen, frozen);
+    world.relay.thawed(frozen, world.now);
+    world.settle();
+    world.pass_to_deadline();
+    assert_eq!(world.connecting.pop().map(|c| c.1), Some(list[1]));
+}

@@ -152,10 +152,18 @@ impl Telemetry {
         request_id.clone_into(&mut self.awaited);
     }
 
-    /// Whether the invocation waited for is done.
-    #[must_use]
-    pub fn is_done(&self) -> bool {
+    fn is_done(&self) -> bool {
         self.awaited.is_empty() || self.done.contains(&self.awaited)
+    }
+
+    /// Whether the invocation waited for is done. Its end is used up: Lambda's second try of an event has the same id.
+    pub fn takes_done(&mut self) -> bool {
+        if self.is_done() {
+            let awaited = std::mem::take(&mut self.awaited);
+            self.done.retain(|done| *done != awaited);
+            return true;
+        }
+        false
     }
 
     /// Whether any telemetry ever came.
@@ -213,7 +221,8 @@ impl Telemetry {
                 Ok(true) => self.answered(),
                 Err(cause) => self.refuse(cause.to_owned()),
             }
-            return self.wire.cut();
+            self.wire.cut();
+            return Some(id);
         };
         let (heard, done) = (&mut self.heard, &mut self.done);
         let result = self.deliveries[at].1.received(n, |batch| {
@@ -224,7 +233,8 @@ impl Telemetry {
             *heard = true;
             Ok(())
         });
-        if let Err(cause) = result {
+        // What is wrong with the subscription is worth more than what is wrong with one delivery.
+        if let (Err(cause), None) = (result, &self.news) {
             self.news = Some(News::Odd(cause));
         }
         None
@@ -331,6 +341,48 @@ mod tests {
     fn done(batch: &str) -> Result<Vec<String>, &'static str> {
         let mut all = Vec::new();
         read_batch(batch, |request_id| all.push(request_id.to_owned())).map(|()| all)
+    }
+
+    #[test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a made-up clock has to start somewhere"
+    )]
+    fn a_connection_that_the_api_closes_is_closed_here_too() {
+        let mut t = Telemetry::new("a:1", b"i", Instant::now());
+        assert!(t.takes_port());
+        t.bound(Ok(1));
+        let id = ConnId(7);
+        t.connect(id);
+        t.connected(id);
+        let n = t.pending(id).len();
+        t.sent(id, n);
+        let answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nOK";
+        t.space(id)[..answer.len()].copy_from_slice(answer);
+        assert_eq!(t.received(id, answer.len()), Some(id));
+    }
+
+    #[test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a made-up clock has to start somewhere"
+    )]
+    fn a_second_try_of_an_event_is_waited_for_again() {
+        let mut t = Telemetry::new("a:1", b"i", Instant::now());
+        let id = ConnId(7);
+        t.accepted(id);
+        let body = r#"[{"type":"platform.runtimeDone","record":{"requestId":"r"}}]"#;
+        let post = format!(
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        t.await_done("r");
+        assert!(!t.is_done());
+        t.space(id)[..post.len()].copy_from_slice(post.as_bytes());
+        t.received(id, post.len());
+        assert!(t.takes_done() && t.takes_done());
+        t.await_done("r"); // Lambda's second try of an asynchronous event
+        assert!(!t.is_done(), "the first try's end is not the second's");
     }
 
     #[test]

@@ -53,8 +53,8 @@ impl Relay {
         let (running, mark) = match why {
             Why::Queued { mark } => (false, mark),
             Why::Running => {
-                let telemetry = self.telemetry.as_ref();
-                let running = telemetry.is_some_and(|telemetry| !telemetry.is_done());
+                let telemetry = self.telemetry.as_mut();
+                let running = telemetry.is_some_and(|telemetry| !telemetry.takes_done());
                 (running, self.ring.mark())
             }
         };

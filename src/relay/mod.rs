@@ -536,13 +536,13 @@ impl Relay {
         if let Some(lambda) = &mut self.lambda {
             lambda.thawed(frozen);
         }
-        self.forget_addresses();
+        self.forget_addresses(now);
     }
 
     /// What was looked up for the remote's name is looked up again when it is needed.
-    fn forget_addresses(&mut self) {
-        if let Addresses::Known(_, Some(_)) = self.remote_addresses {
-            self.remote_addresses = Addresses::Unknown;
+    const fn forget_addresses(&mut self, now: Now) {
+        if let Addresses::Known(_, Some(until)) = &mut self.remote_addresses {
+            *until = now.mono;
         }
     }
 

@@ -294,7 +294,10 @@ impl Ring {
                 return Err(NoSpace::TooLarge);
             }
             self.make_room(more).map_err(|Full| NoSpace::Full)?;
-            // Still there: only queued payloads give way.
+            // It may have been the one to give way.
+            if !self.is_filling(id) {
+                return Err(NoSpace::Full);
+            }
             self.slots[id.slot].payload.buffer.resize(len + more, 0);
             self.bytes_used += more;
             self.totals.high_water_bytes = self.totals.high_water_bytes.max(self.bytes_used);
@@ -727,6 +730,22 @@ mod tests {
         let id = fill(ring, body, Some(body.len())).unwrap();
         ring.commit(id);
         id
+    }
+
+    #[test]
+    fn a_slow_payload_that_grows_may_have_to_give_way_itself() {
+        let now = Instant::now();
+        let mut ring = Ring::new(100 * 1024);
+        ring.tick(now);
+        let slow = ring.open(HEAD, shape(None)).unwrap();
+        let n = ring.space(slow).unwrap().len();
+        ring.filled(slow, n);
+        put(&mut ring, &vec![0; 64 * 1024]);
+        ring.tick(now + Duration::from_secs(11));
+        assert_eq!(ring.space(slow), Err(NoSpace::Full));
+        assert_eq!(ring.in_hand(), 1, "what was acknowledged stays");
+        ring.lose_all(Loss::Shutdown);
+        assert_eq!(ring.bytes_used, 0, "and nothing is held for nobody");
     }
 
     #[test]

@@ -89,7 +89,7 @@ impl Relay {
                 deadline_ms,
             } => {
                 if !std::mem::replace(&mut self.invoked, true) {
-                    self.forget_init();
+                    self.forget_init(now);
                 }
                 self.uplinks.iter_mut().for_each(Uplink::may_have_frozen);
                 self.hold(&request_id, deadline_ms, now);
@@ -124,14 +124,14 @@ impl Relay {
 
     /// Between the init and the first INVOKE a sandbox may have been copied (AWS Lambda `SnapStart`). What has to
     /// differ between copies, or is stale by now, is had anew: session id, connections, TLS sessions, addresses.
-    fn forget_init(&mut self) {
+    fn forget_init(&mut self, now: Now) {
         self.session = None;
         if self.config.snap_start {
             self.uplinks.iter_mut().for_each(Uplink::forget);
             if let Trust::Client(_) = self.trust {
                 self.trust = Trust::Unread;
             }
-            self.forget_addresses();
+            self.forget_addresses(now);
         }
     }
 
@@ -334,7 +334,7 @@ impl Relay {
                 self.ring.was_not_sent(payload);
                 let attempts = self.ring.attempts(payload);
                 self.ring.retry(payload, attempts, None);
-                self.forget_addresses();
+                self.forget_addresses(now);
                 self.backend.unreached(now.mono, (self.entropy)());
                 self.tell_failed(&cause, now);
             }

@@ -492,7 +492,9 @@ impl Uplink {
 
     /// We are a copy: every other copy has the same connection and the same keys, so it must not be used again.
     pub fn forget(&mut self) {
-        if !matches!(self.state, State::Resolve(_)) {
+        if let State::Finished(finished) = &mut self.state {
+            finished.reusable = false;
+        } else if !matches!(self.state, State::Resolve(_)) {
             self.frozen = true;
             self.give_up("copied with the sandbox".to_owned(), true);
         }
