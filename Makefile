@@ -40,8 +40,11 @@ test: ## run the tests
 	@.ci/setup host
 	cargo test --locked
 
-e2e: build ## run it in AWS's emulator, with real functions and their real SDKs
-	tests/e2e/run $(BINARY)
+e2e: build ## run the layer in AWS's emulator, with real functions and their real SDKs
+	@.ci/setup notice
+	@.ci/notice
+	@.ci/layer $(HERE)
+	tests/e2e/run dist/pyroscope-lambda-extension-$(HERE).zip
 
 fuzz: ## fuzz each target for 20 s; longer: make fuzz FUZZ_SECONDS=600, one: FUZZ_TARGETS=relay
 	@.ci/setup host fuzz

@@ -6,12 +6,13 @@
 //!      └────── Runtime API ── emulator ── Extensions API
 //! ```
 //!
-//! One run per SDK, one after another, because the port is one: start, invoke until a profile with the burning
-//! function in it has arrived, shut down. What must hold is in `judge`. Then the sandboxes that are not the usual
+//! One run per SDK, one after another, because the port is one: start, invoke until the profiles that have
+//! arrived show what they must, shut down. What must hold is in `judge`. Then the sandboxes that are not the usual
 //! ones, in `fates`. Started by the script `run`, which installs the parts, within `sandbox`:
 //!
 //! ```text
-//! e2e EXTENSION PARTS [--all]       --all: a runtime that could not be installed is a failure
+//! e2e LAYER.zip PARTS [--all]       --all: a runtime that could not be installed is a failure,
+//!                                   unless the machine lacks the language itself
 //! ```
 
 #![allow(
@@ -19,10 +20,8 @@
     reason = "the bans on clocks, threads and the environment are for the extension, not for its surroundings"
 )]
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{ExitCode, ExitStatus};
+use std::process::{Command, ExitCode, ExitStatus};
 use std::time::Instant;
 
 use decode::Decoded;
@@ -30,7 +29,7 @@ use emulator::{Emulator, Log, Sandbox};
 use endings::Endings;
 use fates::{FATES, Fate};
 use report::Row;
-use subjects::{Subject, subjects};
+use subjects::{Sight, Subject, subjects};
 use support::certificates::Authority;
 use support::monitor::GUARD;
 use support::pyroscope::{Pyroscope, Request, Tls};
@@ -64,16 +63,16 @@ struct Stage {
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
-    let (Some(extension), Some(parts)) = (arguments.next(), arguments.next()) else {
-        eprintln!("usage: e2e EXTENSION PARTS [--all]");
+    let (Some(layer), Some(parts)) = (arguments.next(), arguments.next()) else {
+        eprintln!("usage: e2e LAYER.zip PARTS [--all]");
         return ExitCode::from(2);
     };
     let all = arguments.next().is_some_and(|argument| argument == "--all");
     if std::env::var_os("E2E_SANDBOX").is_none() {
-        eprintln!("e2e: runs in a sandbox of its own: tests/e2e/run {extension}");
+        eprintln!("e2e: runs in a sandbox of its own: tests/e2e/run {layer}");
         return ExitCode::from(2);
     }
-    let stage = match Stage::set(Path::new(&extension), PathBuf::from(parts)) {
+    let stage = match Stage::set(Path::new(&layer), PathBuf::from(parts)) {
         Ok(stage) => stage,
         Err(error) => {
             eprintln!("e2e: {error}");
@@ -93,12 +92,17 @@ fn main() -> ExitCode {
 }
 
 impl Stage {
-    /// Puts the extension where Lambda wants it.
-    fn set(extension: &Path, parts: PathBuf) -> Result<Self, String> {
-        let place = Path::new("/opt/extensions").join(EXTENSION_NAME);
-        fs::copy(extension, &place)
-            .and_then(|_| fs::set_permissions(&place, fs::Permissions::from_mode(0o755)))
-            .map_err(|error| format!("{} to {}: {error}", extension.display(), place.display()))?;
+    /// Unpacks the layer where Lambda does.
+    fn set(layer: &Path, parts: PathBuf) -> Result<Self, String> {
+        let unzipped = Command::new("unzip")
+            .args(["-q", "-o"])
+            .arg(layer)
+            .args(["-d", "/opt"])
+            .status()
+            .map_err(|error| format!("unzip: {error}"))?;
+        if !unzipped.success() {
+            return Err(format!("{} cannot be unpacked", layer.display()));
+        }
         let endings = Endings::noted_in(parts.join("endings"))?;
         Ok(Self {
             parts,
@@ -108,8 +112,8 @@ impl Stage {
     }
 
     fn row(&self, subject: &Subject) -> Row {
-        if let Some(reason) = &subject.missing {
-            return Row::skipped(subject, reason);
+        if let Some(missing) = &subject.missing {
+            return Row::skipped(subject, missing);
         }
         eprintln!("e2e: {} …", subject.name);
         let begun = Instant::now();
@@ -154,7 +158,7 @@ impl Stage {
         let mut answers = Vec::new();
         let until = Instant::now() + GUARD;
         while answers.len() < INVOCATIONS_MIN
-            || (!has_burned(&arrivals(remote), subject) && Instant::now() < until)
+            || (!has_shown(&arrivals(remote), subject) && Instant::now() < until)
         {
             answers.push(emulator.invoke(r#"{"seconds":1.5}"#)?);
         }
@@ -181,22 +185,17 @@ fn arrivals(remote: &Pyroscope) -> Vec<(Request, Result<Vec<Decoded>, String>)> 
     remote.complete().into_iter().map(decoded).collect()
 }
 
-pub fn has_burned(arrived: &[(Request, Result<Vec<Decoded>, String>)], subject: &Subject) -> bool {
+/// Whether all that must be in the profiles is.
+fn has_shown(arrived: &[(Request, Result<Vec<Decoded>, String>)], subject: &Subject) -> bool {
+    subject.shows.iter().all(|sight| is_seen(arrived, sight))
+}
+
+pub fn is_seen(arrived: &[(Request, Result<Vec<Decoded>, String>)], sight: &Sight) -> bool {
     let mut profiles = arrived
         .iter()
         .filter_map(|(_, profiles)| profiles.as_ref().ok())
         .flatten();
-    profiles.any(|profile| burned(profile, subject).is_some_and(|value| value > 0))
-}
-
-/// What the burning function used of what a CPU profile counts. It is in heap profiles too, and not meant there.
-pub fn burned(profile: &Decoded, subject: &Subject) -> Option<i64> {
-    let counts_time = |kind: &String| kind.starts_with("cpu:") || kind.starts_with("samples:");
-    profile
-        .sample_types
-        .first()
-        .filter(|kind| counts_time(kind))
-        .and_then(|_| profile.value_of(subject.burning))
+    profiles.any(|profile| sight.value_in(profile).is_some_and(|value| value > 0))
 }
 
 pub const EXTENSION_NAME: &str = "pyroscope-lambda-extension";

@@ -5,7 +5,7 @@ use std::process::ExitStatus;
 use crate::decode::Decoded;
 use crate::subjects::{Subject, service};
 use crate::support::pyroscope::{Pyroscope, Request};
-use crate::{BASE_PATH, EXTENSION_NAME, Outcome, TOKEN, has_burned};
+use crate::{BASE_PATH, EXTENSION_NAME, Outcome, TOKEN, is_seen};
 
 /// What is wrong with a run, each in a line.
 pub fn judge(subject: &Subject, outcome: &Outcome, remote: &Pyroscope) -> Vec<String> {
@@ -22,8 +22,14 @@ pub fn judge(subject: &Subject, outcome: &Outcome, remote: &Pyroscope) -> Vec<St
     if cut_off > 0 {
         wrong.push(format!("{cut_off} requests were cut off"));
     }
-    if !has_burned(&outcome.arrived, subject) {
-        wrong.push(format!("no CPU profile has {} in it", subject.burning));
+    for sight in &subject.shows {
+        if !is_seen(&outcome.arrived, sight) {
+            let types = sight.types.join(" or ");
+            wrong.push(format!(
+                "no profile of {types} has {} in it",
+                sight.function
+            ));
+        }
     }
     wrong.extend(judge_log(outcome));
     // One process per run: none that was started again, none that is still there.

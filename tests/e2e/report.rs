@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::Outcome;
 use crate::decode::Decoded;
 use crate::fates::Ended;
-use crate::subjects::Subject;
+use crate::subjects::{Missing, Subject};
 use crate::support::pyroscope::Pyroscope;
-use crate::{Outcome, burned};
 
 /// One run's line in the table.
 pub struct Row {
@@ -19,7 +19,7 @@ pub struct Row {
 enum Verdict {
     Passed,
     Failed(Vec<String>),
-    Skipped(String),
+    Skipped { reason: String, is_excused: bool },
 }
 
 const COLUMNS: [&str; 9] = [
@@ -114,20 +114,23 @@ impl Row {
         }
     }
 
-    pub fn skipped(subject: &Subject, reason: &str) -> Self {
+    pub fn skipped(subject: &Subject, missing: &Missing) -> Self {
         let mut cells: [String; COLUMNS.len()] = Default::default();
         cells[0] = subject.name.to_owned();
         cells[2] = subject.sdk.clone();
         Self {
             cells,
-            verdict: Verdict::Skipped(reason.to_owned()),
+            verdict: Verdict::Skipped {
+                reason: missing.reason.clone(),
+                is_excused: missing.is_excused,
+            },
             log_file: subject.log_file.clone(),
         }
     }
 }
 
 /// Prints the table and says whether all is well: nothing failed, something ran, and with `all` nothing was
-/// left out.
+/// left out without an excuse.
 pub fn print(rows: &[Row], all: bool) -> bool {
     let mut widths = COLUMNS.map(str::len);
     for row in rows {
@@ -148,7 +151,7 @@ pub fn print(rows: &[Row], all: bool) -> bool {
         let end = match &row.verdict {
             Verdict::Passed => "ok".to_owned(),
             Verdict::Failed(_) => "FAILED".to_owned(),
-            Verdict::Skipped(reason) => format!("skipped: {reason}"),
+            Verdict::Skipped { reason, .. } => format!("skipped: {reason}"),
         };
         line(&row.cells, &end);
     }
@@ -169,10 +172,21 @@ pub fn print(rows: &[Row], all: bool) -> bool {
         |wanted: fn(&Verdict) -> bool| rows.iter().filter(|row| wanted(&row.verdict)).count();
     let passed = count(|verdict| matches!(verdict, Verdict::Passed));
     let failed = count(|verdict| matches!(verdict, Verdict::Failed(_)));
-    let skipped = count(|verdict| matches!(verdict, Verdict::Skipped(_)));
+    let skipped = count(|verdict| matches!(verdict, Verdict::Skipped { .. }));
+    let unexcused = count(|verdict| {
+        matches!(
+            verdict,
+            Verdict::Skipped {
+                is_excused: false,
+                ..
+            }
+        )
+    });
     println!("e2e: {passed} passed, {failed} failed, {skipped} skipped");
-    if all && skipped > 0 {
-        println!("e2e: nothing may be skipped here");
+    if all && unexcused > 0 {
+        println!(
+            "e2e: what was skipped, but for a language that the machine lacks, may not be skipped here"
+        );
         return false;
     }
     failed == 0 && passed > 0
@@ -207,22 +221,25 @@ fn sent_as(outcome: &Outcome) -> String {
     .to_owned()
 }
 
-/// What the burning function used, in the unit of its profiles.
+/// What each function that was to be seen used, in the unit of its profiles.
 fn found(subject: &Subject, profiles: &[&Decoded]) -> String {
-    let with: Vec<(i64, &str)> = profiles
-        .iter()
-        .filter_map(|profile| {
-            Some((
-                burned(profile, subject)?,
-                profile.sample_types.first()?.as_str(),
-            ))
-        })
-        .collect();
-    let Some((_, unit)) = with.first() else {
-        return String::new();
-    };
-    let value: i64 = with.iter().map(|(value, _)| value).sum();
-    format!("{} ({value} {unit})", subject.burning)
+    let mut seen = Vec::new();
+    for sight in &subject.shows {
+        let with: Vec<(i64, &str)> = profiles
+            .iter()
+            .filter_map(|profile| {
+                Some((
+                    sight.value_in(profile)?,
+                    profile.sample_types.first()?.as_str(),
+                ))
+            })
+            .collect();
+        if let Some((_, unit)) = with.first() {
+            let value: i64 = with.iter().map(|(value, _)| value).sum();
+            seen.push(format!("{} ({value} {unit})", sight.function));
+        }
+    }
+    seen.join(", ")
 }
 
 fn seconds(took: Duration) -> String {

@@ -1,9 +1,16 @@
-//! What is run: each SDK in a function of its own.
+//! What is run: each SDK in a function of its own. Each runtime lists its own, in the folder that has its functions.
 //!
-//! The current SDKs, and the last of each that spoke differently: between them Push, a bare pprof and multipart.
+//! The current SDKs, and the last of each that spoke differently.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use crate::decode::Decoded;
+
+#[path = "nodejs/subjects.rs"]
+mod nodejs;
+#[path = "python/subjects.rs"]
+mod python;
 
 /// A function and its SDK.
 pub struct Subject {
@@ -15,96 +22,80 @@ pub struct Subject {
     pub command: Vec<PathBuf>,
     pub task_folder: PathBuf,
     pub variables: Vec<(&'static str, String)>,
-    /// The function that burns CPU, as its profile names it.
-    pub burning: &'static str,
+    /// What its profiles must show, first of all what burns CPU.
+    pub shows: Vec<Sight>,
     /// Where all that is written goes.
     pub log_file: PathBuf,
     /// Why it cannot run here.
-    pub missing: Option<String>,
+    pub missing: Option<Missing>,
+}
+
+/// A function that must be found in a profile of a certain type. Its name is in others too, and not meant there.
+pub struct Sight {
+    /// How the type of what is counted may begin: that of the first value, such as `cpu:nanoseconds`.
+    pub types: &'static [&'static str],
+    pub function: &'static str,
+}
+
+/// Why a runtime is not there.
+pub struct Missing {
+    pub reason: String,
+    /// The machine lacks the language itself, rather than a part that should have been installed.
+    pub is_excused: bool,
 }
 
 /// Every SDK that is run.
 pub fn subjects(parts: &Path) -> Vec<Subject> {
-    let current = include_str!("requirements.txt");
-    let legacy = include_str!("requirements-legacy.txt");
-    let packages = include_str!("nodejs/package.json");
-    vec![
-        Subject {
-            sdk: format!("pyroscope-io {}", version(current, "pyroscope-io==")),
-            ..python("python", parts, r#"{"upload_interval":1}"#, "")
-        },
-        Subject {
-            sdk: format!(
-                "@pyroscope/nodejs {}",
-                version(packages, "\"@pyroscope/nodejs\": \"")
-            ),
-            ..nodejs("nodejs", parts, "@pyroscope/nodejs")
-        },
-        Subject {
-            sdk: format!(
-                "@pyroscope/nodejs {}",
-                version(packages, "npm:@pyroscope/nodejs@")
-            ),
-            ..nodejs("nodejs-multipart", parts, "@pyroscope/nodejs-multipart")
-        },
-        // It has no setting for its interval of 10 s.
-        Subject {
-            sdk: format!("pyroscope-io {}", version(legacy, "pyroscope-io==")),
-            ..python("python-ingest", parts, "{}", "python/legacy")
-        },
-    ]
+    [python::subjects, nodejs::subjects]
+        .into_iter()
+        .flat_map(|subjects| subjects(parts))
+        .collect()
 }
 
-/// The function in Python; `packages` is a folder among the parts that comes before the installed ones.
-fn python(name: &'static str, parts: &Path, options: &str, packages: &str) -> Subject {
-    let mut variables = vec![
-        ("FUNCTION_SERVICE", service(name)),
-        ("FUNCTION_SDK_OPTIONS", options.to_owned()),
-        ("PYTHONDONTWRITEBYTECODE", "1".to_owned()),
-    ];
-    if !packages.is_empty() {
-        variables.push(("PYTHONPATH", parts.join(packages).display().to_string()));
-    }
-    Subject {
-        name,
-        sdk: String::new(),
-        command: vec![
-            parts.join("python/bin/python"),
-            "-m".into(),
-            "awslambdaric".into(),
-            "function.handler".into(),
-        ],
-        task_folder: Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/python"),
-        variables,
-        burning: "burn_python_cpu",
-        log_file: parts.join(format!("{name}.log")),
-        missing: reason(parts, "python"),
+impl Subject {
+    /// What all have in common; the rest is its runtime's to say.
+    fn new(name: &'static str, runtime: &str, parts: &Path) -> Self {
+        Self {
+            name,
+            sdk: String::new(),
+            command: Vec::new(),
+            task_folder: PathBuf::new(),
+            variables: vec![("FUNCTION_SERVICE", service(name))],
+            shows: Vec::new(),
+            log_file: parts.join(format!("{name}.log")),
+            missing: Missing::found(runtime, parts),
+        }
     }
 }
 
-/// The function in Node.js, with the SDK that is installed as `package`.
-fn nodejs(name: &'static str, parts: &Path, package: &str) -> Subject {
-    let folder = parts.join("nodejs");
-    Subject {
-        name,
-        sdk: String::new(),
-        command: vec![
-            folder.join("node"),
-            folder.join("node_modules/aws-lambda-ric/index.mjs"),
-            "function.handler".into(),
-        ],
-        task_folder: folder,
-        variables: vec![
-            ("FUNCTION_SERVICE", service(name)),
-            ("FUNCTION_SDK", package.to_owned()),
-            (
-                "FUNCTION_SDK_OPTIONS",
-                r#"{"flushIntervalMs":500}"#.to_owned(),
-            ),
-        ],
-        burning: "burnNodeCpu",
-        log_file: parts.join(format!("{name}.log")),
-        missing: reason(parts, "nodejs"),
+impl Sight {
+    /// A function that burns CPU.
+    fn cpu(function: &'static str) -> Self {
+        let types = &["cpu:", "samples:"];
+        Self { types, function }
+    }
+
+    /// What the function used of what the profile counts, in a profile of the type that is meant.
+    pub fn value_in(&self, profile: &Decoded) -> Option<i64> {
+        let kind = profile.sample_types.first()?;
+        let is_meant = self.types.iter().any(|start| kind.starts_with(start));
+        is_meant.then(|| profile.value_of(self.function)).flatten()
+    }
+}
+
+impl Missing {
+    /// What `run` wrote down when it could not install the runtime.
+    fn found(runtime: &str, parts: &Path) -> Option<Self> {
+        let noted = |kind| fs::read_to_string(parts.join(format!("{runtime}.{kind}")));
+        let (text, is_excused) = match (noted("absent"), noted("missing")) {
+            (Ok(text), _) => (text, true),
+            (_, Ok(text)) => (text, false),
+            _ => return None,
+        };
+        Some(Self {
+            reason: text.trim().to_owned(),
+            is_excused,
+        })
     }
 }
 
@@ -120,8 +111,9 @@ pub fn service(name: &str) -> String {
     format!("e2e.{name}")
 }
 
-/// What `run` wrote down when it could not install a runtime.
-fn reason(parts: &Path, runtime: &str) -> Option<String> {
-    let text = fs::read_to_string(parts.join(format!("{runtime}.missing"))).ok()?;
-    Some(text.trim().to_owned())
+/// The folder of a runtime's functions.
+fn folder(runtime: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/e2e")
+        .join(runtime)
 }
