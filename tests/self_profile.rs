@@ -1,6 +1,6 @@
 //! Does the extension's profile of itself reach the remote, and is it true?
 
-#[path = "support/decode.rs"]
+#[path = "support/decode/mod.rs"]
 mod decode;
 mod support;
 

@@ -17,7 +17,7 @@ mod shop;
 mod support;
 mod upload;
 
-#[path = "../support/decode.rs"]
+#[path = "../support/decode/mod.rs"]
 #[allow(dead_code, reason = "the demo prints a part of what can be read")]
 mod decode;
 

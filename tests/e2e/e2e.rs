@@ -34,7 +34,7 @@ use support::certificates::Authority;
 use support::monitor::GUARD;
 use support::pyroscope::{Pyroscope, Request, Tls};
 
-#[path = "../support/decode.rs"]
+#[path = "../support/decode/mod.rs"]
 mod decode;
 mod emulator;
 mod endings;

@@ -6,15 +6,16 @@
 //! | `/ingest`, multipart | the part named `profile` | in the query's `name` |
 //! | `/ingest`, anything else | the body | in the query's `name` |
 //!
-//! The profile itself is a pprof, gzipped or not. Of the two schemas (google's profile.proto, Pyroscope's
-//! push.v1) only the fields read here are written down. What is not understood is an error, never skipped:
-//! a test must not pass because a profile was unreadable.
+//! The profile itself is a pprof, gzipped or not ([`pprof`]). Of the schemas only the fields read here are written
+//! down. What is not understood is an error, never skipped: a test must not pass because a profile was unreadable.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeMap;
 use std::io::Read;
 
 use flate2::read::MultiGzDecoder;
 use prost::Message;
+
+mod pprof;
 
 /// One profile as it would be stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,70 +105,13 @@ fn decoded(app: String, labels: BTreeMap<String, String>, pprof: &[u8]) -> Resul
     } else {
         pprof.to_vec()
     };
-    let profile =
-        Profile::decode(unpacked.as_slice()).map_err(|error| format!("not a pprof: {error}"))?;
-    let sample_types = profile
-        .sample_type
-        .iter()
-        .map(|value| {
-            Ok(format!(
-                "{}:{}",
-                profile.text(value.r#type)?,
-                profile.text(value.unit)?
-            ))
-        })
-        .collect::<Result<_, String>>()?;
-    let functions = profile.functions()?;
+    let profile = pprof::Profile::read(&unpacked)?;
     Ok(Decoded {
         app,
         labels,
-        sample_types,
-        functions,
+        sample_types: profile.sample_types()?,
+        functions: profile.functions()?,
     })
-}
-
-impl Profile {
-    fn text(&self, index: i64) -> Result<&str, String> {
-        usize::try_from(index)
-            .ok()
-            .and_then(|index| self.string_table.get(index))
-            .map(String::as_str)
-            .ok_or_else(|| format!("no string {index}"))
-    }
-
-    fn functions(&self) -> Result<Vec<(String, i64)>, String> {
-        let mut names = HashMap::new();
-        for function in &self.function {
-            names.insert(function.id, self.text(function.name)?);
-        }
-        let lines: HashMap<u64, &[Line]> = self
-            .location
-            .iter()
-            .map(|location| (location.id, location.line.as_slice()))
-            .collect();
-        let mut values: BTreeMap<&str, i64> = BTreeMap::new();
-        for sample in &self.sample {
-            let value = *sample.value.first().ok_or("a sample without a value")?;
-            // A function that calls itself is on the stack twice and counts once.
-            let mut on_stack = BTreeSet::new();
-            for id in &sample.location_id {
-                for line in *lines.get(id).ok_or_else(|| format!("no location {id}"))? {
-                    let name = names.get(&line.function_id);
-                    on_stack
-                        .insert(*name.ok_or_else(|| format!("no function {}", line.function_id))?);
-                }
-            }
-            for name in on_stack {
-                *values.entry(name).or_default() += value;
-            }
-        }
-        let mut functions: Vec<(String, i64)> = values
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), value))
-            .collect();
-        functions.sort_by_key(|(_, value)| std::cmp::Reverse(*value));
-        Ok(functions)
-    }
 }
 
 /// `app{key=value,…}` taken apart.
@@ -301,60 +245,6 @@ struct RawSample {
     raw_profile: Vec<u8>,
 }
 
-// google's profile.proto, the fields read here.
-
-#[derive(Clone, PartialEq, Message)]
-struct Profile {
-    #[prost(message, repeated, tag = "1")]
-    sample_type: Vec<ValueType>,
-    #[prost(message, repeated, tag = "2")]
-    sample: Vec<Sample>,
-    #[prost(message, repeated, tag = "4")]
-    location: Vec<Location>,
-    #[prost(message, repeated, tag = "5")]
-    function: Vec<Function>,
-    #[prost(string, repeated, tag = "6")]
-    string_table: Vec<String>,
-}
-
-#[derive(Clone, Copy, PartialEq, Message)]
-struct ValueType {
-    #[prost(int64, tag = "1")]
-    r#type: i64,
-    #[prost(int64, tag = "2")]
-    unit: i64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Sample {
-    #[prost(uint64, repeated, tag = "1")]
-    location_id: Vec<u64>,
-    #[prost(int64, repeated, tag = "2")]
-    value: Vec<i64>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Location {
-    #[prost(uint64, tag = "1")]
-    id: u64,
-    #[prost(message, repeated, tag = "4")]
-    line: Vec<Line>,
-}
-
-#[derive(Clone, Copy, PartialEq, Message)]
-struct Line {
-    #[prost(uint64, tag = "1")]
-    function_id: u64,
-}
-
-#[derive(Clone, Copy, PartialEq, Message)]
-struct Function {
-    #[prost(uint64, tag = "1")]
-    id: u64,
-    #[prost(int64, tag = "2")]
-    name: i64,
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Write;
@@ -362,11 +252,12 @@ mod tests {
     use flate2::Compression;
     use flate2::write::GzEncoder;
 
+    use super::pprof::tests::main_and_burn;
     use super::*;
 
     #[test]
     fn push_plain_and_gzipped() {
-        let request = push(pprof()).encode_to_vec();
+        let request = push(main_and_burn()).encode_to_vec();
         let target = "/base/push.v1.PusherService/Push";
         let plain = profiles(target, &[], &request).expect("plain");
         let headers = headers(&[("Content-Encoding", "gzip")]);
@@ -380,14 +271,14 @@ mod tests {
 
     #[test]
     fn push_with_a_gzipped_profile_inside() {
-        let request = push(gzipped(&pprof())).encode_to_vec();
+        let request = push(gzipped(&main_and_burn())).encode_to_vec();
         let found = profiles("/push.v1.PusherService/Push", &[], &request).expect("a profile");
         expect_profile(&found[0]);
     }
 
     #[test]
     fn ingest_with_the_profile_as_its_body() {
-        for body in [pprof(), gzipped(&pprof())] {
+        for body in [main_and_burn(), gzipped(&main_and_burn())] {
             for format in ["", "&format=pprof"] {
                 let target = format!("/ingest?from=1&name=shop%7Bteam%3Da+b%2Cempty%3D%7D{format}");
                 let found = profiles(&target, &[], &body).expect("a profile");
@@ -409,7 +300,7 @@ mod tests {
              Content-Type: application/octet-stream\r\n\r\n"
         )
         .into_bytes();
-        body.extend(gzipped(&pprof()));
+        body.extend(gzipped(&main_and_burn()));
         body.extend(format!("\r\n--{boundary}--\r\n").bytes());
         let kind = format!("multipart/form-data; boundary={boundary}");
         let found = profiles(
@@ -429,7 +320,7 @@ mod tests {
 
     #[test]
     fn a_function_that_calls_itself_counts_once_per_sample() {
-        let found = profiles("/ingest?name=shop", &[], &pprof()).expect("a profile");
+        let found = profiles("/ingest?name=shop", &[], &main_and_burn()).expect("a profile");
         assert_eq!(found[0].value_of("burn"), Some(7));
         assert_eq!(found[0].value_of("main"), Some(12));
         assert_eq!(found[0].value_of("absent"), None);
@@ -442,7 +333,7 @@ mod tests {
             profiles("/ingest", &[], b""),
             profiles("/ingest?name=shop", &[], b"\xff\xff\xff"),
             profiles("/ingest?name=shop&format=jfr", &[], b""),
-            profiles("/ingest?name=shop", &[], &gzipped(&pprof())[..20]),
+            profiles("/ingest?name=shop", &[], &gzipped(&main_and_burn())[..20]),
             profiles(
                 "/push.v1.PusherService/Push",
                 &headers(&[("content-encoding", "zstd")]),
@@ -460,30 +351,6 @@ mod tests {
             found.functions,
             [("main".to_owned(), 12), ("burn".to_owned(), 7)]
         );
-    }
-
-    /// `main → burn → burn` 7 times and `main` alone 5 times.
-    fn pprof() -> Vec<u8> {
-        let location = |id, function_id| Location {
-            id,
-            line: vec![Line { function_id }],
-        };
-        let sample = |location_id: &[u64], value| Sample {
-            location_id: location_id.to_vec(),
-            value: vec![value, value * 10_000_000],
-        };
-        let strings = ["", "samples", "count", "cpu", "nanoseconds", "main", "burn"];
-        Profile {
-            sample_type: vec![
-                ValueType { r#type: 1, unit: 2 },
-                ValueType { r#type: 3, unit: 4 },
-            ],
-            sample: vec![sample(&[2, 2, 1], 7), sample(&[1], 5)],
-            location: vec![location(1, 10), location(2, 20)],
-            function: vec![Function { id: 10, name: 5 }, Function { id: 20, name: 6 }],
-            string_table: strings.map(str::to_owned).to_vec(),
-        }
-        .encode_to_vec()
     }
 
     fn push(raw_profile: Vec<u8>) -> PushRequest {
