@@ -3,18 +3,24 @@
 //! | request | where the profile is | where its name and labels are |
 //! |---|---|---|
 //! | `/push.v1.PusherService/Push` | a `PushRequest`, the whole of it gzipped or not | in the series |
-//! | `/ingest`, multipart | the part named `profile` | in the query's `name` |
+//! | `/ingest`, multipart | the part named `profile`, or `jfr` | in the query's `name` |
 //! | `/ingest`, anything else | the body | in the query's `name` |
+//! | `/v1development/profiles` | an [`ExportProfilesServiceRequest`], the whole of it gzipped or not | in the resource |
 //!
-//! The profile itself is a pprof, gzipped or not ([`pprof`]). Of the schemas only the fields read here are written
-//! down. What is not understood is an error, never skipped: a test must not pass because a profile was unreadable.
+//! The profile itself is a [`pprof`], or with `format=jfr` a [`jfr`], gzipped or not. Of protobuf's schemas only the
+//! fields read here are written down. What is not understood is an error, never skipped: a test must not pass because
+//! a profile was unreadable.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
 use flate2::read::MultiGzDecoder;
+use otlp::ExportProfilesServiceRequest;
 use prost::Message;
 
+mod jfr;
+mod otlp;
 mod pprof;
 
 /// One profile as it would be stored.
@@ -42,6 +48,25 @@ impl Decoded {
     }
 }
 
+/// Sums up samples by function.
+#[derive(Default)]
+struct Tally(BTreeMap<String, i64>);
+
+impl Tally {
+    fn add(&mut self, on_stack: impl IntoIterator<Item = String>, value: i64) {
+        // A function that calls itself is on the stack twice and counts once.
+        for name in on_stack.into_iter().collect::<BTreeSet<_>>() {
+            *self.0.entry(name).or_default() += value;
+        }
+    }
+
+    fn functions(self) -> Vec<(String, i64)> {
+        let mut functions: Vec<(String, i64)> = self.0.into_iter().collect();
+        functions.sort_by_key(|(_, value)| std::cmp::Reverse(*value));
+        functions
+    }
+}
+
 /// The profiles in one request: `target` is its path and query, `body` has no transfer coding any more.
 pub fn profiles(
     target: &str,
@@ -50,22 +75,31 @@ pub fn profiles(
 ) -> Result<Vec<Decoded>, String> {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     if path.ends_with("/push.v1.PusherService/Push") {
-        pushed(headers, body)
+        pushed(&without_content_coding(headers, body)?)
+    } else if path.ends_with("/v1development/profiles") {
+        let message = without_content_coding(headers, body)?;
+        ExportProfilesServiceRequest::read(&message)?.profiles()
     } else if path.ends_with("/ingest") {
-        ingested(query, headers, body).map(|profile| vec![profile])
+        ingested(query, headers, body)
     } else {
         Err(format!("{path} is not where profiles are sent to"))
     }
 }
 
-fn pushed(headers: &[(String, String)], body: &[u8]) -> Result<Vec<Decoded>, String> {
-    let unpacked = match header(headers, "content-encoding") {
-        None | Some("identity") => body.to_vec(),
-        Some("gzip") => gunzipped(body)?,
-        Some(other) => return Err(format!("Content-Encoding {other} is not known here")),
-    };
-    let request = PushRequest::decode(unpacked.as_slice())
-        .map_err(|error| format!("not a PushRequest: {error}"))?;
+fn without_content_coding<'b>(
+    headers: &[(String, String)],
+    body: &'b [u8],
+) -> Result<Cow<'b, [u8]>, String> {
+    match header(headers, "content-encoding") {
+        None | Some("identity") => Ok(body.into()),
+        Some("gzip") => Ok(gunzipped(body)?.into()),
+        Some(other) => Err(format!("Content-Encoding {other} is not known here")),
+    }
+}
+
+fn pushed(message: &[u8]) -> Result<Vec<Decoded>, String> {
+    let request =
+        PushRequest::decode(message).map_err(|error| format!("not a PushRequest: {error}"))?;
     let mut found = Vec::new();
     for series in request.series {
         let labels: BTreeMap<String, String> = series
@@ -79,39 +113,62 @@ fn pushed(headers: &[(String, String)], body: &[u8]) -> Result<Vec<Decoded>, Str
             .ok_or("a series without a name")?
             .clone();
         for sample in series.samples {
-            found.push(decoded(app.clone(), labels.clone(), &sample.raw_profile)?);
+            found.push(one_pprof(app.clone(), labels.clone(), &sample.raw_profile)?);
         }
     }
     Ok(found)
 }
 
-fn ingested(query: &str, headers: &[(String, String)], body: &[u8]) -> Result<Decoded, String> {
+fn ingested(
+    query: &str,
+    headers: &[(String, String)],
+    body: &[u8],
+) -> Result<Vec<Decoded>, String> {
     let name = parameter(query, "name").ok_or("a query without a name")?;
     let (app, labels) = labelled(&name);
     let content_type = header(headers, "content-type").unwrap_or_default();
-    if content_type.starts_with("multipart/form-data") {
-        return decoded(app, labels, part(content_type, body, "profile")?);
-    }
+    let content = |name: &str| {
+        if content_type.starts_with("multipart/form-data") {
+            part(content_type, body, name)
+        } else {
+            Ok(body)
+        }
+    };
     match parameter(query, "format").as_deref() {
-        None | Some("pprof") => decoded(app, labels, body),
+        None | Some("pprof") => Ok(vec![one_pprof(app, labels, content("profile")?)?]),
+        Some("jfr") => each_in_jfr(&app, &labels, content("jfr")?),
         Some(other) => Err(format!("format {other} is not decoded here")),
     }
 }
 
-fn decoded(app: String, labels: BTreeMap<String, String>, pprof: &[u8]) -> Result<Decoded, String> {
-    // No header says whether a pprof is gzipped: readers look at its first two bytes.
-    let unpacked = if pprof.starts_with(&GZIP_MAGIC) {
-        gunzipped(pprof)?
-    } else {
-        pprof.to_vec()
-    };
-    let profile = pprof::Profile::read(&unpacked)?;
+fn one_pprof(
+    app: String,
+    labels: BTreeMap<String, String>,
+    bytes: &[u8],
+) -> Result<Decoded, String> {
+    let profile = pprof::Profile::read(&gunzipped_if_gzip(bytes)?)?;
     Ok(Decoded {
         app,
         labels,
         sample_types: profile.sample_types()?,
         functions: profile.functions()?,
     })
+}
+
+/// A recording holds a profile for each kind of event that was sampled, and none when nothing was.
+fn each_in_jfr(
+    app: &str,
+    labels: &BTreeMap<String, String>,
+    bytes: &[u8],
+) -> Result<Vec<Decoded>, String> {
+    let samples = jfr::samples(&gunzipped_if_gzip(bytes)?)?.into_iter();
+    let decoded = samples.map(|(event, tally)| Decoded {
+        app: app.to_owned(),
+        labels: labels.clone(),
+        sample_types: vec![format!("{event}:count")],
+        functions: tally.functions(),
+    });
+    Ok(decoded.collect())
 }
 
 /// `app{key=value,…}` taken apart.
@@ -191,6 +248,15 @@ fn unescaped(text: &str) -> String {
         };
     }
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// No header says whether a profile is gzipped: readers look at its first two bytes.
+fn gunzipped_if_gzip(bytes: &[u8]) -> Result<Cow<'_, [u8]>, String> {
+    if bytes.starts_with(&GZIP_MAGIC) {
+        Ok(gunzipped(bytes)?.into())
+    } else {
+        Ok(bytes.into())
+    }
 }
 
 fn gunzipped(bytes: &[u8]) -> Result<Vec<u8>, String> {
@@ -319,6 +385,60 @@ mod tests {
     }
 
     #[test]
+    fn ingest_jfr() {
+        let mut body =
+            b"--b\r\nContent-Disposition: form-data; name=\"jfr\"; filename=\"jfr\"\r\n\r\n"
+                .to_vec();
+        body.extend(BURNED_JFR);
+        body.extend(b"\r\n--b--\r\n");
+        let kind = headers(&[("Content-Type", "multipart/form-data; boundary=b")]);
+        let target = "/ingest?name=shop%7Bteam%3Da%20b%7D&units=samples&format=jfr";
+        let found = profiles(target, &kind, &body).expect("a recording");
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].app, "shop");
+        assert_eq!(found[0].labels["team"], "a b");
+        assert_eq!(found[0].sample_types, ["jdk.ExecutionSample:count"]);
+        // As the JDK's own `jfr print` has it.
+        let function = |name: &str| (name.to_owned(), 24);
+        assert_eq!(
+            found[0].functions,
+            [function("Function.burnJavaCpu"), function("Function.main")]
+        );
+    }
+
+    #[test]
+    fn jfr_of_several_chunks_and_pieces_of_chunks() {
+        let chunk = gunzipped(BURNED_JFR).expect("gzip");
+        let read = |recording: &[u8]| profiles("/ingest?name=shop&format=jfr", &[], recording);
+        let twice = read(&[chunk.clone(), chunk.clone()].concat()).expect("two chunks");
+        assert_eq!(twice[0].value_of("burnJavaCpu"), Some(48));
+        for length in (0..chunk.len()).step_by(67) {
+            assert!(read(&chunk[..length]).is_err(), "{length} bytes");
+            assert!(read(&[&chunk, &chunk[..length.max(1)]].concat()).is_err());
+        }
+    }
+
+    #[test]
+    fn otlp_plain_and_gzipped() {
+        let target = "/base/v1development/profiles";
+        let coding = headers(&[("Content-Encoding", "gzip")]);
+        let found = profiles(target, &coding, BURNED_OTLP).expect("gzipped");
+        let unpacked = gunzipped(BURNED_OTLP).expect("gzip");
+        assert_eq!(profiles(target, &[], &unpacked), Ok(found.clone()));
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].app, "unknown_service");
+        assert_eq!(found[0].sample_types, ["itimer:ns"]);
+        let function = |name: &str, value| (name.to_owned(), value);
+        assert_eq!(
+            found[0].functions,
+            [
+                function("Function.burnJavaCpu", 540_000_000),
+                function("Function.main", 540_000_000)
+            ]
+        );
+    }
+
+    #[test]
     fn a_function_that_calls_itself_counts_once_per_sample() {
         let found = profiles("/ingest?name=shop", &[], &main_and_burn()).expect("a profile");
         assert_eq!(found[0].value_of("burn"), Some(7));
@@ -333,6 +453,12 @@ mod tests {
             profiles("/ingest", &[], b""),
             profiles("/ingest?name=shop", &[], b"\xff\xff\xff"),
             profiles("/ingest?name=shop&format=jfr", &[], b""),
+            profiles("/ingest?name=shop&format=jfr", &[], &main_and_burn()),
+            profiles("/ingest?name=shop&format=folded", &[], b"main;burn 7"),
+            profiles("/ingest?name=shop", &[], BURNED_JFR),
+            profiles("/v1development/profiles", &[], b""),
+            profiles("/v1development/profiles", &[], &main_and_burn()),
+            profiles("/v1development/profiles", &[], BURNED_OTLP),
             profiles("/ingest?name=shop", &[], &gzipped(&main_and_burn())[..20]),
             profiles(
                 "/push.v1.PusherService/Push",
@@ -374,6 +500,10 @@ mod tests {
         encoder.write_all(bytes).expect("memory");
         encoder.finish().expect("memory")
     }
+
+    /// What io.pyroscope:agent 2.9.2 sent of a program that burns CPU; of the recording only what is about that.
+    const BURNED_JFR: &[u8] = include_bytes!("burned.jfr.gz");
+    const BURNED_OTLP: &[u8] = include_bytes!("burned.otlp.gz");
 
     fn headers(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
         pairs

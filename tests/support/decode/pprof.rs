@@ -1,8 +1,10 @@
 //! pprof, the profile that most SDKs send: google's profile.proto, the fields read here.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use prost::Message;
+
+use super::Tally;
 
 #[derive(Clone, PartialEq, Message)]
 pub struct Profile {
@@ -44,28 +46,20 @@ impl Profile {
             .iter()
             .map(|location| (location.id, location.line.as_slice()))
             .collect();
-        let mut values: BTreeMap<&str, i64> = BTreeMap::new();
+        let mut tally = Tally::default();
         for sample in &self.sample {
             let value = *sample.value.first().ok_or("a sample without a value")?;
-            // A function that calls itself is on the stack twice and counts once.
-            let mut on_stack = BTreeSet::new();
+            let mut on_stack = Vec::new();
             for id in &sample.location_id {
                 for line in *lines.get(id).ok_or_else(|| format!("no location {id}"))? {
                     let name = names.get(&line.function_id);
-                    on_stack
-                        .insert(*name.ok_or_else(|| format!("no function {}", line.function_id))?);
+                    let name = name.ok_or_else(|| format!("no function {}", line.function_id))?;
+                    on_stack.push((*name).to_owned());
                 }
             }
-            for name in on_stack {
-                *values.entry(name).or_default() += value;
-            }
+            tally.add(on_stack, value);
         }
-        let mut functions: Vec<(String, i64)> = values
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), value))
-            .collect();
-        functions.sort_by_key(|(_, value)| std::cmp::Reverse(*value));
-        Ok(functions)
+        Ok(tally.functions())
     }
 
     fn text(&self, index: i64) -> Result<&str, String> {
