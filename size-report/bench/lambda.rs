@@ -3,13 +3,16 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use socket2::Socket;
 
 use crate::GUARD;
 
 const MESSAGE_BYTES_MAX: usize = 16 << 10;
+
+/// What Lambda gives an extension to leave.
+const SHUTDOWN: Duration = Duration::from_secs(2);
 
 pub struct Lambda {
     listener: TcpListener,
@@ -77,6 +80,17 @@ impl Lambda {
         let at = Instant::now();
         answer(self.connection(), &event);
         (at, id)
+    }
+
+    /// Tells it that the sandbox ends, as long before as Lambda does.
+    pub fn shut_down(&mut self) {
+        let deadline = SystemTime::now() + SHUTDOWN;
+        let deadline = deadline.duration_since(UNIX_EPOCH).expect("a clock set");
+        let event = format!(
+            "{{\"eventType\":\"SHUTDOWN\",\"deadlineMs\":{},\"shutdownReason\":\"spindown\"}}",
+            deadline.as_millis()
+        );
+        answer(self.connection(), &event);
     }
 
     /// Waits for the subscription to telemetry, on a connection of its own, and grants it. Where to deliver.

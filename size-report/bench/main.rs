@@ -24,6 +24,7 @@ mod cold;
 mod dead;
 mod figures;
 mod lambda;
+mod losses;
 mod page;
 mod picture;
 mod pinned;
@@ -138,6 +139,7 @@ fn measure(subjects: &[Subject], effort: Effort) -> Vec<Row> {
     let pinned = Pinned::start();
     part("start", cold::measure(subjects, effort));
     drop(pinned);
+    part("what is lost", losses::measure(subjects));
     for load in relay::LOADS {
         part(load.name, relay::measure(load, subjects, effort));
     }

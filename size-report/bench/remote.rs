@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
+use crate::GUARD;
 use crate::certificates::{Authority, OUR_NAMES};
 use crate::lambda::content_length;
 
@@ -23,14 +24,81 @@ pub struct Remote {
     pub arrivals: Arc<Arrivals>,
 }
 
+/// How a remote speaks.
+#[derive(Clone, Default)]
+struct Manner {
+    tls: Option<Arc<ServerConfig>>,
+    /// How long it takes for a request, having read it.
+    pause: Duration,
+    hold: Option<Arc<Hold>>,
+}
+
+/// Requests that get no answer, but in the end their connection closed.
+#[derive(Default)]
+pub struct Hold {
+    /// Those before it are answered.
+    first: usize,
+    count: usize,
+    seen: AtomicUsize,
+    pub held: Arrivals,
+    dropped: Arrivals,
+    closed: Arrivals,
+}
+
+impl Hold {
+    /// Ends the connections of what is held, and waits until they have ended.
+    pub fn drop_all(&self) {
+        self.dropped.add();
+        assert!(self.closed.wait(self.count, GUARD), "they do not end");
+    }
+
+    /// Whether this request was one of them. Then its connection has to be dropped now.
+    fn held(&self) -> bool {
+        let number = self.seen.fetch_add(1, SeqCst);
+        let mine = (self.first..self.first + self.count).contains(&number);
+        if mine {
+            self.held.add();
+            self.dropped.wait(1, GUARD);
+        }
+        mine
+    }
+}
+
 impl Remote {
     pub fn http() -> Self {
-        Self::serve(None)
+        Self::slow(Duration::ZERO)
+    }
+
+    /// One that takes so long for each request, several at once.
+    pub fn slow(pause: Duration) -> Self {
+        let manner = Manner {
+            pause,
+            ..Manner::default()
+        };
+        Self::serve(port(), manner)
+    }
+
+    /// One that answers the first request, and holds so many after it.
+    pub fn holding(count: usize) -> (Self, Arc<Hold>) {
+        let hold = Arc::new(Hold {
+            first: 1,
+            count,
+            ..Hold::default()
+        });
+        let manner = Manner {
+            hold: Some(Arc::clone(&hold)),
+            ..Manner::default()
+        };
+        (Self::serve(port(), manner), hold)
     }
 
     /// One whose certificate is by `authority`.
     pub fn https(authority: &Authority) -> Self {
-        Self::serve(Some(server_config(authority)))
+        let manner = Manner {
+            tls: Some(server_config(authority)),
+            ..Manner::default()
+        };
+        Self::serve(port(), manner)
     }
 
     pub fn url(&self) -> String {
@@ -38,24 +106,27 @@ impl Remote {
         format!("{scheme}://{}", self.address)
     }
 
-    fn serve(tls: Option<Arc<ServerConfig>>) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port of our own");
+    fn serve(listener: TcpListener, manner: Manner) -> Self {
         let remote = Self {
             address: listener
                 .local_addr()
                 .expect("a bound socket has an address"),
-            secure: tls.is_some(),
+            secure: manner.tls.is_some(),
             arrivals: Arc::default(),
         };
         // All there from the beginning: none is made while something is measured.
         let listener = Arc::new(listener);
         for _ in 0..THREADS {
-            let (listener, tls) = (Arc::clone(&listener), tls.clone());
+            let (listener, manner) = (Arc::clone(&listener), manner.clone());
             let arrivals = Arc::clone(&remote.arrivals);
-            thread::spawn(move || accept_all(&listener, tls.as_ref(), &arrivals));
+            thread::spawn(move || accept_all(&listener, &manner, &arrivals));
         }
         remote
     }
+}
+
+fn port() -> TcpListener {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port of our own")
 }
 
 /// A TLS server that `authority` vouches for.
@@ -70,22 +141,37 @@ pub fn server_config(authority: &Authority) -> Arc<ServerConfig> {
     Arc::new(config.expect("a certificate that fits its key"))
 }
 
-fn accept_all(listener: &TcpListener, tls: Option<&Arc<ServerConfig>>, arrivals: &Arrivals) {
+fn accept_all(listener: &TcpListener, manner: &Manner, arrivals: &Arrivals) {
     let mut buffer = vec![0; READ_BYTES_MAX];
     for connection in listener.incoming().flatten() {
         // A measured program is killed in the end: its connections may end anyhow.
         let _ = connection.set_nodelay(true);
-        if let Some(config) = tls {
+        if let Some(config) = &manner.tls {
             let session = ServerConnection::new(Arc::clone(config)).expect("a TLS session");
-            serve(StreamOwned::new(session, connection), &mut buffer, arrivals);
+            let stream = StreamOwned::new(session, connection);
+            serve(stream, manner, &mut buffer, arrivals);
         } else {
-            serve(connection, &mut buffer, arrivals);
+            serve(connection, manner, &mut buffer, arrivals);
+        }
+        if let Some(hold) = &manner.hold {
+            hold.closed.add();
         }
     }
 }
 
-fn serve(mut connection: impl Read + Write, buffer: &mut [u8], arrivals: &Arrivals) {
+fn serve(
+    mut connection: impl Read + Write,
+    manner: &Manner,
+    buffer: &mut [u8],
+    arrivals: &Arrivals,
+) {
     while read_request(&mut connection, buffer).is_some() {
+        if manner.hold.as_ref().is_some_and(|hold| hold.held()) {
+            return;
+        }
+        if !manner.pause.is_zero() {
+            thread::sleep(manner.pause);
+        }
         let answered = connection.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
         if answered.and_then(|()| connection.flush()).is_err() {
             return;
@@ -185,6 +271,12 @@ impl Refusing {
             .ok()
             .and_then(|address| address.as_socket());
         format!("http://{}", address.expect("a bound socket has an address"))
+    }
+
+    /// It is back.
+    pub fn recover(self) -> Remote {
+        self.0.listen(128).expect("a socket to listen on");
+        Remote::serve(self.0.into(), Manner::default())
     }
 }
 

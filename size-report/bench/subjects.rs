@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 
@@ -120,6 +121,26 @@ impl Running {
             };
             stats.iter().all(asleep).then_some(())
         });
+    }
+
+    /// Stops it where it is, as a freeze does.
+    pub fn freeze(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.child.id().cast_signed());
+        kill(pid, signal).expect("a process of our own");
+    }
+
+    /// Waits until it has ended.
+    pub fn wait_ended(&mut self) {
+        wait_until("it to end", || self.child.try_wait().ok()?);
     }
 
     pub fn memory(&self) -> Memory {

@@ -1,0 +1,118 @@
+//! What has got its 200 and does not arrive: when the sandbox ends, when it freezes, when the remote was away.
+
+use std::time::Duration;
+
+use crate::client::Client;
+use crate::figures::{Judged, Row, Unit};
+use crate::lambda::Lambda;
+use crate::remote::{Refusing, Remote};
+use crate::subjects::{FLOOR, Running, Subject};
+
+/// Enough to see that it is always so.
+const ROUNDS: usize = 5;
+
+const PAYLOAD_BYTES: usize = 64 << 10;
+
+/// What waits as the sandbox ends; the remote takes this long for each.
+const AT_SHUTDOWN: u32 = 20;
+const SLOW: Duration = Duration::from_millis(100);
+
+/// What is under way as the sandbox freezes: each on a connection of its own.
+const AT_FREEZE: u32 = 5;
+
+/// What comes while the remote refuses connections. It fits the ring.
+const IN_OUTAGE: u32 = 200;
+
+/// What has not arrived by then will not arrive: longer than any pause between two tries.
+const LOST_AFTER: Duration = Duration::from_secs(4);
+
+pub fn measure(subjects: &[Subject]) -> Vec<Row> {
+    let row = |what: String| {
+        Row::new(
+            "lost of what got its 200",
+            what,
+            Unit::Count,
+            Judged::Itself,
+        )
+        .promised(0.0)
+    };
+    let mut rows = [
+        row(format!(
+            "of {AT_SHUTDOWN} waiting at SHUTDOWN, remote takes 100 ms"
+        )),
+        row(format!(
+            "of {AT_FREEZE} under way at a freeze that drops them"
+        )),
+        row(format!("of {IN_OUTAGE} while the remote refuses")),
+    ];
+    for _ in 0..ROUNDS {
+        // The floor promises nothing.
+        for (number, subject) in subjects.iter().enumerate().filter(|(n, _)| *n != FLOOR) {
+            let lost = [at_shutdown, at_freeze, in_outage].map(|run| run(subject));
+            for (row, lost) in rows.iter_mut().zip(lost) {
+                row.add(number, lost);
+            }
+        }
+    }
+    rows.into()
+}
+
+fn at_shutdown(subject: &Subject) -> f64 {
+    let remote = Remote::slow(SLOW);
+    let (mut lambda, mut running) = begin(subject, &remote.url());
+    post(&running, AT_SHUTDOWN);
+    lambda.shut_down();
+    running.wait_ended();
+    lost(&remote, AT_SHUTDOWN)
+}
+
+fn at_freeze(subject: &Subject) -> f64 {
+    let (remote, hold) = Remote::holding(AT_FREEZE as usize);
+    let (mut lambda, running) = begin(subject, &remote.url());
+    // With a remote that is known to be there, all go out at once.
+    post(&running, 1);
+    assert!(
+        remote.arrivals.wait(1, LOST_AFTER),
+        "the first did not arrive"
+    );
+    post(&running, AT_FREEZE);
+    assert!(
+        hold.held.wait(AT_FREEZE as usize, LOST_AFTER),
+        "they are not under way"
+    );
+    running.freeze();
+    hold.drop_all();
+    running.thaw();
+    lambda.invoke();
+    lost(&remote, 1 + AT_FREEZE)
+}
+
+fn in_outage(subject: &Subject) -> f64 {
+    let refusing = Refusing::start();
+    let (_lambda, running) = begin(subject, &refusing.url());
+    post(&running, IN_OUTAGE);
+    // Whatever it does about them, it has done.
+    running.wait_asleep();
+    let remote = refusing.recover();
+    lost(&remote, IN_OUTAGE)
+}
+
+fn begin(subject: &Subject, remote: &str) -> (Lambda, Running) {
+    let mut lambda = Lambda::start();
+    let running = subject.start(&lambda, remote, &[]);
+    lambda.register();
+    lambda.wait_parked();
+    (lambda, running)
+}
+
+fn post(running: &Running, payloads: u32) {
+    let mut client = Client::connect(running.address(), PAYLOAD_BYTES);
+    for _ in 0..payloads {
+        assert_eq!(client.post().status, Some(200), "an upload refused");
+    }
+}
+
+fn lost(remote: &Remote, acknowledged: u32) -> f64 {
+    remote.arrivals.wait(acknowledged as usize, LOST_AFTER);
+    f64::from(acknowledged) - f64::from(u32::try_from(remote.arrivals.count()).unwrap_or(u32::MAX))
+}
