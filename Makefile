@@ -10,10 +10,10 @@ export PATH := $(CARGO_HOME)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build release layer demo test e2e fuzz lint size bench ci clean verify smoke
+.PHONY: help setup build release layer dist reproduce demo test e2e fuzz lint size bench ci clean verify smoke
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
 
 setup: ## install what is missing, from Debian (as root), rustup, crates.io and PyPI
 	@.ci/setup host lint layer notice fuzz arm64 size
@@ -32,6 +32,16 @@ layer: release ## pack both as the zips to publish as a Lambda layer
 	@.ci/notice
 	@.ci/layer x86_64
 	@.ci/layer arm64
+
+dist: ## put together a release: layers, checksums, list of parts, licences, notes; checked
+	@.ci/setup host layer notice sbom
+	@$(MAKE) --no-print-directory layer verify
+	@.ci/dist
+	@.ci/verify-dist
+
+reproduce: ## build the last commit twice, from nothing and elsewhere, and compare the bytes
+	@.ci/setup host notice
+	@.ci/reproduce
 
 demo: build ## watch the extension live through a sandbox's life, all on this machine
 	@cargo run --quiet --locked --example demo -- $(BINARY)
@@ -81,6 +91,7 @@ clean: ## remove all that was built
 
 verify:
 	@.ci/verify
+	@.ci/changelog >/dev/null
 
 # The tests' black-box life of an extension on the binaries that are shipped, and their TLS, whose C is not that of the tests.
 smoke:
