@@ -64,6 +64,7 @@ lint: ## check format, lints and the rules of the house
 	@.ci/setup host lint
 	cargo fmt --check
 	cargo fmt --check --manifest-path tests/fuzz/Cargo.toml
+	cargo fmt --check --manifest-path tests/e2e/rust/Cargo.toml
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --lib --bins -- -D warnings -D clippy::too_many_lines
 	CUSTOM_LIBFUZZER_PATH=/none cargo clippy --locked --manifest-path tests/fuzz/Cargo.toml \

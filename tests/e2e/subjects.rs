@@ -11,6 +11,8 @@ use crate::decode::Decoded;
 mod nodejs;
 #[path = "python/subjects.rs"]
 mod python;
+#[path = "rust/subjects.rs"]
+mod rust;
 
 /// A function and its SDK.
 pub struct Subject {
@@ -46,7 +48,7 @@ pub struct Missing {
 
 /// Every SDK that is run.
 pub fn subjects(parts: &Path) -> Vec<Subject> {
-    [python::subjects, nodejs::subjects]
+    [python::subjects, nodejs::subjects, rust::subjects]
         .into_iter()
         .flat_map(|subjects| subjects(parts))
         .collect()
