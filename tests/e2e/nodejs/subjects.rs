@@ -1,26 +1,37 @@
-//! Node.js, with the current SDK and the last that sent multipart.
+//! Node.js, with the current SDK, the last of the line before, which sent multipart, and the last that sent in chunks.
 
 use std::path::Path;
 
 use super::{Sight, Subject, version};
 
 pub fn subjects(parts: &Path) -> Vec<Subject> {
-    let packages = include_str!("package.json");
-    let current = version(packages, "\"@pyroscope/nodejs\": \"");
-    let multipart = version(packages, "npm:@pyroscope/nodejs@");
-    vec![
-        subject("nodejs", parts, current, "@pyroscope/nodejs"),
-        subject(
+    let installed = [
+        ("nodejs", "@pyroscope/nodejs", "\"@pyroscope/nodejs\": \""),
+        (
             "nodejs-multipart",
-            parts,
-            multipart,
             "@pyroscope/nodejs-multipart",
+            "multipart\": \"npm:@pyroscope/nodejs@",
         ),
-    ]
+        (
+            "nodejs-chunked",
+            "@pyroscope/nodejs-chunked",
+            "chunked\": \"npm:@pyroscope/nodejs@",
+        ),
+    ];
+    installed
+        .map(|(name, package, key)| {
+            subject(
+                name,
+                package,
+                version(include_str!("package.json"), key),
+                parts,
+            )
+        })
+        .into()
 }
 
 /// The function with the SDK that is installed as `package`.
-fn subject(name: &'static str, parts: &Path, version: &str, package: &str) -> Subject {
+fn subject(name: &'static str, package: &str, version: &str, parts: &Path) -> Subject {
     let folder = parts.join("nodejs");
     let mut subject = Subject::new(name, "nodejs", parts);
     subject.sdk = format!("@pyroscope/nodejs {version}");
