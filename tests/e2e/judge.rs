@@ -3,7 +3,7 @@
 use std::process::ExitStatus;
 
 use crate::decode::Decoded;
-use crate::subjects::{Subject, service};
+use crate::subjects::Subject;
 use crate::support::pyroscope::{Pyroscope, Request};
 use crate::{BASE_PATH, EXTENSION_NAME, Outcome, TOKEN, is_seen};
 
@@ -59,7 +59,7 @@ fn judge_request(
         Ok(profiles) => wrong.extend(
             profiles
                 .iter()
-                .filter(|profile| profile.app != service(subject.name))
+                .filter(|profile| profile.app != subject.service)
                 .map(|profile| format!("a profile of {}", profile.app)),
         ),
         Err(error) => wrong.push(format!("not decoded, {}: {error}", request.target())),

@@ -7,6 +7,10 @@ use std::path::{Path, PathBuf};
 
 use crate::decode::Decoded;
 
+#[path = "go/subjects.rs"]
+mod go;
+#[path = "java/subjects.rs"]
+mod java;
 #[path = "nodejs/subjects.rs"]
 mod nodejs;
 #[path = "python/subjects.rs"]
@@ -24,6 +28,8 @@ pub struct Subject {
     pub command: Vec<PathBuf>,
     pub task_folder: PathBuf,
     pub variables: Vec<(&'static str, String)>,
+    /// Under which name its profiles are to arrive.
+    pub service: String,
     /// What its profiles must show, first of all what burns CPU.
     pub shows: Vec<Sight>,
     /// Where all that is written goes.
@@ -48,21 +54,29 @@ pub struct Missing {
 
 /// Every SDK that is run.
 pub fn subjects(parts: &Path) -> Vec<Subject> {
-    [python::subjects, nodejs::subjects, rust::subjects]
-        .into_iter()
-        .flat_map(|subjects| subjects(parts))
-        .collect()
+    [
+        python::subjects,
+        nodejs::subjects,
+        rust::subjects,
+        go::subjects,
+        java::subjects,
+    ]
+    .into_iter()
+    .flat_map(|subjects| subjects(parts))
+    .collect()
 }
 
 impl Subject {
     /// What all have in common; the rest is its runtime's to say.
     fn new(name: &'static str, runtime: &str, parts: &Path) -> Self {
+        let service = format!("e2e.{name}");
         Self {
             name,
             sdk: String::new(),
             command: Vec::new(),
             task_folder: PathBuf::new(),
-            variables: vec![("FUNCTION_SERVICE", service(name))],
+            variables: vec![("FUNCTION_SERVICE", service.clone())],
+            service,
             shows: Vec::new(),
             log_file: parts.join(format!("{name}.log")),
             missing: Missing::found(runtime, parts),
@@ -73,7 +87,7 @@ impl Subject {
 impl Sight {
     /// A function that burns CPU.
     fn cpu(function: &'static str) -> Self {
-        let types = &["cpu:", "samples:"];
+        let types = &["cpu:", "samples:", "itimer:", "jdk.ExecutionSample:"];
         Self { types, function }
     }
 
@@ -106,11 +120,6 @@ fn version<'t>(list: &'t str, key: &str) -> &'t str {
     let rest = list.split_once(key).map_or("", |(_, rest)| rest);
     let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.');
     &rest[..end.unwrap_or(rest.len())]
-}
-
-/// Under which name its profiles are to arrive.
-pub fn service(name: &str) -> String {
-    format!("e2e.{name}")
 }
 
 /// The folder of a runtime's functions.

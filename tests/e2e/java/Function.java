@@ -1,0 +1,40 @@
+import io.pyroscope.javaagent.PyroscopeAgent;
+import io.pyroscope.javaagent.config.Config;
+
+import java.util.Map;
+
+/**
+ * A Lambda function that burns CPU while Pyroscope's Java agent profiles it.
+ *
+ * <p>The agent sends to localhost:4040 unless told otherwise. It reads the variables by which the extension is set
+ * up too, as it would in any Lambda function; credentials it is given of its own, so that the far end can tell whose
+ * arrived.
+ */
+public final class Function {
+    private static final Map<String, String> OWN_SETTINGS = Map.of(
+        "PYROSCOPE_APPLICATION_NAME", System.getenv("FUNCTION_SERVICE"),
+        "PYROSCOPE_BASIC_AUTH_USER", "of-the-sdk",
+        "PYROSCOPE_BASIC_AUTH_PASSWORD", "of-the-sdk",
+        "PYROSCOPE_LABELS", "team=e2e",
+        "PYROSCOPE_UPLOAD_INTERVAL", "1s"
+    );
+
+    static {
+        PyroscopeAgent.start(Config.build(name -> OWN_SETTINGS.getOrDefault(name, System.getenv(name))));
+    }
+
+    public Map<String, Double> handle(Map<String, Double> event) {
+        return Map.of("burned", burnJavaCpu(event.get("seconds")));
+    }
+
+    private static double burnJavaCpu(double seconds) {
+        long until = System.nanoTime() + (long) (seconds * 1e9);
+        double burned = 0;
+        while (System.nanoTime() < until) {
+            for (int i = 0; i < 1000; i++) {
+                burned += Math.sqrt(i);
+            }
+        }
+        return burned;
+    }
+}
