@@ -37,7 +37,7 @@ impl Row {
         let first = profiles.first();
         let runtime = ["process.runtime.name", "process.runtime.version"]
             .iter()
-            .filter_map(|label| Some(first?.labels.get(*label)?.as_str()));
+            .filter_map(|label| first?.labels.get(*label)?.split([' ', '+']).next());
         let bytes: usize = outcome
             .arrived
             .iter()
@@ -236,6 +236,7 @@ fn found(subject: &Subject, profiles: &[&Decoded]) -> String {
             .collect();
         if let Some((_, unit)) = with.first() {
             let value: i64 = with.iter().map(|(value, _)| value).sum();
+            let unit = unit.trim_end_matches(":count");
             seen.push(format!("{} ({value} {unit})", sight.function));
         }
     }

@@ -17,10 +17,10 @@ pub fn subjects(parts: &Path) -> Vec<Subject> {
         function,
     };
     subject.shows = vec![
-        Sight::cpu("main.burnGoCPU"),
-        seen(&["alloc_objects:"], "main.allocateGoHeap"),
-        seen(&["contentions:"], "main.unlockGoMutex"),
-        seen(&["contentions:"], "main.waitForGoChannel"),
+        Sight::cpu("burnGoCPU"),
+        seen(&["alloc_objects:"], "allocateGoHeap"),
+        seen(&["contentions:"], "unlockGoMutex"),
+        seen(&["contentions:"], "waitForGoChannel"),
     ];
     vec![subject]
 }

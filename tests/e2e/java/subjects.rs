@@ -34,6 +34,6 @@ fn subject(name: &'static str, parts: &Path) -> Subject {
         "Function::handle".into(),
     ]);
     subject.task_folder = folder;
-    subject.shows = vec![Sight::cpu("Function.burnJavaCpu")];
+    subject.shows = vec![Sight::cpu("burnJavaCpu")];
     subject
 }
