@@ -38,6 +38,13 @@ pub fn decimal(digits: &mut [u8; 20], mut value: u64) -> &[u8] {
     }
 }
 
+/// An octet percent-encoded (RFC 3986 section 2.1).
+#[must_use]
+pub const fn percent_encoded(octet: u8) -> [u8; 3] {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    [b'%', HEX[(octet >> 4) as usize], HEX[(octet & 15) as usize]]
+}
+
 /// The answer to a client that waits before it sends its body.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 

@@ -238,35 +238,26 @@ impl Lambda {
         self.wire.sent(n);
     }
 
-    /// Puts the request that the state calls for on an idle connection.
+    /// Puts the request that the state calls for on the connection, where that is idle.
     fn put(&mut self) {
-        if self.wire.is_idle() && matches!(self.state, State::Register | State::Poll) {
-            let mut wire = std::mem::replace(&mut self.wire, Wire::new());
-            wire.put(|out| self.write_request(out));
-            self.wire = wire;
-        }
-    }
-
-    fn write_request(&self, out: &mut Vec<u8>) {
-        let body: &[u8] = match (self.state, self.wants_invoke) {
-            (State::Register, true) => br#"{"events":["INVOKE","SHUTDOWN"]}"#,
-            (State::Register, false) => br#"{"events":["SHUTDOWN"]}"#,
-            _ => b"",
-        };
-        let (method, path): (&[u8], &[u8]) = match self.state {
-            State::Register => (b"POST ", b"/register"),
-            _ => (b"GET ", b"/event/next"),
-        };
-        for part in [method, API, path, b" HTTP/1.1\r\n"] {
-            out.extend_from_slice(part);
-        }
-        write::field(out, b"Host", self.authority.as_bytes());
-        if self.state == State::Register {
-            write::field(out, b"Lambda-Extension-Name", self.name.as_bytes());
-            write::json(out, body);
-        } else {
-            write::field(out, b"Lambda-Extension-Identifier", &self.identifier);
-            out.extend_from_slice(b"\r\n");
+        let authority = self.authority.as_bytes();
+        match self.state {
+            State::Register => self.wire.put(|out| {
+                write_start(out, b"POST ", b"/register", authority);
+                write::field(out, b"Lambda-Extension-Name", self.name.as_bytes());
+                let events: &[u8] = if self.wants_invoke {
+                    br#"{"events":["INVOKE","SHUTDOWN"]}"#
+                } else {
+                    br#"{"events":["SHUTDOWN"]}"#
+                };
+                write::json(out, events);
+            }),
+            State::Poll => self.wire.put(|out| {
+                write_start(out, b"GET ", b"/event/next", authority);
+                write::field(out, b"Lambda-Extension-Identifier", &self.identifier);
+                out.extend_from_slice(b"\r\n");
+            }),
+            State::Parked | State::Leave | State::Failed => {}
         }
     }
 
@@ -353,6 +344,14 @@ impl Lambda {
 }
 
 /// A body as text. It always is, and to see that is quicker than to mend what might not be.
+/// Appends the request line, and `Host`.
+fn write_start(out: &mut Vec<u8>, method: &[u8], path: &[u8], authority: &[u8]) {
+    for part in [method, API, path, b" HTTP/1.1\r\n"] {
+        out.extend_from_slice(part);
+    }
+    write::field(out, b"Host", authority);
+}
+
 fn text(body: &[u8]) -> Cow<'_, str> {
     str::from_utf8(body).map_or_else(|_| String::from_utf8_lossy(body), Cow::Borrowed)
 }

@@ -87,11 +87,6 @@ impl Wire {
         matches!(self.state, State::None)
     }
 
-    /// Whether a request can be put on it.
-    pub(super) const fn is_idle(&self) -> bool {
-        matches!(self.state, State::Idle(_))
-    }
-
     /// Whether the request, if there is one, is written.
     pub(super) fn is_written(&self) -> bool {
         !matches!(self.state, State::None | State::Connecting(_)) && self.pending().is_empty()

@@ -6,7 +6,7 @@
 
 use crate::config::Remote;
 use crate::http1::head::{self, Request};
-use crate::http1::write::field;
+use crate::http1::write::{field, percent_encoded};
 
 use super::labels;
 
@@ -100,7 +100,6 @@ fn target(out: &mut Vec<u8>, target: &str, base: &str, session: impl FnOnce() ->
 
 /// Appends a part of a target: what a URI cannot have raw (RFC 3986) percent-encoded, all else untouched.
 fn extend_ascii(out: &mut Vec<u8>, text: &str) {
-    const HEX: &[u8; 16] = b"0123456789ABCDEF";
     if text.is_ascii() {
         return out.extend_from_slice(text.as_bytes());
     }
@@ -108,7 +107,7 @@ fn extend_ascii(out: &mut Vec<u8>, text: &str) {
         if b.is_ascii() {
             out.push(b);
         } else {
-            out.extend_from_slice(&[b'%', HEX[usize::from(b >> 4)], HEX[usize::from(b & 15)]]);
+            out.extend_from_slice(&percent_encoded(b));
         }
     }
 }

@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 
 use crate::config::remote::percent_decode;
+use crate::http1::write::percent_encoded;
 
 /// The label that tells one sandbox from another.
 const SESSION_LABEL: &[u8] = b"__session_id__";
@@ -175,18 +176,15 @@ fn encode_key(out: &mut String, key: &[u8]) {
 
 /// Go's `url.QueryEscape`.
 fn form_encode(out: &mut String, text: &[u8]) {
-    const HEX: &[u8; 16] = b"0123456789ABCDEF";
     for &b in text {
         match b {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
                 out.push(b as char);
             }
             b' ' => out.push('+'),
-            _ => {
-                out.push('%');
-                out.push(HEX[usize::from(b >> 4)] as char);
-                out.push(HEX[usize::from(b & 15)] as char);
-            }
+            _ => percent_encoded(b)
+                .into_iter()
+                .for_each(|b| out.push(b as char)),
         }
     }
 }
