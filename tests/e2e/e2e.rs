@@ -27,7 +27,7 @@ use std::time::Instant;
 use decode::Decoded;
 use emulator::{Emulator, Log, Sandbox};
 use endings::Endings;
-use fates::{FATES, Fate};
+use fates::{FATES, Fate, TASK_FOLDER};
 use report::Row;
 use subjects::{Sight, Subject, subjects};
 use support::certificates::Authority;
@@ -103,7 +103,7 @@ impl Stage {
         if !unzipped.success() {
             return Err(format!("{} cannot be unpacked", layer.display()));
         }
-        let endings = Endings::noted_in(parts.join("endings"))?;
+        let endings = Endings::noted_in(Path::new(TASK_FOLDER).join("endings"))?;
         Ok(Self {
             parts,
             authority: Authority::new("end to end"),

@@ -16,7 +16,8 @@ pub struct Endings {
 }
 
 impl Endings {
-    /// Notes are taken for this sandbox's processes, from now on.
+    /// Notes are taken for this sandbox's processes, from now on. The kernel takes none where less than a twenty-fifth
+    /// of the disk is free, so the file has to be in memory.
     pub fn noted_in(file: PathBuf) -> Result<Self, String> {
         File::create(&file).map_err(|error| format!("{}: {error}", file.display()))?;
         acct::enable(&file).map_err(|error| format!("process accounting: {error}"))?;

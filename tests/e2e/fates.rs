@@ -333,4 +333,4 @@ fn word<'l>(line: &'l str, field: &str) -> &'l str {
 const UPLOADS: [&str; 3] = ["one", "two", "three"];
 
 /// Lambda's, and fixed.
-const TASK_FOLDER: &str = "/var/task";
+pub const TASK_FOLDER: &str = "/var/task";
