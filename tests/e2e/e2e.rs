@@ -145,6 +145,11 @@ impl Stage {
                 format!("{}{BASE_PATH}", remote.url()),
             ),
             ("PYROSCOPE_AUTH_TOKEN", TOKEN.to_owned()),
+            ("PYROSCOPE_TENANT_ID", TENANT.to_owned()),
+            (
+                "PYROSCOPE_HTTP_HEADERS",
+                format!(r#"{{"X-Stage":"{STAGE}"}}"#),
+            ),
             ("SSL_CERT_FILE", certificate.path().display().to_string()),
         ]);
         let sandbox = Sandbox {
@@ -200,8 +205,10 @@ pub fn is_seen(arrived: &[(Request, Result<Vec<Decoded>, String>)], sight: &Sigh
 
 pub const EXTENSION_NAME: &str = "pyroscope-lambda-extension";
 
-/// Known to the extension's environment and not to the SDKs, which are given credentials of their own.
-pub const TOKEN: &str = "of-the-extension";
+/// The extension's. SDKs read some of the same variables, but are given values of their own, which must not arrive.
+pub const TOKEN: &str = "token-of-the-extension";
+pub const TENANT: &str = "tenant-of-the-extension";
+pub const STAGE: &str = "header-of-the-extension";
 
 pub const BASE_PATH: &str = "/behind/a/gateway";
 

@@ -5,7 +5,7 @@ use std::process::ExitStatus;
 use crate::decode::Decoded;
 use crate::subjects::Subject;
 use crate::support::pyroscope::{Pyroscope, Request};
-use crate::{BASE_PATH, EXTENSION_NAME, Outcome, TOKEN, is_seen};
+use crate::{BASE_PATH, EXTENSION_NAME, Outcome, STAGE, TENANT, TOKEN, is_seen};
 
 /// What is wrong with a run, each in a line.
 pub fn judge(subject: &Subject, outcome: &Outcome, remote: &Pyroscope) -> Vec<String> {
@@ -71,6 +71,8 @@ fn judge_request(
         ("Host", remote.host()),
         ("X-Forwarded-Host", "localhost:4040".to_owned()),
         ("Authorization", format!("Bearer {TOKEN}")),
+        ("X-Scope-OrgID", TENANT.to_owned()),
+        ("X-Stage", STAGE.to_owned()),
     ];
     for (name, value) in expected {
         let found = request.head.all(name);

@@ -1,7 +1,7 @@
 // A Lambda function that burns CPU, allocates, and waits, while Pyroscope's Go SDK profiles it.
 //
-// It sends to localhost:4040, where the extension listens. The SDK is given credentials of its own, so that the far
-// end can tell whose arrived.
+// It sends to localhost:4040, where the extension listens. What becomes a header the SDK is given of its own, so that
+// the far end can tell whose arrived.
 package main
 
 import (
@@ -38,6 +38,8 @@ func main() {
 		ServerAddress:     "http://localhost:4040",
 		BasicAuthUser:     "of-the-sdk",
 		BasicAuthPassword: "of-the-sdk",
+		TenantID:          "of-the-sdk",
+		HTTPHeaders:       map[string]string{"x-stage": "of-the-sdk"},
 		Tags:              map[string]string{"team": "e2e"},
 		Logger:            pyroscope.StandardLogger,
 		ProfileTypes: []pyroscope.ProfileType{

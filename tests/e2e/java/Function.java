@@ -7,15 +7,17 @@ import java.util.Map;
  * A Lambda function that burns CPU while Pyroscope's Java agent profiles it.
  *
  * <p>The agent sends to localhost:4040 unless told otherwise. It reads the variables by which the extension is set
- * up too, as it would in any Lambda function; credentials it is given of its own, so that the far end can tell whose
- * arrived.
+ * up too, as it would in any Lambda function; what becomes a header it is given of its own, so that the far end can
+ * tell whose arrived.
  */
 public final class Function {
     private static final Map<String, String> OWN_SETTINGS = Map.of(
         "PYROSCOPE_APPLICATION_NAME", System.getenv("FUNCTION_SERVICE"),
         "PYROSCOPE_BASIC_AUTH_USER", "of-the-sdk",
         "PYROSCOPE_BASIC_AUTH_PASSWORD", "of-the-sdk",
+        "PYROSCOPE_HTTP_HEADERS", "{\"x-stage\": \"of-the-sdk\"}",
         "PYROSCOPE_LABELS", "team=e2e",
+        "PYROSCOPE_TENANT_ID", "of-the-sdk",
         "PYROSCOPE_UPLOAD_INTERVAL", "1s"
     );
 
