@@ -11,8 +11,10 @@
 //! ones, in `fates`. Started by the script `run`, which installs the parts, within `sandbox`:
 //!
 //! ```text
-//! e2e LAYER.zip PARTS [--all]       --all: a runtime that could not be installed is a failure,
-//!                                   unless the machine lacks the language itself
+//! e2e LAYER.zip PARTS [--all] [--server]
+//!
+//!     --all       a runtime that could not be installed is a failure, unless the machine lacks the language itself
+//!     --server    at the far end is a real Pyroscope server: see `server`
 //! ```
 
 #![allow(
@@ -41,6 +43,7 @@ mod endings;
 mod fates;
 mod judge;
 mod report;
+mod server;
 mod subjects;
 #[path = "../support/mod.rs"]
 mod support;
@@ -64,10 +67,11 @@ struct Stage {
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let (Some(layer), Some(parts)) = (arguments.next(), arguments.next()) else {
-        eprintln!("usage: e2e LAYER.zip PARTS [--all]");
+        eprintln!("usage: e2e LAYER.zip PARTS [--all] [--server]");
         return ExitCode::from(2);
     };
-    let all = arguments.next().is_some_and(|argument| argument == "--all");
+    let options: Vec<String> = arguments.collect();
+    let is_given = |option: &str| options.iter().any(|given| given == option);
     if std::env::var_os("E2E_SANDBOX").is_none() {
         eprintln!("e2e: runs in a sandbox of its own: tests/e2e/run {layer}");
         return ExitCode::from(2);
@@ -79,12 +83,17 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let mut rows: Vec<Row> = subjects(&stage.parts)
-        .iter()
-        .map(|subject| stage.row(subject))
-        .collect();
-    rows.extend(FATES.iter().map(|fate| stage.fate(fate)));
-    if report::print(&rows, all) {
+    let is_well = if is_given("--server") {
+        server::run(&stage, is_given("--all"))
+    } else {
+        let mut rows: Vec<Row> = subjects(&stage.parts)
+            .iter()
+            .map(|subject| stage.row(subject))
+            .collect();
+        rows.extend(FATES.iter().map(|fate| stage.fate(fate)));
+        report::print(&rows, is_given("--all"))
+    };
+    if is_well {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
@@ -137,9 +146,7 @@ impl Stage {
     }
 
     fn run(&self, subject: &Subject, remote: &Pyroscope) -> Result<Outcome, String> {
-        let certificate = self.authority.pem_file();
-        let mut variables = subject.variables.clone();
-        variables.extend([
+        let settings = [
             (
                 "PYROSCOPE_REMOTE_ADDRESS",
                 format!("{}{BASE_PATH}", remote.url()),
@@ -150,8 +157,27 @@ impl Stage {
                 "PYROSCOPE_HTTP_HEADERS",
                 format!(r#"{{"X-Stage":"{STAGE}"}}"#),
             ),
-            ("SSL_CERT_FILE", certificate.path().display().to_string()),
-        ]);
+        ];
+        let lived = self.live(subject, settings.into(), || {
+            Ok(has_shown(&arrivals(remote), subject))
+        })?;
+        Ok(Outcome {
+            arrived: arrivals(remote),
+            ..lived
+        })
+    }
+
+    /// A sandbox's life: it is invoked until all that it must show has been seen. What arrived is not asked here.
+    fn live(
+        &self,
+        subject: &Subject,
+        settings: Vec<(&'static str, String)>,
+        has_shown: impl Fn() -> Result<bool, String>,
+    ) -> Result<Outcome, String> {
+        let certificate = self.authority.pem_file();
+        let mut variables = subject.variables.clone();
+        variables.extend(settings);
+        variables.push(("SSL_CERT_FILE", certificate.path().display().to_string()));
         let sandbox = Sandbox {
             command: subject.command.clone(),
             task_folder: subject.task_folder.clone(),
@@ -162,15 +188,13 @@ impl Stage {
         let emulator = Emulator::start(&self.parts.join("emulator"), &sandbox)?;
         let mut answers = Vec::new();
         let until = Instant::now() + GUARD;
-        while answers.len() < INVOCATIONS_MIN
-            || (!has_shown(&arrivals(remote), subject) && Instant::now() < until)
-        {
+        while answers.len() < INVOCATIONS_MIN || (!has_shown()? && Instant::now() < until) {
             answers.push(emulator.invoke(r#"{"seconds":1.5}"#)?);
         }
         let log = emulator.shut_down()?;
         Ok(Outcome {
             answers,
-            arrived: arrivals(remote),
+            arrived: Vec::new(),
             log,
             endings: self.endings.of(EXTENSION_NAME)?.split_off(ended_before),
         })

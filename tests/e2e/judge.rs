@@ -9,12 +9,7 @@ use crate::{BASE_PATH, EXTENSION_NAME, Outcome, STAGE, TENANT, TOKEN, is_seen};
 
 /// What is wrong with a run, each in a line.
 pub fn judge(subject: &Subject, outcome: &Outcome, remote: &Pyroscope) -> Vec<String> {
-    let mut wrong = Vec::new();
-    for answer in &outcome.answers {
-        if !answer.starts_with("{\"burned\":") {
-            wrong.push(format!("an invocation was answered with {answer}"));
-        }
-    }
+    let mut wrong = judge_life(outcome);
     for (request, profiles) in &outcome.arrived {
         wrong.extend(judge_request(request, profiles, subject, remote));
     }
@@ -31,19 +26,7 @@ pub fn judge(subject: &Subject, outcome: &Outcome, remote: &Pyroscope) -> Vec<St
             ));
         }
     }
-    wrong.extend(judge_log(outcome));
-    // One process per run: none that was started again, none that is still there.
-    match outcome.endings.as_slice() {
-        [only] if only.success() => {}
-        [] => wrong.push("the extension has not ended".to_owned()),
-        endings => {
-            let endings: Vec<String> = endings.iter().map(ExitStatus::to_string).collect();
-            wrong.push(format!(
-                "the extension ended with {}",
-                endings.join(", then ")
-            ));
-        }
-    }
+    wrong.extend(judge_account(outcome));
     wrong
 }
 
@@ -83,9 +66,14 @@ fn judge_request(
     wrong
 }
 
-/// The extension was one, had nothing to complain about, and closed with an account that balances.
-fn judge_log(outcome: &Outcome) -> Vec<String> {
+/// Whatever is at the far end: the function ran well, and the extension was one and had nothing to complain about.
+pub fn judge_life(outcome: &Outcome) -> Vec<String> {
     let mut wrong = Vec::new();
+    for answer in &outcome.answers {
+        if !answer.starts_with("{\"burned\":") {
+            wrong.push(format!("an invocation was answered with {answer}"));
+        }
+    }
     let lines = &outcome.log.lines;
     let registered = format!("External agent {EXTENSION_NAME} ");
     if !lines
@@ -99,10 +87,25 @@ fn judge_log(outcome: &Outcome) -> Vec<String> {
         .filter(|line| line.contains(LOG_MARK))
         .filter(|line| !line.contains("level=info") && !line.contains("level=debug"));
     wrong.extend(complaints.cloned());
-    let Some(closing) = lines
-        .iter()
-        .find(|line| line.contains("msg=\"Relay closed\""))
-    else {
+    // One process per run: none that was started again, none that is still there.
+    match outcome.endings.as_slice() {
+        [only] if only.success() => {}
+        [] => wrong.push("the extension has not ended".to_owned()),
+        endings => {
+            let endings: Vec<String> = endings.iter().map(ExitStatus::to_string).collect();
+            wrong.push(format!(
+                "the extension ended with {}",
+                endings.join(", then ")
+            ));
+        }
+    }
+    wrong
+}
+
+/// What the extension took and what it relayed is what arrived.
+fn judge_account(outcome: &Outcome) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let Some(closing) = closing_line(outcome) else {
         wrong.push("no closing line".to_owned());
         return wrong;
     };
@@ -120,6 +123,14 @@ fn judge_log(outcome: &Outcome) -> Vec<String> {
         }
     }
     wrong
+}
+
+/// The extension's account of itself.
+pub fn closing_line(outcome: &Outcome) -> Option<&str> {
+    let mut lines = outcome.log.lines.iter();
+    lines
+        .find(|line| line.contains("msg=\"Relay closed\""))
+        .map(String::as_str)
 }
 
 /// In each of the extension's log lines.

@@ -132,29 +132,16 @@ impl Row {
 /// Prints the table and says whether all is well: nothing failed, something ran, and with `all` nothing was
 /// left out without an excuse.
 pub fn print(rows: &[Row], all: bool) -> bool {
-    let mut widths = COLUMNS.map(str::len);
-    for row in rows {
-        for (width, cell) in widths.iter_mut().zip(&row.cells) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let line = |cells: &[String], end: &str| {
-        let padded = cells
-            .iter()
-            .zip(widths)
-            .map(|(cell, width)| format!("{cell:width$}"));
-        let line = format!("{}  {end}", padded.collect::<Vec<_>>().join("  "));
-        println!("{}", line.trim_end());
-    };
-    line(&COLUMNS.map(str::to_owned), "");
-    for row in rows {
+    let mut lines = vec![COLUMNS.map(str::to_owned).to_vec()];
+    lines.extend(rows.iter().map(|row| {
         let end = match &row.verdict {
             Verdict::Passed => "ok".to_owned(),
             Verdict::Failed(_) => "FAILED".to_owned(),
             Verdict::Skipped { reason, .. } => format!("skipped: {reason}"),
         };
-        line(&row.cells, &end);
-    }
+        [&row.cells[..], &[end]].concat()
+    }));
+    table(&lines);
     for row in rows {
         if let Verdict::Failed(wrong) = &row.verdict {
             for (what, times) in counted(wrong) {
@@ -190,6 +177,26 @@ pub fn print(rows: &[Row], all: bool) -> bool {
         return false;
     }
     failed == 0 && passed > 0
+}
+
+/// Prints lines of cells, those of one column below each other.
+pub fn table(lines: &[Vec<String>]) {
+    let columns = lines.iter().map(Vec::len).max().unwrap_or_default();
+    let width = |column: usize| {
+        let cells = lines.iter().filter_map(|line| line.get(column));
+        cells
+            .map(|cell| cell.chars().count())
+            .max()
+            .unwrap_or_default()
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    for line in lines {
+        let padded = line
+            .iter()
+            .zip(&widths)
+            .map(|(cell, &width)| format!("{cell:width$}"));
+        println!("{}", padded.collect::<Vec<_>>().join("  ").trim_end());
+    }
 }
 
 /// What is wrong is usually wrong with each payload: each thing once, and how often.

@@ -86,9 +86,21 @@ impl Subject {
 
 impl Sight {
     /// A function that burns CPU.
-    fn cpu(function: &'static str) -> Self {
-        let types = &["cpu:", "samples:", "itimer:", "jdk.ExecutionSample:"];
+    pub fn cpu(function: &'static str) -> Self {
+        let types = &[
+            "cpu:",
+            "samples:",
+            "wall:",
+            "itimer:",
+            "jdk.ExecutionSample:",
+        ];
         Self { types, function }
+    }
+
+    /// Whether a type as the server names them is meant, such as `process_cpu:cpu:nanoseconds:cpu:nanoseconds`.
+    pub fn is_of(&self, profile_type: &str) -> bool {
+        let counted = profile_type.split_once(':').map_or("", |(_, rest)| rest);
+        self.types.iter().any(|start| counted.starts_with(start))
     }
 
     /// What the function used of what the profile counts, in a profile of the type that is meant.

@@ -1,0 +1,220 @@
+//! What one asks a Pyroscope server, and what it answers: its query API, as its own pages and Grafana use it.
+//!
+//! Connect calls with protobuf over https, one connection each: `POST /querier.v1.QuerierService/` and the call's
+//! name. Of the messages only the fields used here are written down.
+
+use std::collections::BTreeMap;
+use std::io::{ErrorKind, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use prost::Message;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+use super::process::ADDRESS;
+use crate::support::certificates::Authority;
+use crate::support::message::{Body, Messages};
+use crate::support::monitor::GUARD;
+
+/// Asks on behalf of one tenant, or of none.
+pub struct Asker {
+    config: Arc<ClientConfig>,
+    tenant: Option<&'static str>,
+}
+
+/// One set of labels under which profiles are stored.
+pub type Labels = Vec<(String, String)>;
+
+impl Asker {
+    pub fn new(authority: &Authority, tenant: Option<&'static str>) -> Result<Self, String> {
+        let mut roots = RootCertStore::empty();
+        CertificateDer::from_pem_slice(authority.pem().as_bytes())
+            .map_err(|error| format!("the root: {error}"))
+            .and_then(|root| {
+                roots
+                    .add(root)
+                    .map_err(|error| format!("the root: {error}"))
+            })?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(rustls::ALL_VERSIONS)
+            .map_err(|error| format!("TLS: {error}"))?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Self {
+            config: Arc::new(config),
+            tenant,
+        })
+    }
+
+    /// The services it knows, each with its types of profile, such as `process_cpu:cpu:nanoseconds:cpu:nanoseconds`.
+    pub fn services(&self) -> Result<BTreeMap<String, Vec<String>>, String> {
+        // Asked so, it looks into its list of what it stored last; all else it lists only when it has compacted.
+        let mut services: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for labels in self.select_series(Vec::new(), &["__profile_type__", "service_name"])? {
+            let value = |wanted: &str| {
+                let mut labels = labels.iter();
+                let found = labels.find(|(name, _)| name == wanted);
+                found.map_or_else(String::new, |(_, value)| value.clone())
+            };
+            let types = services.entry(value("service_name")).or_default();
+            types.push(value("__profile_type__"));
+        }
+        Ok(services)
+    }
+
+    /// All labels that it keeps of a service.
+    pub fn series(&self, service: &str) -> Result<Vec<Labels>, String> {
+        self.select_series(vec![selector(service)], &[])
+    }
+
+    fn select_series(&self, matchers: Vec<String>, names: &[&str]) -> Result<Vec<Labels>, String> {
+        let (start, end) = span();
+        let question = SeriesRequest {
+            matchers,
+            label_names: names.iter().map(|&name| name.to_owned()).collect(),
+            start,
+            end,
+        };
+        let answer: SeriesResponse = self.ask("Series", &question)?;
+        let pairs = |labels: LabelSet| {
+            let labels = labels.labels.into_iter();
+            labels.map(|label| (label.name, label.value)).collect()
+        };
+        Ok(answer.labels_set.into_iter().map(pairs).collect())
+    }
+
+    /// All stack traces of a service's profiles of one type, merged.
+    pub fn flame_graph(&self, service: &str, profile_type: &str) -> Result<FlameGraph, String> {
+        let (start, end) = span();
+        let question = SelectMergeStacktracesRequest {
+            profile_type: profile_type.to_owned(),
+            label_selector: selector(service),
+            start,
+            end,
+        };
+        let answer: SelectMergeStacktracesResponse =
+            self.ask("SelectMergeStacktraces", &question)?;
+        Ok(answer.flamegraph.unwrap_or_default())
+    }
+
+    fn ask<A: Message + Default>(&self, call: &str, question: &impl Message) -> Result<A, String> {
+        let (status, body) = self
+            .exchange(call, &question.encode_to_vec())
+            .map_err(|error| format!("{call}: {error}"))?;
+        if status != 200 {
+            // Errors are JSON, whatever was asked in.
+            let body = String::from_utf8_lossy(&body);
+            return Err(format!("{call} is answered with {status} {body}"));
+        }
+        A::decode(body.as_slice()).map_err(|error| format!("{call}: {error}"))
+    }
+
+    fn exchange(&self, call: &str, body: &[u8]) -> std::io::Result<(u16, Vec<u8>)> {
+        let socket = TcpStream::connect_timeout(&ADDRESS, GUARD)?;
+        socket.set_read_timeout(Some(GUARD))?;
+        let name = ServerName::from(ADDRESS.ip());
+        let connection = ClientConnection::new(Arc::clone(&self.config), name)
+            .map_err(|error| std::io::Error::new(ErrorKind::InvalidInput, error))?;
+        let mut stream = StreamOwned::new(connection, socket);
+        let tenant = self
+            .tenant
+            .map_or_else(String::new, |tenant| format!("X-Scope-OrgID: {tenant}\r\n"));
+        let head = format!(
+            "POST /querier.v1.QuerierService/{call} HTTP/1.1\r\nHost: {ADDRESS}\r\n{tenant}\
+             Content-Type: application/proto\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(&[head.as_bytes(), body].concat())?;
+        let mut messages = Messages::new(stream);
+        let head = messages.head()?.ok_or(ErrorKind::UnexpectedEof)?;
+        let mut body = Body::default();
+        messages.body(head.response_framing(), &mut body)?;
+        Ok((head.status(), body.decoded))
+    }
+}
+
+fn selector(service: &str) -> String {
+    format!("{{service_name=\"{service}\"}}")
+}
+
+/// The last hour, in milliseconds: longer ago the server takes no profile.
+fn span() -> (i64, i64) {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let ms = |time: Duration| i64::try_from(time.as_millis()).unwrap_or_default();
+    (ms(now.saturating_sub(HOUR)), ms(now))
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[derive(Clone, PartialEq, Message)]
+struct SeriesRequest {
+    #[prost(string, repeated, tag = "1")]
+    matchers: Vec<String>,
+    #[prost(string, repeated, tag = "2")]
+    label_names: Vec<String>,
+    #[prost(int64, tag = "3")]
+    start: i64,
+    #[prost(int64, tag = "4")]
+    end: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct SeriesResponse {
+    #[prost(message, repeated, tag = "2")]
+    labels_set: Vec<LabelSet>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct LabelSet {
+    #[prost(message, repeated, tag = "1")]
+    labels: Vec<Label>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Label {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(string, tag = "2")]
+    value: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct SelectMergeStacktracesRequest {
+    #[prost(string, tag = "1")]
+    profile_type: String,
+    #[prost(string, tag = "2")]
+    label_selector: String,
+    #[prost(int64, tag = "3")]
+    start: i64,
+    #[prost(int64, tag = "4")]
+    end: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct SelectMergeStacktracesResponse {
+    #[prost(message, optional, tag = "1")]
+    flamegraph: Option<FlameGraph>,
+}
+
+/// A flame graph as the server gives it; `flame` reads it.
+#[derive(Clone, PartialEq, Message)]
+pub struct FlameGraph {
+    #[prost(string, repeated, tag = "1")]
+    pub names: Vec<String>,
+    #[prost(message, repeated, tag = "2")]
+    pub levels: Vec<Level>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Level {
+    /// Four for each frame: how far it begins behind the end of the one before it, its value, what of that is not
+    /// its callees', and the number of its name.
+    #[prost(int64, repeated, tag = "1")]
+    pub values: Vec<i64>,
+}
