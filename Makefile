@@ -10,7 +10,8 @@ export PATH := $(CARGO_HOME)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build release layer dist reproduce demo test e2e e2e-pyroscope fuzz lint size bench ci clean verify smoke
+.PHONY: help setup build release layer dist reproduce demo test e2e e2e-pyroscope examples publish fuzz lint size bench
+.PHONY: ci clean verify smoke
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -58,6 +59,12 @@ e2e: build ## run the layer in AWS's emulator, with real functions and their rea
 
 e2e-pyroscope: ## the same with a real Pyroscope server, built first with Go: does it show the flame graphs?
 	@$(MAKE) --no-print-directory e2e FAR_END=--server
+
+examples: layer ## check examples/ with each one's own tool, and make publish against a stand-in for AWS
+	.ci/examples/check
+
+publish: ## say how both zips would be published as layers: REGIONS="eu-west-1 us-east-1"; PUBLISH=1 does it
+	@.ci/publish $(if $(PUBLISH),--publish) $(if $(PUBLIC),--public) $(if $(LAYER),--layer $(LAYER)) $(REGIONS)
 
 fuzz: ## fuzz each target for 20 s; longer: make fuzz FUZZ_SECONDS=600, one: FUZZ_TARGETS=relay
 	@.ci/setup host fuzz

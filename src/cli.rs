@@ -153,10 +153,7 @@ mod tests {
 
     #[test]
     fn arguments() {
-        assert_eq!(
-            wish("--version"),
-            Some(Wish::Read("pyroscope-lambda-extension 0.1.0\n"))
-        );
+        assert_eq!(wish("--version"), Some(Wish::Read(VERSION)));
         assert_eq!(wish("--check"), Some(Wish::Check));
         for other in ["", "-", "check", "--check=1", "--HELP"] {
             assert_eq!(wish(other), None);

@@ -127,7 +127,8 @@ fn help_and_version_are_printed() {
     }
     let version = run(&["--version"], &[]);
     assert_eq!(version.status.code(), Some(0));
-    assert_eq!(version.stdout, b"pyroscope-lambda-extension 0.1.0\n");
+    let told = format!("pyroscope-lambda-extension {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(version.stdout, told.as_bytes());
 }
 
 /// Even where everything is set for a run: it is not begun, and what was written is not repeated.
