@@ -2,9 +2,10 @@ import io.pyroscope.javaagent.PyroscopeAgent;
 import io.pyroscope.javaagent.config.Config;
 
 import java.util.Map;
+import java.util.concurrent.CountDownLatch;
 
 /**
- * A Lambda function that burns CPU while Pyroscope's Java agent profiles it.
+ * A Lambda function that burns CPU, allocates, and waits, while Pyroscope's Java agent profiles it.
  *
  * <p>The agent sends to localhost:4040 unless told otherwise. It reads the variables by which the extension is set
  * up too, as it would in any Lambda function; what becomes a header it is given of its own, so that the far end can
@@ -25,8 +26,32 @@ public final class Function {
         PyroscopeAgent.start(Config.build(name -> OWN_SETTINGS.getOrDefault(name, System.getenv(name))));
     }
 
-    public Map<String, Double> handle(Map<String, Double> event) {
+    public Map<String, Double> handle(Map<String, Double> event) throws InterruptedException {
+        kept = allocateJavaHeap();
+        waitForJavaLock();
         return Map.of("burned", burnJavaCpu(event.get("seconds")));
+    }
+
+    private static byte[] kept;
+
+    private static byte[] allocateJavaHeap() {
+        return new byte[1024 * 1024];
+    }
+
+    private static void waitForJavaLock() throws InterruptedException {
+        Object lock = new Object();
+        CountDownLatch locked = new CountDownLatch(1);
+        Thread other = new Thread(() -> {
+            synchronized (lock) {
+                locked.countDown();
+                burnJavaCpu(0.01);
+            }
+        });
+        other.start();
+        locked.await();
+        synchronized (lock) {
+            other.join();
+        }
     }
 
     private static double burnJavaCpu(double seconds) {

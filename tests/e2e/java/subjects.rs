@@ -1,4 +1,5 @@
-//! Java, with its agent as it is, which sends JFR in chunks, and with the agent told to send OTLP.
+//! Java, with an agent that sends every kind of profile in one JFR, in chunks, and one that is told to send OTLP, which
+//! takes but one kind.
 
 use std::path::Path;
 
@@ -9,7 +10,20 @@ pub fn subjects(parts: &Path) -> Vec<Subject> {
     otlp.variables.push(("PYROSCOPE_FORMAT", "otlp".to_owned()));
     // The agent leaves the name out of what it sends, and says so in its log.
     "unknown_service".clone_into(&mut otlp.service);
-    vec![subject("java", parts), otlp]
+    let mut jfr = subject("java", parts);
+    jfr.variables.extend([
+        ("PYROSCOPE_PROFILER_ALLOC", "64k".to_owned()),
+        ("PYROSCOPE_PROFILER_LOCK", "1us".to_owned()),
+    ]);
+    let seen = |kind, function| Sight {
+        types: kind,
+        function,
+    };
+    jfr.shows.extend([
+        seen(&["jdk.ObjectAllocation"], "allocateJavaHeap"),
+        seen(&["jdk.JavaMonitorEnter:"], "waitForJavaLock"),
+    ]);
+    vec![jfr, otlp]
 }
 
 fn subject(name: &'static str, parts: &Path) -> Subject {
