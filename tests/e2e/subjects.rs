@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use crate::decode::Decoded;
 
+#[path = "examples/subjects.rs"]
+mod examples;
 #[path = "go/subjects.rs"]
 mod go;
 #[path = "java/subjects.rs"]
@@ -60,6 +62,7 @@ pub fn subjects(parts: &Path) -> Vec<Subject> {
         rust::subjects,
         go::subjects,
         java::subjects,
+        examples::subjects,
     ]
     .into_iter()
     .flat_map(|subjects| subjects(parts))
