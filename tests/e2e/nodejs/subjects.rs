@@ -5,33 +5,28 @@ use std::path::Path;
 use super::{Sight, Subject, version};
 
 pub fn subjects(parts: &Path) -> Vec<Subject> {
-    let installed = [
-        ("nodejs", "@pyroscope/nodejs", "\"@pyroscope/nodejs\": \""),
-        (
-            "nodejs-multipart",
-            "@pyroscope/nodejs-multipart",
-            "multipart\": \"npm:@pyroscope/nodejs@",
-        ),
-        (
-            "nodejs-chunked",
-            "@pyroscope/nodejs-chunked",
-            "chunked\": \"npm:@pyroscope/nodejs@",
-        ),
-    ];
-    installed
-        .map(|(name, package, key)| {
-            subject(
-                name,
-                package,
-                version(include_str!("package.json"), key),
-                parts,
-            )
-        })
-        .into()
+    let current = subject("nodejs", "@pyroscope/nodejs", "", parts);
+    let multipart = subject(
+        "nodejs-multipart",
+        "@pyroscope/nodejs-multipart",
+        "npm:",
+        parts,
+    );
+    let mut chunked = subject("nodejs-chunked", "@pyroscope/nodejs-chunked", "npm:", parts);
+    let mended = ("NODE_OPTIONS", "--import ./mend.mjs".to_owned());
+    chunked.variables.push(mended);
+    vec![current, multipart, chunked]
 }
 
-/// The function with the SDK that is installed as `package`.
-fn subject(name: &'static str, package: &str, version: &str, parts: &Path) -> Subject {
+/// The function with the SDK that is installed as `package`; `alias` precedes the name it really has, if another.
+fn subject(name: &'static str, package: &str, alias: &str, parts: &Path) -> Subject {
+    let packages = include_str!("package.json");
+    let real = if alias.is_empty() {
+        ""
+    } else {
+        "npm:@pyroscope/nodejs@"
+    };
+    let version = version(packages, &format!("\"{package}\": \"{real}"));
     let folder = parts.join("nodejs");
     let mut subject = Subject::new(name, "nodejs", parts);
     subject.sdk = format!("@pyroscope/nodejs {version}");
