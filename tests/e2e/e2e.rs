@@ -35,6 +35,7 @@ use subjects::{Sight, Subject, subjects};
 use support::certificates::Authority;
 use support::monitor::GUARD;
 use support::pyroscope::{Pyroscope, Request, Tls};
+use wire::Wire;
 
 #[path = "../support/decode/mod.rs"]
 mod decode;
@@ -47,11 +48,16 @@ mod server;
 mod subjects;
 #[path = "../support/mod.rs"]
 mod support;
+mod wire;
 
 /// What came of one run.
 pub struct Outcome {
     pub answers: Vec<String>,
     pub arrived: Vec<(Request, Result<Vec<Decoded>, String>)>,
+    /// What the extension was to be sent and was not.
+    pub unsent: Vec<&'static str>,
+    /// What was particular in how it was sent.
+    pub manners: Vec<&'static str>,
     pub log: Log,
     /// How each process of the extension ended.
     pub endings: Vec<ExitStatus>,
@@ -62,6 +68,7 @@ struct Stage {
     parts: PathBuf,
     authority: Authority,
     endings: Endings,
+    wire: Wire,
 }
 
 fn main() -> ExitCode {
@@ -117,6 +124,7 @@ impl Stage {
             parts,
             authority: Authority::new("end to end"),
             endings,
+            wire: Wire::tapped()?,
         })
     }
 
@@ -185,6 +193,7 @@ impl Stage {
             log_file: subject.log_file.clone(),
         };
         let ended_before = self.endings.of(EXTENSION_NAME)?.len();
+        self.wire.forget();
         let emulator = Emulator::start(&self.parts.join("emulator"), &sandbox)?;
         let mut answers = Vec::new();
         let until = Instant::now() + GUARD;
@@ -192,9 +201,16 @@ impl Stage {
             answers.push(emulator.invoke(r#"{"seconds":1.5}"#)?);
         }
         let log = emulator.shut_down()?;
+        let unsent = subject.sends.iter().copied();
+        let manners = wire::MANNERS.into_iter();
         Ok(Outcome {
             answers,
             arrived: Vec::new(),
+            unsent: unsent.filter(|line| !self.wire.sees(line)).collect(),
+            manners: manners
+                .filter(|(line, _)| self.wire.has_seen(line))
+                .map(|(_, name)| name)
+                .collect(),
             log,
             endings: self.endings.of(EXTENSION_NAME)?.split_off(ended_before),
         })

@@ -17,6 +17,9 @@ pub fn judge(subject: &Subject, outcome: &Outcome, remote: &Pyroscope) -> Vec<St
     if cut_off > 0 {
         wrong.push(format!("{cut_off} requests were cut off"));
     }
+    for line in &outcome.unsent {
+        wrong.push(format!("nothing was sent to the extension with {line:?}"));
+    }
     for sight in &subject.shows {
         if !is_seen(&outcome.arrived, sight) {
             let types = sight.types.join(" or ");

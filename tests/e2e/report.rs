@@ -34,10 +34,6 @@ impl Row {
             .filter_map(|(_, profiles)| profiles.as_ref().ok())
             .flatten()
             .collect();
-        let first = profiles.first();
-        let runtime = ["process.runtime.name", "process.runtime.version"]
-            .iter()
-            .filter_map(|label| first?.labels.get(*label)?.split([' ', '+']).next());
         let bytes: usize = outcome
             .arrived
             .iter()
@@ -45,7 +41,7 @@ impl Row {
             .sum();
         let cells = [
             subject.name.to_owned(),
-            runtime.collect::<Vec<_>>().join(" "),
+            runtime(subject, &profiles),
             subject.sdk.clone(),
             sent_as(outcome),
             outcome.answers.len().to_string(),
@@ -211,21 +207,38 @@ fn counted(wrong: &[String]) -> Vec<(&str, usize)> {
     counted
 }
 
-/// How the SDK spoke, by its last request: the end of the path and the kind of body.
+/// As the profiles name it, without what a version says of its build.
+fn runtime(subject: &Subject, profiles: &[&Decoded]) -> String {
+    if subject.is_replay {
+        return "a replay".to_owned();
+    }
+    let label = |name| Some(profiles.first()?.labels.get(name)?.as_str());
+    let name = label("process.runtime.name").unwrap_or(subject.runtime);
+    let name = name.split(' ').next().unwrap_or_default();
+    // Java's ends in +6-Debian, Rust's is "rustc 1.95.0 (…".
+    let version = label("process.runtime.version").unwrap_or_default();
+    let version = version.split([' ', '+']).find(|word| word.contains('.'));
+    format!("{name} {}", version.unwrap_or_default())
+        .trim_end()
+        .to_owned()
+}
+
+/// How the SDK spoke, by its last request and by what else was seen: the end of the path, the kind of body, manners.
 fn sent_as(outcome: &Outcome) -> String {
     let Some((request, _)) = outcome.arrived.last() else {
         return String::new();
     };
     let path = request.path();
     let kind = request.head.all("Content-Type").concat();
-    let kind = kind.split(';').next().unwrap_or_default();
     let coding = request.head.all("Content-Encoding").concat();
-    format!(
-        "{} {kind} {coding}",
-        path.rsplit('/').next().unwrap_or_default()
-    )
-    .trim_end()
-    .to_owned()
+    let mut words = vec![
+        path.rsplit('/').next().unwrap_or_default(),
+        kind.split(';').next().unwrap_or_default(),
+        &coding,
+    ];
+    words.extend(&outcome.manners);
+    words.retain(|word| !word.is_empty());
+    words.join(" ")
 }
 
 /// What each function that was to be seen used, in the unit of its profiles.

@@ -17,6 +17,8 @@ mod java;
 mod nodejs;
 #[path = "python/subjects.rs"]
 mod python;
+#[path = "replay/subjects.rs"]
+mod replay;
 #[path = "rust/subjects.rs"]
 mod rust;
 
@@ -24,8 +26,12 @@ mod rust;
 pub struct Subject {
     /// As it is called in the report and in the names of files.
     pub name: &'static str,
+    /// The language, for profiles that do not say.
+    pub runtime: &'static str,
     /// The package and its version.
     pub sdk: String,
+    /// Its requests without itself.
+    pub is_replay: bool,
     /// The runtime with its arguments.
     pub command: Vec<PathBuf>,
     pub task_folder: PathBuf,
@@ -34,6 +40,8 @@ pub struct Subject {
     pub service: String,
     /// What its profiles must show, first of all what burns CPU.
     pub shows: Vec<Sight>,
+    /// Lines of a head, in lower case, that the extension was sent if this SDK speaks as it is here for.
+    pub sends: &'static [&'static str],
     /// Where all that is written goes.
     pub log_file: PathBuf,
     /// Why it cannot run here.
@@ -62,6 +70,7 @@ pub fn subjects(parts: &Path) -> Vec<Subject> {
         rust::subjects,
         go::subjects,
         java::subjects,
+        replay::subjects,
         examples::subjects,
     ]
     .into_iter()
@@ -71,16 +80,19 @@ pub fn subjects(parts: &Path) -> Vec<Subject> {
 
 impl Subject {
     /// What all have in common; the rest is its runtime's to say.
-    fn new(name: &'static str, runtime: &str, parts: &Path) -> Self {
+    fn new(name: &'static str, runtime: &'static str, parts: &Path) -> Self {
         let service = format!("e2e.{name}");
         Self {
             name,
+            runtime,
             sdk: String::new(),
+            is_replay: false,
             command: Vec::new(),
             task_folder: PathBuf::new(),
             variables: vec![("FUNCTION_SERVICE", service.clone())],
             service,
             shows: Vec::new(),
+            sends: &[],
             log_file: parts.join(format!("{name}.log")),
             missing: Missing::found(runtime, parts),
         }

@@ -13,6 +13,7 @@ pub fn subjects(parts: &Path) -> Vec<Subject> {
         parts,
     );
     let mut chunked = subject("nodejs-chunked", "@pyroscope/nodejs-chunked", "npm:", parts);
+    chunked.sends = &["transfer-encoding: chunked"];
     let mended = ("NODE_OPTIONS", "--import ./mend.mjs".to_owned());
     chunked.variables.push(mended);
     vec![current, multipart, chunked]
