@@ -9,9 +9,11 @@ use crate::fates::Ended;
 use crate::subjects::{Missing, Subject};
 use crate::support::pyroscope::Pyroscope;
 
-/// One run's line in the table.
+/// One run's place in the table.
 pub struct Row {
     cells: [String; COLUMNS.len()],
+    /// What was to be found and was: each in a line of its own, beside the cells.
+    found: Vec<String>,
     verdict: Verdict,
     log_file: PathBuf,
 }
@@ -22,8 +24,8 @@ enum Verdict {
     Skipped { reason: String, is_excused: bool },
 }
 
-const COLUMNS: [&str; 9] = [
-    "run", "runtime", "SDK", "sent as", "calls", "payloads", "bytes", "time", "found",
+const COLUMNS: [&str; 8] = [
+    "run", "SDK", "runtime", "sent as", "calls", "payloads", "bytes", "seconds",
 ];
 
 impl Row {
@@ -39,25 +41,19 @@ impl Row {
             .iter()
             .map(|(request, _)| request.payload().len())
             .sum();
-        let cells = [
-            subject.name.to_owned(),
-            runtime(subject, &profiles),
-            subject.sdk.clone(),
-            sent_as(outcome),
-            outcome.answers.len().to_string(),
-            outcome.arrived.len().to_string(),
-            bytes.to_string(),
-            seconds(took),
-            found(subject, &profiles),
-        ];
-        let verdict = if wrong.is_empty() {
-            Verdict::Passed
-        } else {
-            Verdict::Failed(wrong)
-        };
         Self {
-            cells,
-            verdict,
+            cells: [
+                subject.name.to_owned(),
+                subject.sdk.clone(),
+                runtime(subject, &profiles),
+                sent_as(outcome),
+                outcome.answers.len().to_string(),
+                outcome.arrived.len().to_string(),
+                bytes.to_string(),
+                seconds(took),
+            ],
+            found: found(subject, &profiles),
+            verdict: Verdict::on(wrong),
             log_file: subject.log_file.clone(),
         }
     }
@@ -70,57 +66,79 @@ impl Row {
         took: Duration,
         log_file: PathBuf,
     ) -> Self {
-        let mut cells: [String; COLUMNS.len()] = Default::default();
         let arrived = remote.complete();
         let bytes: usize = arrived.iter().map(|request| request.payload().len()).sum();
-        cells[0] = name.to_owned();
-        cells[2] = "none".to_owned();
-        cells[5] = arrived.len().to_string();
-        cells[6] = bytes.to_string();
-        cells[7] = seconds(took);
-        let wrong = match ended {
-            Ok(ended) => {
-                cells[4] = ended.answers.len().to_string();
-                cells[8] = ended.found;
-                ended.wrong
-            }
-            Err(error) => vec![error],
-        };
-        let verdict = if wrong.is_empty() {
-            Verdict::Passed
-        } else {
-            Verdict::Failed(wrong)
+        let (calls, found, wrong) = match ended {
+            Ok(ended) => (ended.answers.len(), vec![ended.found], ended.wrong),
+            Err(error) => (0, Vec::new(), vec![error]),
         };
         Self {
-            cells,
-            verdict,
+            cells: [
+                name.to_owned(),
+                "none".to_owned(),
+                "python".to_owned(),
+                String::new(),
+                calls.to_string(),
+                arrived.len().to_string(),
+                bytes.to_string(),
+                seconds(took),
+            ],
+            found,
+            verdict: Verdict::on(wrong),
             log_file,
         }
     }
 
     pub fn failed(subject: &Subject, took: Duration, error: String) -> Self {
+        let mut row = Self::without_outcome(subject, Verdict::Failed(vec![error]));
+        row.cells[COLUMNS.len() - 1] = seconds(took);
+        row
+    }
+
+    pub fn skipped(subject: &Subject, missing: &Missing) -> Self {
+        let verdict = Verdict::Skipped {
+            reason: missing.reason.clone(),
+            is_excused: missing.is_excused,
+        };
+        Self::without_outcome(subject, verdict)
+    }
+
+    fn without_outcome(subject: &Subject, verdict: Verdict) -> Self {
         let mut cells: [String; COLUMNS.len()] = Default::default();
-        cells[0] = subject.name.to_owned();
-        cells[2] = subject.sdk.clone();
-        cells[7] = seconds(took);
+        subject.name.clone_into(&mut cells[0]);
+        cells[1].clone_from(&subject.sdk);
         Self {
             cells,
-            verdict: Verdict::Failed(vec![error]),
+            found: Vec::new(),
+            verdict,
             log_file: subject.log_file.clone(),
         }
     }
 
-    pub fn skipped(subject: &Subject, missing: &Missing) -> Self {
-        let mut cells: [String; COLUMNS.len()] = Default::default();
-        cells[0] = subject.name.to_owned();
-        cells[2] = subject.sdk.clone();
-        Self {
-            cells,
-            verdict: Verdict::Skipped {
-                reason: missing.reason.clone(),
-                is_excused: missing.is_excused,
-            },
-            log_file: subject.log_file.clone(),
+    /// Its lines in the table: cells, verdict, and what was found or why it was skipped.
+    fn lines(&self) -> Vec<Vec<String>> {
+        let (verdict, beside) = match &self.verdict {
+            Verdict::Passed => ("ok", self.found.clone()),
+            Verdict::Failed(_) => ("FAILED", self.found.clone()),
+            Verdict::Skipped { reason, .. } => ("skipped", vec![reason.clone()]),
+        };
+        let mut lines = vec![[&self.cells[..], &[verdict.to_owned()]].concat()];
+        for (number, found) in beside.into_iter().enumerate() {
+            if number > 0 {
+                lines.push(vec![String::new(); COLUMNS.len() + 1]);
+            }
+            lines[number].push(found);
+        }
+        lines
+    }
+}
+
+impl Verdict {
+    fn on(wrong: Vec<String>) -> Self {
+        if wrong.is_empty() {
+            Self::Passed
+        } else {
+            Self::Failed(wrong)
         }
     }
 }
@@ -128,29 +146,11 @@ impl Row {
 /// Prints the table and says whether all is well: nothing failed, something ran, and with `all` nothing was
 /// left out without an excuse.
 pub fn print(rows: &[Row], all: bool) -> bool {
-    let mut lines = vec![COLUMNS.map(str::to_owned).to_vec()];
-    lines.extend(rows.iter().map(|row| {
-        let end = match &row.verdict {
-            Verdict::Passed => "ok".to_owned(),
-            Verdict::Failed(_) => "FAILED".to_owned(),
-            Verdict::Skipped { reason, .. } => format!("skipped: {reason}"),
-        };
-        [&row.cells[..], &[end]].concat()
-    }));
+    let head = [&COLUMNS[..], &["", "found"]].concat();
+    let mut lines = vec![head.into_iter().map(str::to_owned).collect()];
+    lines.extend(rows.iter().flat_map(Row::lines));
     table(&lines);
-    for row in rows {
-        if let Verdict::Failed(wrong) = &row.verdict {
-            for (what, times) in counted(wrong) {
-                let times = if times > 1 {
-                    format!(" ({times} times)")
-                } else {
-                    String::new()
-                };
-                println!("{}: {what}{times}", row.cells[0]);
-            }
-            println!("{}: the log is {}", row.cells[0], row.log_file.display());
-        }
-    }
+    print_wrongs(rows);
     let count =
         |wanted: fn(&Verdict) -> bool| rows.iter().filter(|row| wanted(&row.verdict)).count();
     let passed = count(|verdict| matches!(verdict, Verdict::Passed));
@@ -175,22 +175,43 @@ pub fn print(rows: &[Row], all: bool) -> bool {
     failed == 0 && passed > 0
 }
 
-/// Prints lines of cells, those of one column below each other.
+/// What is wrong with those that failed, and where to read on.
+fn print_wrongs(rows: &[Row]) {
+    for row in rows {
+        let Verdict::Failed(wrong) = &row.verdict else {
+            continue;
+        };
+        for (what, times) in counted(wrong) {
+            let times = if times > 1 {
+                format!(" ({times} times)")
+            } else {
+                String::new()
+            };
+            println!("{}: {what}{times}", row.cells[0]);
+        }
+        println!("{}: the log is {}", row.cells[0], row.log_file.display());
+    }
+}
+
+/// Prints lines of cells, those of one column below each other, numbers to the right; the first line is the head.
 pub fn table(lines: &[Vec<String>]) {
     let columns = lines.iter().map(Vec::len).max().unwrap_or_default();
-    let width = |column: usize| {
-        let cells = lines.iter().filter_map(|line| line.get(column));
-        cells
-            .map(|cell| cell.chars().count())
-            .max()
-            .unwrap_or_default()
-    };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let shapes: Vec<(usize, bool)> = (0..columns)
+        .map(|column| {
+            let cells = lines.iter().filter_map(|line| line.get(column));
+            let width = cells.clone().map(|cell| cell.chars().count()).max();
+            let is_number = cells.clone().any(|cell| cell.parse::<f64>().is_ok());
+            (width.unwrap_or_default(), is_number)
+        })
+        .collect();
     for line in lines {
-        let padded = line
-            .iter()
-            .zip(&widths)
-            .map(|(cell, &width)| format!("{cell:width$}"));
+        let padded = line.iter().zip(&shapes).map(|(cell, &(width, is_number))| {
+            if is_number {
+                format!("{cell:>width$}")
+            } else {
+                format!("{cell:width$}")
+            }
+        });
         println!("{}", padded.collect::<Vec<_>>().join("  ").trim_end());
     }
 }
@@ -215,12 +236,11 @@ fn runtime(subject: &Subject, profiles: &[&Decoded]) -> String {
     let label = |name| Some(profiles.first()?.labels.get(name)?.as_str());
     let name = label("process.runtime.name").unwrap_or(subject.runtime);
     let name = name.split(' ').next().unwrap_or_default();
-    // Java's ends in +6-Debian, Rust's is "rustc 1.95.0 (…".
+    // Java's ends in +6-Debian, Go's begins with go, Rust's is "rustc 1.95.0 (…".
     let version = label("process.runtime.version").unwrap_or_default();
     let version = version.split([' ', '+']).find(|word| word.contains('.'));
-    format!("{name} {}", version.unwrap_or_default())
-        .trim_end()
-        .to_owned()
+    let version = version.unwrap_or_default().trim_start_matches(name);
+    format!("{name} {version}").trim_end().to_owned()
 }
 
 /// How the SDK spoke, by its last request and by what else was seen: the end of the path, the kind of body, manners.
@@ -242,7 +262,7 @@ fn sent_as(outcome: &Outcome) -> String {
 }
 
 /// What each function that was to be seen used, in the unit of its profiles.
-fn found(subject: &Subject, profiles: &[&Decoded]) -> String {
+fn found(subject: &Subject, profiles: &[&Decoded]) -> Vec<String> {
     let mut seen = Vec::new();
     for sight in &subject.shows {
         let with: Vec<(i64, &str)> = profiles
@@ -256,13 +276,22 @@ fn found(subject: &Subject, profiles: &[&Decoded]) -> String {
             .collect();
         if let Some((_, unit)) = with.first() {
             let value: i64 = with.iter().map(|(value, _)| value).sum();
-            let unit = unit.trim_end_matches(":count");
-            seen.push(format!("{} ({value} {unit})", sight.function));
+            seen.push(format!("{}: {}", sight.function, amount(value, unit)));
         }
     }
-    seen.join(", ")
+    seen
+}
+
+/// A value of a type, such as `cpu:nanoseconds`, as one says it.
+#[expect(clippy::cast_precision_loss, reason = "two digits of it are shown")]
+fn amount(value: i64, kind: &str) -> String {
+    match kind.split_once(':') {
+        Some((name, "nanoseconds" | "ns")) => format!("{:.2} s {name}", value as f64 / 1e9),
+        Some((name, "count")) => format!("{value} {name}"),
+        _ => format!("{value} {kind}"),
+    }
 }
 
 fn seconds(took: Duration) -> String {
-    format!("{:.1} s", took.as_secs_f64())
+    format!("{:.1}", took.as_secs_f64())
 }
