@@ -22,5 +22,6 @@ pub fn subjects(parts: &Path) -> Vec<Subject> {
         seen(&["contentions:"], "unlockGoMutex"),
         seen(&["contentions:"], "waitForGoChannel"),
     ];
+    subject.sends = &["x-scope-orgid: of-the-sdk", "x-stage: of-the-sdk"];
     vec![subject]
 }
