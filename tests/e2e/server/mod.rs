@@ -54,6 +54,7 @@ pub fn run(stage: &Stage, all: bool) -> bool {
 fn attend(stage: &Stage, all: bool) -> Result<bool, String> {
     let _server = Server::start(&stage.parts, &stage.authority)?;
     let asker = Asker::new(&stage.authority, Some(TENANT))?;
+    asker.wait_until_storing()?;
     let (mut accounts, mut skipped, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
     for subject in subjects(&stage.parts) {
         if let Some(missing) = &subject.missing {

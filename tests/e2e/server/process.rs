@@ -32,7 +32,7 @@ struct Log {
 }
 
 impl Server {
-    /// Starts it, with a certificate by `authority`, and returns when all its parts run.
+    /// Starts it, with a certificate by `authority`, and returns when all its parts run and it has elected itself.
     pub fn start(parts: &Path, authority: &Authority) -> Result<Self, String> {
         let folder = TempDir::new().map_err(|error| format!("a temporary folder: {error}"))?;
         let key = KeyPair::generate().map_err(|error| format!("a key: {error}"))?;
@@ -68,7 +68,8 @@ impl Server {
 
     fn wait_until_started(&self, log: &Monitor<Log>) -> Result<(), String> {
         let started = |log: &mut Log| {
-            let started = log.lines.iter().any(|line| line.contains(STARTED));
+            let is_there = |mark: &&str| log.lines.iter().any(|line| line.contains(*mark));
+            let started = STARTED.iter().all(is_there);
             (started || log.closed).then_some(started)
         };
         match log.wait_within(START_GUARD, started) {
@@ -148,7 +149,7 @@ const ARGUMENTS: [&str; 33] = [
 const CERTIFICATE: &str = "certificate.pem";
 const KEY: &str = "key.pem";
 
-const STARTED: &str = "msg=\"Pyroscope started\"";
+const STARTED: [&str; 2] = ["msg=\"Pyroscope started\"", "entering leader state"];
 
-/// It elects itself, and tries its storage.
+/// For an election with one vote, which waits for a leader first.
 const START_GUARD: Duration = Duration::from_secs(60);

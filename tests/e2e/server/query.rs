@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use prost::Message;
 use rustls::pki_types::pem::PemObject;
@@ -101,9 +102,28 @@ impl Asker {
         Ok(answer.flamegraph.unwrap_or_default())
     }
 
+    /// Waits until what is sent can be stored: its parts run a moment before they have found each other, and a profile
+    /// that comes in between is refused, and so are others for seconds.
+    pub fn wait_until_storing(&self) -> Result<(), String> {
+        let until = Instant::now() + GUARD;
+        loop {
+            // Nothing tells but this page of its.
+            let page = self.exchange("GET /ring-segment-writer", b"");
+            let (_, page) = page.map_err(|error| format!("the server's ring: {error}"))?;
+            if String::from_utf8_lossy(&page).contains("ACTIVE") {
+                return Ok(());
+            }
+            if Instant::now() > until {
+                return Err(format!("the server stores nothing within {GUARD:?}"));
+            }
+            thread::yield_now();
+        }
+    }
+
     fn ask<A: Message + Default>(&self, call: &str, question: &impl Message) -> Result<A, String> {
+        let start_line = format!("POST /querier.v1.QuerierService/{call}");
         let (status, body) = self
-            .exchange(call, &question.encode_to_vec())
+            .exchange(&start_line, &question.encode_to_vec())
             .map_err(|error| format!("{call}: {error}"))?;
         if status != 200 {
             // Errors are JSON, whatever was asked in.
@@ -113,7 +133,7 @@ impl Asker {
         A::decode(body.as_slice()).map_err(|error| format!("{call}: {error}"))
     }
 
-    fn exchange(&self, call: &str, body: &[u8]) -> std::io::Result<(u16, Vec<u8>)> {
+    fn exchange(&self, start_line: &str, body: &[u8]) -> std::io::Result<(u16, Vec<u8>)> {
         let socket = TcpStream::connect_timeout(&ADDRESS, GUARD)?;
         socket.set_read_timeout(Some(GUARD))?;
         let name = ServerName::from(ADDRESS.ip());
@@ -124,7 +144,7 @@ impl Asker {
             .tenant
             .map_or_else(String::new, |tenant| format!("X-Scope-OrgID: {tenant}\r\n"));
         let head = format!(
-            "POST /querier.v1.QuerierService/{call} HTTP/1.1\r\nHost: {ADDRESS}\r\n{tenant}\
+            "{start_line} HTTP/1.1\r\nHost: {ADDRESS}\r\n{tenant}\
              Content-Type: application/proto\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
             body.len()
         );
