@@ -19,9 +19,10 @@ pub fn subjects(parts: &Path) -> Vec<Subject> {
         types: kind,
         function,
     };
+    // The event in the recording, and what the server makes of it.
     jfr.shows.extend([
-        seen(&["jdk.ObjectAllocation"], "allocateJavaHeap"),
-        seen(&["jdk.JavaMonitorEnter:"], "waitForJavaLock"),
+        seen(&["jdk.ObjectAllocation", "alloc_"], "allocateJavaHeap"),
+        seen(&["jdk.JavaMonitorEnter:", "delay:"], "waitForJavaLock"),
     ]);
     vec![jfr, otlp]
 }
