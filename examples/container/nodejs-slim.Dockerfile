@@ -18,7 +18,9 @@ RUN apt-get update && \
     rm -rf /var/lib/apt/lists/*
 WORKDIR /var/task
 COPY examples/functions/nodejs/package.json examples/functions/nodejs/package-lock.json ./
-RUN npm ci --omit=dev --ignore-scripts && npm install --no-save aws-lambda-ric@4.0.2
+# It is to take Node.js's headers from the image, rather than fetch them.
+RUN npm ci --omit=dev --ignore-scripts && \
+    npm_package_config_node_gyp_nodedir=/usr/local npm install --no-save aws-lambda-ric@4.0.2
 
 FROM node:24-slim
 WORKDIR /var/task
