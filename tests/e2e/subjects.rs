@@ -40,7 +40,7 @@ pub struct Subject {
     pub service: String,
     /// What its profiles must show, first of all what burns CPU.
     pub shows: Vec<Sight>,
-    /// Lines of a head, in lower case, that the extension was sent if this SDK speaks as it is here for.
+    /// How lines of a head begin, in lower case, that the extension was sent if this SDK speaks as it is here for.
     pub sends: &'static [&'static str],
     /// Where all that is written goes.
     pub log_file: PathBuf,
@@ -155,3 +155,7 @@ fn folder(runtime: &str) -> PathBuf {
         .join("tests/e2e")
         .join(runtime)
 }
+
+/// The credentials that functions give their SDKs, as they are sent: what the far end is not to see.
+const BASIC: &str = "authorization: basic b2ytdghllxnkazpvzi10agutc2rr";
+const BEARER: &str = "authorization: bearer of-the-sdk";

@@ -40,7 +40,7 @@ impl Wire {
         self.heads.change(Vec::clear);
     }
 
-    /// Whether a head has this line, in lower case.
+    /// Whether a head has a line that begins so, in lower case.
     pub fn has_seen(&self, line: &str) -> bool {
         self.heads.look(|heads| seen(heads, line))
     }
@@ -53,13 +53,16 @@ impl Wire {
 }
 
 fn seen(heads: &[Vec<String>], line: &str) -> bool {
-    heads.iter().flatten().any(|other| other == line)
+    heads.iter().flatten().any(|other| other.starts_with(line))
 }
 
 /// The lines of a request's head, in lower case.
 fn head(payload: &[u8]) -> Option<Vec<String>> {
-    let text = String::from_utf8_lossy(payload.strip_prefix(b"POST ")?);
+    let text = String::from_utf8_lossy(payload);
     let (head, _) = text.split_once("\r\n\r\n")?;
+    if !head.starts_with("POST ") {
+        return None;
+    }
     Some(head.split("\r\n").map(str::to_lowercase).collect())
 }
 

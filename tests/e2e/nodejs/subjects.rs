@@ -2,18 +2,22 @@
 
 use std::path::Path;
 
-use super::{Sight, Subject, version};
+use super::{BEARER, Sight, Subject, version};
 
 pub fn subjects(parts: &Path) -> Vec<Subject> {
     let current = subject("nodejs", "@pyroscope/nodejs", "", parts);
-    let multipart = subject(
+    let mut multipart = subject(
         "nodejs-multipart",
         "@pyroscope/nodejs-multipart",
         "npm:",
         parts,
     );
+    multipart.sends = &[
+        "content-type: multipart/form-data; boundary=----formdata-undici",
+        BEARER,
+    ];
     let mut chunked = subject("nodejs-chunked", "@pyroscope/nodejs-chunked", "npm:", parts);
-    chunked.sends = &["transfer-encoding: chunked"];
+    chunked.sends = &["transfer-encoding: chunked", "user-agent: axios/", BEARER];
     let mended = ("NODE_OPTIONS", "--import ./mend.mjs".to_owned());
     chunked.variables.push(mended);
     vec![current, multipart, chunked]
@@ -45,5 +49,6 @@ fn subject(name: &'static str, package: &str, alias: &str, parts: &Path) -> Subj
         ),
     ]);
     subject.shows = vec![Sight::cpu("burnNodeCpu")];
+    subject.sends = &["content-type: application/octet-stream", BEARER];
     subject
 }

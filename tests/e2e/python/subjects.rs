@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use super::{Sight, Subject, folder, version};
+use super::{BASIC, Sight, Subject, folder, version};
 
 pub fn subjects(parts: &Path) -> Vec<Subject> {
     let current = version(include_str!("requirements.txt"), "pyroscope-io==");
     let legacy = version(include_str!("requirements-legacy.txt"), "pyroscope-io==");
     let mut ingest = subject("python-ingest", parts, legacy, "{}");
+    ingest.sends = &["post /ingest?", BASIC];
     // It has no setting for its interval of 10 s. Its folder comes before that of the current one.
     let packages = parts.join("python/legacy").display().to_string();
     ingest.variables.push(("PYTHONPATH", packages));
@@ -30,5 +31,6 @@ fn subject(name: &'static str, parts: &Path, version: &str, options: &str) -> Su
         ("PYTHONDONTWRITEBYTECODE", "1".to_owned()),
     ]);
     subject.shows = vec![Sight::cpu("burn_python_cpu")];
+    subject.sends = &["post /push.v1.pusherservice/push ", BASIC];
     subject
 }

@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use super::{Sight, Subject, folder};
+use super::{BASIC, Sight, Subject, folder};
 
 pub fn subjects(parts: &Path) -> Vec<Subject> {
     let mut ruby = subject("ruby", "pyroscope gem 1.1.1", "burn_ruby_cpu", parts);
-    ruby.sends = &["content-encoding: gzip"];
+    ruby.sends = &["user-agent: pyroscope-rs/rbspy/", BASIC];
     let mut dotnet = subject("dotnet", "pyroscope-dotnet 1.4.0", "BurnDotnetCpu", parts);
-    dotnet.sends = &["accept-encoding: ", "connection: close"];
+    dotnet.sends = &["user-agent: pyroscope-dotnet/", "connection: close"];
     // The last that asked before it sent a body.
     let mut expect = subject(
         "dotnet-expect",

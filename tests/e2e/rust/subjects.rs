@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Sight, Subject, folder, version};
+use super::{BASIC, Sight, Subject, folder, version};
 
 pub fn subjects(parts: &Path) -> Vec<Subject> {
     let manifest = include_str!("Cargo.toml");
@@ -14,5 +14,6 @@ pub fn subjects(parts: &Path) -> Vec<Subject> {
     subject.command = vec![parts.join("rust/debug/burning-function")];
     subject.task_folder = folder("rust");
     subject.shows = vec![Sight::cpu("burn_rust_cpu")];
+    subject.sends = &["post /push.v1.pusherservice/push ", BASIC];
     vec![subject]
 }
