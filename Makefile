@@ -93,7 +93,7 @@ bench: build ## time it beside the least a relay can do and the Go extension; RE
 		$(CURDIR)/dist/measured/floor-$(HERE) $(BINARY) $$(size-report/bench/released $(BENCH)/go)
 
 ci: ## all of it, as continuous integration does
-	@.ci/steps setup lint test fuzz layer verify size smoke demo e2e bench
+	@.ci/steps setup lint test fuzz layer verify size smoke demo e2e examples bench
 
 clean: ## remove all that was built
 	rm -rf dist target
