@@ -247,6 +247,72 @@ fn refusals_are_final_and_logged_once_a_minute() {
     }
 }
 
+/// What a Pyroscope server 1.21.1 answers, word for word.
+#[test]
+fn what_pyroscope_says_counts_where_its_status_misleads() {
+    for (code, words, tries) in [
+        // Of a profile in a pprof or a JFR, /ingest says of all that goes wrong that it cannot be processed.
+        (
+            422,
+            "pushing IngestInput-pprof failed push series with index 0 and id  failed: unknown: empty ring",
+            5,
+        ),
+        (
+            422,
+            "pushing IngestInput-pprof failed push series with index 0 and id  failed: unknown: rpc error: \
+             code = Unavailable desc = service is unavailable",
+            5,
+        ),
+        (
+            422,
+            "pushing IngestInput-pprof failed push series with index 0 and id  failed: resource_exhausted: \
+             push rate limit (104 B) exceeded while adding 307 B",
+            5,
+        ),
+        (
+            422,
+            "pushing IngestInput-pprof failed push series with index 0 and id  failed: invalid_argument: \
+             profile series '{l1='1'}' has 44 label names; limit 30",
+            1,
+        ),
+        (
+            422,
+            "parsing IngestInput-pprof failed invalid_argument: gzip reset: unexpected EOF",
+            1,
+        ),
+        // Push says of what is too large what it says of what is too much.
+        (
+            429,
+            "push rate limit (104 B) exceeded while adding 267 B",
+            5,
+        ),
+        (
+            429,
+            "message size 3000000 is larger than configured max 1048576",
+            1,
+        ),
+    ] {
+        let mut world = World::new(&[]);
+        world.post("x");
+        let body = format!(r#"{{"code":"unknown","message":"{words}"}}"#);
+        for attempt in 1..=tries {
+            assert_eq!(world.totals().lost_sum(), 0, "{words}, {attempt}");
+            let id = world.next_attempt();
+            let length = body.len();
+            world.answer(
+                id,
+                &format!("HTTP/1.1 {code} X\r\nContent-Length: {length}\r\n\r\n{body}"),
+            );
+        }
+        let loss = if tries > 1 {
+            Loss::Attempts
+        } else {
+            Loss::Refused
+        };
+        assert_eq!(world.lost(loss), 1, "{words}");
+    }
+}
+
 #[test]
 fn an_attempt_has_its_time_and_a_broken_one_is_repeated() {
     let mut world = World::new(&[("PYROSCOPE_TIMEOUT", "3s")]);

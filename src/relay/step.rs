@@ -13,7 +13,7 @@ use crate::log::Level;
 use super::backend::jitter;
 use super::inlet::Hang;
 use super::ring::{Loss, PayloadId};
-use super::uplink::{Outcome, Uplink};
+use super::uplink::{Answer, Outcome, Uplink};
 use super::{Addresses, Phase, Relay, SHUTDOWN_DEFAULT, SHUTDOWN_MARGIN, SVC, Trust};
 
 /// Attempts for one payload, if the remote was reached.
@@ -308,7 +308,7 @@ impl Relay {
                     self.ring.relayed(payload);
                     self.tell_well(now);
                 }
-                408 | 429 | 500 | 502 | 503 | 504 => {
+                _ if may_mend(&answer) => {
                     let cause = self.answer_words(payload, &answer);
                     let pause = answer.retry_after.map(|pause| pause.min(RETRY_AFTER_MAX));
                     self.again(payload, &cause, pause, now);
@@ -364,5 +364,23 @@ impl Relay {
         } else if self.trim_at.is_none() && self.ring.has_spares() {
             self.trim_at = Some(now.mono + TRIM_AFTER);
         }
+    }
+}
+
+/// Whether the payload may be taken another time. Pyroscope's status does not always tell: where `/ingest` has read
+/// a pprof or a JFR and cannot push it on, it says 422, be it for want of a place to store it or for a rate limit;
+/// and Push says 429 of what will always be too large.
+fn may_mend(answer: &Answer) -> bool {
+    let says = |words: &[u8]| {
+        answer
+            .excerpt
+            .windows(words.len())
+            .any(|part| part == words)
+    };
+    match answer.status {
+        408 | 500 | 502 | 503 | 504 => true,
+        429 => !says(b"larger than configured"),
+        422 => says(b"pushing ") && !says(b"invalid_argument"),
+        _ => false,
     }
 }
