@@ -73,7 +73,7 @@ fn judge_request(
 pub fn judge_life(outcome: &Outcome) -> Vec<String> {
     let mut wrong = Vec::new();
     for answer in &outcome.answers {
-        if !answer.starts_with("{\"burned\":") {
+        if !answer.starts_with(WELL) {
             wrong.push(format!("an invocation was answered with {answer}"));
         }
     }
@@ -135,6 +135,9 @@ pub fn closing_line(outcome: &Outcome) -> Option<&str> {
         .find(|line| line.contains("msg=\"Relay closed\""))
         .map(String::as_str)
 }
+
+/// How a function answers that has done what it is for.
+pub const WELL: &str = "{\"burned\":";
 
 /// In each of the extension's log lines.
 pub const LOG_MARK: &str = "svc=pyroscope-lambda-ext";
