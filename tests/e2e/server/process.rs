@@ -1,7 +1,7 @@
 //! The Pyroscope server as a child process: all of it in one, on loopback, its storage a folder that goes with it.
 //!
-//! It is what `run` has built, with the second of its two architectures, which is what its current major version has. In that one
-//! its parts speak gRPC with each other, so its HTTP can be https.
+//! Of its two architectures it has the second here, which is what the next major version has. There its parts speak
+//! gRPC with each other, so its HTTP can be https.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, PipeReader, Write};
