@@ -55,41 +55,52 @@ impl Flames {
             // What begins before the end of one that is counted is called by it.
             if frame.begin >= counted {
                 sum += frame.value;
-                counted = frame.begin + frame.value;
+                counted = frame.end();
             }
         }
         sum
     }
 
-    /// The widest frames, each in a line.
-    pub fn lines(&self) -> Vec<String> {
+    /// The widest frames, each in a line, and besides the widest of a function with all that led to it.
+    pub fn lines(&self, function: &str) -> Vec<String> {
         let total = self.total().max(1);
-        let mut widest: Vec<&Frame> = self
-            .frames
-            .iter()
-            .filter(|frame| frame.value * 100 >= total * PERCENT_MIN)
-            .collect();
+        let mut shown: Vec<&Frame> = self.frames.iter().collect();
         // Callers are no narrower than callees, so with a frame all those that led to it are there.
-        widest.sort_by_key(|frame| (-frame.value, frame.depth));
-        widest.truncate(LINES_MAX);
-        widest.sort_by_key(|frame| (frame.begin, frame.depth));
-        let line = |frame: &Frame| {
-            let column = |place: i64| usize::try_from(place * WIDTH / total).unwrap_or_default();
-            let begin = column(frame.begin);
-            let width = column(frame.begin + frame.value)
-                .saturating_sub(begin)
-                .max(1);
-            let bar = format!("{:begin$}{}", "", "█".repeat(width));
-            let percent = frame.value as f64 * 100.0 / total as f64;
-            let columns = usize::try_from(WIDTH).unwrap_or_default();
-            format!(
-                "{percent:5.1} %  {bar:columns$}  {:depth$}{}",
-                "",
-                frame.name,
-                depth = frame.depth
-            )
-        };
-        widest.into_iter().map(line).collect()
+        shown.sort_by_key(|frame| (-frame.value, frame.depth));
+        let asked = shown.iter().find(|frame| frame.name.contains(function));
+        let led_to_it: Vec<&Frame> = asked.map_or_else(Vec::new, |asked| {
+            let leads = |frame: &&Frame| frame.depth <= asked.depth && frame.holds(asked);
+            self.frames.iter().filter(leads).collect()
+        });
+        shown.retain(|frame| frame.value * 100 >= total * PERCENT_MIN);
+        shown.truncate(LINES_MAX);
+        shown.extend(led_to_it);
+        shown.sort_by_key(|frame| (frame.begin, frame.depth));
+        shown.dedup_by_key(|frame| (frame.begin, frame.depth));
+        shown.into_iter().map(|frame| frame.line(total)).collect()
+    }
+}
+
+impl Frame {
+    fn end(&self) -> i64 {
+        self.begin + self.value
+    }
+
+    fn holds(&self, other: &Self) -> bool {
+        self.begin <= other.begin && other.end() <= self.end()
+    }
+
+    fn line(&self, total: i64) -> String {
+        let column = |place: i64| usize::try_from(place * WIDTH / total).unwrap_or_default();
+        let (begin, columns) = (column(self.begin), column(total));
+        let width = column(self.end()).saturating_sub(begin).max(1);
+        let bar = format!("{:begin$}{}", "", "█".repeat(width));
+        let percent = self.value as f64 * 100.0 / total as f64;
+        let depth = self.depth;
+        format!(
+            "{percent:5.1} %  {bar:columns$}  {:depth$}{}",
+            "", self.name
+        )
     }
 }
 

@@ -184,7 +184,7 @@ impl Account {
             println!("  {profile_type}");
             let mut seen = self.seen.iter();
             if let Some(seen) = seen.find(|seen| seen.profile_type == *profile_type) {
-                for line in seen.flames.lines() {
+                for line in seen.flames.lines(seen.function) {
                     println!("    {line}");
                 }
             }
@@ -195,35 +195,40 @@ impl Account {
 
 impl Seen {
     fn words(&self) -> String {
-        let unit = self.profile_type.split(':').nth(2).unwrap_or_default();
-        let (value, total) = (self.flames.value_of(self.function), self.flames.total());
-        format!(
-            "{} {} of {}",
-            self.function,
-            amount(value, unit),
-            amount(total, unit)
-        )
+        let mut parts = self.profile_type.split(':');
+        let mut part = || parts.next().unwrap_or_default();
+        let (name, counted, unit) = (part(), part(), part());
+        let (value, total) = (self.value(), self.flames.total());
+        let (value, total) = (amount(value, unit), amount(total, unit));
+        format!("{} {value} of {total}, {name}:{counted}", self.function)
+    }
+
+    fn value(&self) -> i64 {
+        self.flames.value_of(self.function)
+    }
+
+    /// Of all that there is in the flame graph, in thousandths.
+    fn share(&self) -> i64 {
+        self.value() * 1000 / self.flames.total().max(1)
     }
 }
 
-/// The flame graph in which a function can be seen: of those that are meant the one in which it is largest.
+/// The flame graph in which a function can be seen: of those that are meant the one that shows it best.
 fn seen(asker: &Asker, service: &str, sight: &Sight) -> Result<Option<Seen>, String> {
-    let mut best: Option<Seen> = None;
-    let mut most = 0;
+    let mut all = Vec::new();
     let types = asker.services()?.remove(service).unwrap_or_default();
     for profile_type in types.into_iter().filter(|one| sight.is_of(one)) {
         let flames = Flames::read(&asker.flame_graph(service, &profile_type)?)?;
-        let value = flames.value_of(sight.function);
-        if value > most {
-            most = value;
-            best = Some(Seen {
-                function: sight.function,
-                profile_type,
-                flames,
-            });
-        }
+        all.push(Seen {
+            function: sight.function,
+            profile_type,
+            flames,
+        });
     }
-    Ok(best)
+    all.retain(|seen| seen.value() > 0);
+    Ok(all
+        .into_iter()
+        .max_by_key(|seen| (seen.share(), seen.value())))
 }
 
 /// All that was acknowledged was relayed, so the server took it.
