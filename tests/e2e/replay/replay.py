@@ -15,15 +15,16 @@ import uuid
 REPLAY = os.environ["FUNCTION_REPLAY"]
 SERVICE = os.environ["FUNCTION_SERVICE"]
 
+# Its core is that of the SDKs for Python and Rust, which were seen to send this.
 RUBY = """\
 POST /push.v1.PusherService/Push HTTP/1.1
 user-agent: pyroscope-rs/rbspy/{version} reqwest
 content-type: application/proto
 content-encoding: gzip
 authorization: Basic {basic}
+content-length: {length}
 accept: */*
 host: localhost:4040
-content-length: {length}
 
 """
 
