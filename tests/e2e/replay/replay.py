@@ -42,6 +42,19 @@ X-Scope-OrgID: tenant-1
 
 """
 
+DOTNET_STACK = [
+    "System.Threading!Thread.StartCallback",
+    "System.Threading!PortableThreadPool.WorkerThread.WorkerThreadStart",
+    "System.Threading!ThreadPoolWorkQueue.Dispatch",
+    "System.Runtime.CompilerServices!AsyncTaskMethodBuilder.AsyncStateMachineBox.MoveNext",
+    "System.Threading.Tasks!Task.ExecuteWithThreadLocal",
+    "System.Threading!ExecutionContext.RunFromThreadPoolDispatchLoop",
+    "Amazon.Lambda.RuntimeSupport!LambdaBootstrap.InvokeOnceAsync",
+    "Amazon.Lambda.RuntimeSupport!HandlerWrapper.GetHandlerWrapper",
+    "System.Runtime.CompilerServices!AsyncMethodBuilderCore.Start",
+    "Shop!Function.FunctionHandler",
+]
+
 connection = None
 
 
@@ -78,8 +91,7 @@ def push_as_ruby(version, nanoseconds):
 
 def push_as_dotnet(version, nanoseconds, expects):
     """Neither it nor the profile gzipped, over a connection of its own, the body apart from the head."""
-    frames = [f"|lm:Shop |ns:Shop.Orders |ct:Cart |fn:Level{level}" for level in range(20)]
-    profile = pprof([*frames, "|lm:Shop |ns:Shop |ct:Function |fn:BurnDotnetCpu"], nanoseconds)
+    profile = pprof([*DOTNET_STACK, "Shop!Function.BurnDotnetCpu"], nanoseconds)
     labels = [
         ("__name__", "process_cpu"),
         ("service_name", SERVICE),
