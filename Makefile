@@ -80,6 +80,7 @@ lint: ## check format, lints and the rules of the house
 	CUSTOM_LIBFUZZER_PATH=/none cargo clippy --locked --manifest-path tests/fuzz/Cargo.toml \
 		--target-dir $${CARGO_TARGET_DIR:-target} -- -D warnings
 	@.ci/rules
+	@.ci/docs
 	@.ci/deny
 
 size: layer ## measure bytes, memory and work against their budget; RECORD=1 keeps the figures
