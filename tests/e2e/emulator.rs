@@ -5,7 +5,7 @@
 //! for the next event. SIGTERM to it is the end of the sandbox: SHUTDOWN to the extension, SIGKILL 2 s later.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, ErrorKind, PipeReader, Write};
+use std::io::{self, ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::log::Log;
 use crate::support::message::{Body, Messages};
 use crate::support::monitor::{GUARD, Monitor};
 
@@ -33,14 +34,6 @@ pub struct Sandbox {
 pub struct Emulator {
     child: Child,
     log: Arc<Monitor<Log>>,
-}
-
-/// What the emulator, the runtime and the extension wrote, in the order in which it came.
-#[derive(Clone, Default)]
-pub struct Log {
-    pub lines: Vec<String>,
-    /// All that could write to it have ended.
-    closed: bool,
 }
 
 impl Emulator {
@@ -69,9 +62,7 @@ impl Emulator {
             .map_err(|error| format!("{}: {error}", binary.display()))?;
         // The command holds ends of the pipe; with it they go, and the log ends when its writers do.
         drop(command);
-        let log = Arc::new(Monitor::new(Log::default()));
-        let collecting = Arc::clone(&log);
-        thread::spawn(move || collect(reader, copy, &collecting));
+        let log = Log::collected(reader, copy);
         let emulator = Self { child, log };
         // Managed Instances start everything beforehand, and say what they do in other words.
         let is_managed = |(name, _): &(&str, String)| *name == "AWS_LAMBDA_MAX_CONCURRENCY";
@@ -185,17 +176,6 @@ impl Drop for Emulator {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn collect(reader: PipeReader, mut copy: File, log: &Monitor<Log>) {
-    for line in BufReader::new(reader).split(b'\n') {
-        let Ok(line) = line else { break };
-        let line = String::from_utf8_lossy(&line).into_owned();
-        // The copy is for the reader of a failed run; without it the run goes on.
-        let _ = writeln!(copy, "{line}");
-        log.change(|log| log.lines.push(line));
-    }
-    log.change(|log| log.closed = true);
 }
 
 /// The emulator's own, in a network where nothing else is.

@@ -9,8 +9,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::emulator::{Emulator, Log, Sandbox};
+use crate::emulator::{Emulator, Sandbox};
 use crate::judge::LOG_MARK;
+use crate::log::Log;
 use crate::support::client::{Client, post};
 use crate::support::play::{Gate, Play};
 use crate::support::pyroscope::Pyroscope;

@@ -4,17 +4,15 @@
 //! gRPC with each other, so its HTTP can be https.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, PipeReader, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use rcgen::KeyPair;
 use tempfile::TempDir;
 
+use crate::log::Log;
 use crate::support::certificates::{Authority, OUR_NAMES};
 use crate::support::monitor::Monitor;
 
@@ -22,13 +20,6 @@ pub struct Server {
     child: Child,
     /// Its storage, its certificate and its key.
     _folder: TempDir,
-}
-
-/// What it has written, and whether that is all.
-#[derive(Default)]
-struct Log {
-    lines: Vec<String>,
-    closed: bool,
 }
 
 impl Server {
@@ -55,9 +46,7 @@ impl Server {
             .stderr(writer)
             .spawn()
             .map_err(|error| format!("{}: {error}", binary.display()))?;
-        let log = Arc::new(Monitor::new(Log::default()));
-        let collecting = Arc::clone(&log);
-        thread::spawn(move || collect(reader, copy, &collecting));
+        let log = Log::collected(reader, copy);
         let server = Self {
             child,
             _folder: folder,
@@ -89,17 +78,6 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn collect(reader: PipeReader, mut copy: File, log: &Monitor<Log>) {
-    for line in BufReader::new(reader).split(b'\n') {
-        let Ok(line) = line else { break };
-        let line = String::from_utf8_lossy(&line).into_owned();
-        // The copy is for the reader of a failed run; without it the run goes on.
-        let _ = writeln!(copy, "{line}");
-        log.change(|log| log.lines.push(line));
-    }
-    log.change(|log| log.closed = true);
 }
 
 /// In a network where nothing else is; its own port is where SDKs send to.
