@@ -16,6 +16,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use super::process::ADDRESS;
+use crate::decode::schema::Label;
 use crate::support::certificates::Authority;
 use crate::support::message::{Body, Messages};
 use crate::support::monitor::GUARD;
@@ -194,14 +195,6 @@ struct SeriesResponse {
 struct LabelSet {
     #[prost(message, repeated, tag = "1")]
     labels: Vec<Label>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Label {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(string, tag = "2")]
-    value: String,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -8,7 +8,7 @@
 //! | `/v1development/profiles` | an [`ExportProfilesServiceRequest`], the whole of it gzipped or not | in the resource |
 //!
 //! The profile itself is a [`pprof`], or with `format=jfr` a [`jfr`], gzipped or not. Of protobuf's schemas only the
-//! fields read here are written down. What is not understood is an error, never skipped: a test must not pass because
+//! fields that are read are written down, and those the demo writes. What is not understood is an error, never skipped: a test must not pass because
 //! a profile was unreadable.
 
 use std::borrow::Cow;
@@ -18,10 +18,12 @@ use std::io::Read;
 use flate2::read::MultiGzDecoder;
 use otlp::ExportProfilesServiceRequest;
 use prost::Message;
+use schema::PushRequest;
 
 mod jfr;
 mod otlp;
 mod pprof;
+pub mod schema;
 
 /// One profile as it would be stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,7 +148,7 @@ fn one_pprof(
     labels: BTreeMap<String, String>,
     bytes: &[u8],
 ) -> Result<Decoded, String> {
-    let profile = pprof::Profile::read(&gunzipped_if_gzip(bytes)?)?;
+    let profile = schema::Profile::read(&gunzipped_if_gzip(bytes)?)?;
     Ok(Decoded {
         app,
         labels,
@@ -281,36 +283,6 @@ const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 /// Far above any profile of a test; keeps a damaged length from taking all memory.
 const UNPACKED_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-// push.v1, the fields read here.
-
-#[derive(Clone, PartialEq, Message)]
-struct PushRequest {
-    #[prost(message, repeated, tag = "1")]
-    series: Vec<Series>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Series {
-    #[prost(message, repeated, tag = "1")]
-    labels: Vec<Label>,
-    #[prost(message, repeated, tag = "2")]
-    samples: Vec<RawSample>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Label {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(string, tag = "2")]
-    value: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct RawSample {
-    #[prost(bytes = "vec", tag = "1")]
-    raw_profile: Vec<u8>,
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Write;
@@ -319,6 +291,7 @@ mod tests {
     use flate2::write::GzEncoder;
 
     use super::pprof::tests::main_and_burn;
+    use super::schema::{Label, RawProfileSeries, RawSample};
     use super::*;
 
     #[test]
@@ -485,12 +458,15 @@ mod tests {
             value: value.to_owned(),
         };
         PushRequest {
-            series: vec![Series {
+            series: vec![RawProfileSeries {
                 labels: vec![
                     label("__name__", "process_cpu"),
                     label("service_name", "shop"),
                 ],
-                samples: vec![RawSample { raw_profile }],
+                samples: vec![RawSample {
+                    raw_profile,
+                    ..RawSample::default()
+                }],
             }],
         }
     }

@@ -5,20 +5,7 @@ use std::collections::HashMap;
 use prost::Message;
 
 use super::Tally;
-
-#[derive(Clone, PartialEq, Message)]
-pub struct Profile {
-    #[prost(message, repeated, tag = "1")]
-    sample_type: Vec<ValueType>,
-    #[prost(message, repeated, tag = "2")]
-    sample: Vec<Sample>,
-    #[prost(message, repeated, tag = "4")]
-    location: Vec<Location>,
-    #[prost(message, repeated, tag = "5")]
-    function: Vec<Function>,
-    #[prost(string, repeated, tag = "6")]
-    string_table: Vec<String>,
-}
+use super::schema::{Line, Profile, ValueType};
 
 impl Profile {
     pub fn read(bytes: &[u8]) -> Result<Self, String> {
@@ -71,46 +58,9 @@ impl Profile {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Message)]
-struct ValueType {
-    #[prost(int64, tag = "1")]
-    r#type: i64,
-    #[prost(int64, tag = "2")]
-    unit: i64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Sample {
-    #[prost(uint64, repeated, tag = "1")]
-    location_id: Vec<u64>,
-    #[prost(int64, repeated, tag = "2")]
-    value: Vec<i64>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Location {
-    #[prost(uint64, tag = "1")]
-    id: u64,
-    #[prost(message, repeated, tag = "4")]
-    line: Vec<Line>,
-}
-
-#[derive(Clone, Copy, PartialEq, Message)]
-struct Line {
-    #[prost(uint64, tag = "1")]
-    function_id: u64,
-}
-
-#[derive(Clone, Copy, PartialEq, Message)]
-struct Function {
-    #[prost(uint64, tag = "1")]
-    id: u64,
-    #[prost(int64, tag = "2")]
-    name: i64,
-}
-
 #[cfg(test)]
 pub mod tests {
+    use super::super::schema::{Function, Location, Sample};
     use super::*;
 
     /// `main → burn → burn` 7 times and `main` alone 5 times.
@@ -118,6 +68,11 @@ pub mod tests {
         let location = |id, function_id| Location {
             id,
             line: vec![Line { function_id }],
+        };
+        let function = |id, name| Function {
+            id,
+            name,
+            ..Function::default()
         };
         let sample = |location_id: &[u64], value| Sample {
             location_id: location_id.to_vec(),
@@ -131,8 +86,9 @@ pub mod tests {
             ],
             sample: vec![sample(&[2, 2, 1], 7), sample(&[1], 5)],
             location: vec![location(1, 10), location(2, 20)],
-            function: vec![Function { id: 10, name: 5 }, Function { id: 20, name: 6 }],
+            function: vec![function(10, 5), function(20, 6)],
             string_table: strings.map(str::to_owned).to_vec(),
+            ..Profile::default()
         }
         .encode_to_vec()
     }
