@@ -343,7 +343,6 @@ impl Lambda {
     }
 }
 
-/// A body as text. It always is, and to see that is quicker than to mend what might not be.
 /// Appends the request line, and `Host`.
 fn write_start(out: &mut Vec<u8>, method: &[u8], path: &[u8], authority: &[u8]) {
     for part in [method, API, path, b" HTTP/1.1\r\n"] {
@@ -352,6 +351,7 @@ fn write_start(out: &mut Vec<u8>, method: &[u8], path: &[u8], authority: &[u8]) 
     write::field(out, b"Host", authority);
 }
 
+/// A body as text. It always is, and to see that is quicker than to mend what might not be.
 fn text(body: &[u8]) -> Cow<'_, str> {
     str::from_utf8(body).map_or_else(|_| String::from_utf8_lossy(body), Cow::Borrowed)
 }

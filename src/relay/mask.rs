@@ -7,15 +7,17 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 /// Fields whose values are secrets, whoever set them.
-const SECRET: [&str; 5] = [
+const SECRET: [&str; 4] = [
     "Authorization",
     "Cookie",
     "Proxy-Authorization",
     "X-Api-Key",
-    "X-Scope-OrgID",
 ];
 
-/// Fewest bytes that are taken for a secret in the middle of a word, or at the end of a text for the beginning of one.
+/// The tenant: not for everyone to read either, but a name and no credential.
+const TENANT: &str = "X-Scope-OrgID";
+
+/// Fewest bytes that are taken for a tenant in the middle of a word, or at the end of a text for a secret's beginning.
 const TELLING_BYTES_MIN: usize = 4;
 
 /// What stands in a secret's place.
@@ -24,13 +26,18 @@ const MASK: &str = "***";
 /// `text` without the secrets that the relayed `head` holds: credentials, the tenant, and the values of the fields
 /// that the settings `set`.
 pub(super) fn masked(text: &str, head: &[u8], set: &[(String, String)]) -> String {
-    let mut secrets = Vec::new();
+    let (mut secrets, mut short_tenant) = (Vec::new(), None);
     for line in String::from_utf8_lossy(head).split("\r\n").skip(1) {
         let Some((name, value)) = line.split_once(": ") else {
             continue;
         };
         let is = |other: &str| other.eq_ignore_ascii_case(name);
-        if SECRET.iter().copied().any(is) || set.iter().any(|(other, _)| is(other)) {
+        if is(TENANT) && value.len() < TELLING_BYTES_MIN {
+            short_tenant = Some(value.to_owned());
+        } else if is(TENANT)
+            || SECRET.iter().copied().any(is)
+            || set.iter().any(|(other, _)| is(other))
+        {
             add(&mut secrets, value);
         }
     }
@@ -40,9 +47,12 @@ pub(super) fn masked(text: &str, head: &[u8], set: &[(String, String)]) -> Strin
     secrets.extend(quoted);
     // The longest first: a shorter one may be part of it.
     secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-    let mut text = secrets
-        .iter()
-        .fold(text.to_owned(), |text, secret| without(&text, secret));
+    let mut text = secrets.iter().fold(text.to_owned(), |text, secret| {
+        text.replace(&**secret, MASK)
+    });
+    if let Some(tenant) = short_tenant.filter(|tenant| !tenant.is_empty()) {
+        text = without_word(&text, &tenant);
+    }
     // The beginning of an answer may end in the middle of a secret, and of a character.
     text.truncate(text.trim_end_matches(char::REPLACEMENT_CHARACTER).len());
     let begins_secret = |at: &usize| {
@@ -56,22 +66,24 @@ pub(super) fn masked(text: &str, head: &[u8], set: &[(String, String)]) -> Strin
     text
 }
 
-/// `text` with the mask for a secret. A short one, such as the tenant `1`, is in other words by chance, where a mask
-/// would spoil the text and tell the secret.
-fn without(text: &str, secret: &str) -> String {
+/// `text` with the mask for a short name, such as the tenant `1`, where it stands alone. In other words it is by chance,
+/// and a mask there would spoil the text and tell the name.
+fn without_word(text: &str, name: &str) -> String {
     let is_word = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
-    let (mut out, mut end) = (String::new(), 0);
-    for (begin, _) in text.match_indices(secret) {
-        let (before, after) = (&text[end..begin], begin + secret.len());
-        let amid = is_word(before.as_bytes().last()) || is_word(text.as_bytes().get(after));
-        if secret.len() < TELLING_BYTES_MIN && amid {
-            continue;
-        }
+    let (mut out, mut rest) = (String::new(), text);
+    while let Some(at) = rest.find(name) {
+        let (before, after) = (&rest[..at], &rest[at + name.len()..]);
         out.push_str(before);
-        out.push_str(MASK);
-        end = after;
+        if is_word(out.as_bytes().last()) || is_word(after.as_bytes().first()) {
+            let first = name.chars().next().map_or(0, char::len_utf8);
+            out.push_str(&name[..first]);
+            rest = &rest[at + first..];
+        } else {
+            out.push_str(MASK);
+            rest = after;
+        }
     }
-    out.push_str(&text[end..]);
+    out.push_str(rest);
     out
 }
 
@@ -138,8 +150,8 @@ mod tests {
         }
         let short = b"POST / HTTP/1.1\r\nX-Scope-OrgID: a\r\nX-Key: 1\r\n\r\n";
         assert_eq!(
-            masked("status 11: org \"a\" has no app, a=1", short, &set),
-            "status 11: org \"***\" has no app, ***=***"
+            masked("org \"a\" has no app, a=x1 or \\u003c1\\u003e", short, &set),
+            "org \"***\" has no app, ***=x*** or \\u003c***\\u003e"
         );
         let odd = b"POST / HTTP/1.1\r\nX-Key: p\"w<1>\\\r\n\r\n";
         assert_eq!(

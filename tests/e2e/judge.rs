@@ -17,9 +17,7 @@ pub fn judge(subject: &Subject, outcome: &Outcome, remote: &Pyroscope) -> Vec<St
     if cut_off > 0 {
         wrong.push(format!("{cut_off} requests were cut off"));
     }
-    for line in &outcome.unsent {
-        wrong.push(format!("nothing was sent to the extension with {line:?}"));
-    }
+    wrong.extend(judge_unsent(outcome));
     for sight in &subject.shows {
         if !is_seen(&outcome.arrived, sight) {
             let types = sight.types.join(" or ");
@@ -31,6 +29,14 @@ pub fn judge(subject: &Subject, outcome: &Outcome, remote: &Pyroscope) -> Vec<St
     }
     wrong.extend(judge_account(outcome));
     wrong
+}
+
+/// The SDK spoke as its row is there for.
+pub fn judge_unsent(outcome: &Outcome) -> impl Iterator<Item = String> {
+    outcome
+        .unsent
+        .iter()
+        .map(|line| format!("nothing was sent to the extension with {line:?}"))
 }
 
 /// It holds this service's profiles, and the extension made of it what its settings say.

@@ -14,7 +14,7 @@ mod query;
 
 use std::collections::BTreeSet;
 
-use crate::judge::{closing_line, judge_life};
+use crate::judge::{closing_line, judge_life, judge_unsent};
 use crate::report::table;
 use crate::subjects::{Sight, Subject, subjects};
 use crate::{Outcome, Stage, TENANT};
@@ -107,6 +107,7 @@ fn account(stage: &Stage, asker: &Asker, subject: &Subject) -> Account {
     match stage.live(subject, settings.into(), is_shown) {
         Ok(outcome) => {
             account.wrong = judge_life(&outcome);
+            account.wrong.extend(judge_unsent(&outcome));
             account.wrong.extend(judge_closing(&outcome));
             let of = |field| closing_field(&outcome, field).unwrap_or_default();
             account.sent = [
