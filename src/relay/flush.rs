@@ -9,7 +9,8 @@ use crate::contract::{Command, ConnId, Now};
 use crate::lambda::telemetry::{self, News, Telemetry};
 use crate::log::Level;
 
-use super::{Addresses, Phase, Relay, SVC, Why};
+use super::peers::Addresses;
+use super::{Phase, Relay, SVC, Why};
 
 /// Time kept back from an invocation's deadline when the next event is held back: past the deadline, Lambda
 /// fails the invocation.

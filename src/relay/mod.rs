@@ -15,25 +15,26 @@ pub mod inlet;
 pub mod itself;
 pub mod labels;
 mod mask;
+mod peers;
 pub mod report;
 pub mod ring;
 mod step;
 pub mod uplink;
 
 use std::io::ErrorKind;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::config::Config;
-use crate::contract::{ConnId, End, Now, Peer, RootSource, error_words};
+use crate::contract::{ConnId, End, Now};
 use crate::lambda::Lambda;
 use crate::lambda::telemetry::Telemetry;
 use crate::log::{Level, Log};
 use crate::profile::SelfProfile;
-use crate::tls;
 
 use backend::Backend;
 use inlet::Inlet;
+use peers::{Addresses, Trust};
 use ring::Ring;
 use uplink::Uplink;
 
@@ -44,9 +45,6 @@ const INLETS_MAX: usize = 64;
 /// How long a client is given to begin its request before it counts as idle: from connecting to writing takes a
 /// client microseconds, and a busy machine a moment.
 const NEWCOMER: Duration = Duration::from_millis(250);
-
-/// How long looked-up addresses are used for new connections.
-const ADDRESSES_TTL: Duration = Duration::from_mins(1);
 
 /// Time kept back from Lambda's shutdown deadline, for leaving.
 const SHUTDOWN_MARGIN: Duration = Duration::from_millis(100);
@@ -97,36 +95,6 @@ pub struct Relay {
     profile: Option<SelfProfile>,
 }
 
-/// What is known of a peer's addresses.
-#[derive(Debug)]
-enum Addresses {
-    Unknown,
-    Asked,
-    /// Good until then; literals for ever.
-    Known(Vec<SocketAddr>, Option<Instant>),
-}
-
-/// The TLS client, made when it is first needed.
-#[derive(Debug)]
-enum Trust {
-    /// http.
-    None,
-    Unread,
-    Asked,
-    Client(Box<tls::Client>),
-    /// It cannot be made, and why.
-    Bad(String),
-}
-
-impl Trust {
-    fn client(&self) -> Option<&tls::Client> {
-        match self {
-            Self::Client(client) => Some(client),
-            _ => None,
-        }
-    }
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Serve,
@@ -165,17 +133,8 @@ impl Relay {
         let lambda_addresses = api
             .as_deref()
             .map_or(Addresses::Unknown, Addresses::of_literal);
-        let remote_addresses = config.remote.as_ref().map_or(Addresses::Unknown, |remote| {
-            let (host, port) = remote.peer();
-            host.parse::<IpAddr>().map_or(Addresses::Unknown, |ip| {
-                Addresses::Known(vec![SocketAddr::new(ip, port)], None)
-            })
-        });
-        let trust = if config.remote.as_ref().is_some_and(|remote| remote.tls) {
-            Trust::Unread
-        } else {
-            Trust::None
-        };
+        let remote_addresses = Addresses::of_remote(config.remote.as_ref());
+        let trust = Trust::of_remote(config.remote.as_ref());
         Self {
             log,
             entropy,
@@ -424,74 +383,6 @@ impl Relay {
         }
     }
 
-    /// A name lookup ended.
-    pub fn resolved(&mut self, peer: Peer, result: Result<Vec<SocketAddr>, String>, now: Now) {
-        let (addresses, cause) = match result {
-            Ok(found) if found.is_empty() => (Addresses::Unknown, Some("no address".to_owned())),
-            Ok(found) => (
-                Addresses::Known(found, Some(now.mono + ADDRESSES_TTL)),
-                None,
-            ),
-            Err(cause) => (Addresses::Unknown, Some(cause)),
-        };
-        match peer {
-            Peer::Remote => {
-                self.remote_addresses = addresses;
-                if let Some(cause) = cause {
-                    self.uplinks
-                        .iter_mut()
-                        .for_each(|uplink| uplink.unresolved(&cause));
-                }
-            }
-            Peer::Lambda => {
-                self.lambda_addresses = addresses;
-                if cause.is_some() {
-                    // Counts as one failed connection: the client pauses and asks again.
-                    let id = self.fresh_id();
-                    if let Some(lambda) = &mut self.lambda {
-                        lambda.connect(id);
-                        lambda.ended(End::Io(ErrorKind::NotFound), now.mono);
-                    }
-                }
-            }
-        }
-    }
-
-    /// The trusted roots were read from where the settings say, as far as they could be.
-    pub fn roots(&mut self, sources: Vec<RootSource>, now: Now) {
-        let Some(remote) = &self.config.remote else {
-            return;
-        };
-        let mut roots = tls::Roots::mozilla();
-        for RootSource { variable, pem } in sources {
-            let problem = match pem.map(|pem| roots.add(&pem)) {
-                Err(kind) => format!(
-                    "cannot be read, nothing is added to the built-in roots: {}",
-                    error_words(kind)
-                ),
-                Ok(found) if found.added == 0 => {
-                    "holds no certificate that can be used, nothing is added to the built-in roots"
-                        .to_owned()
-                }
-                Ok(found) if found.bad > 0 => {
-                    format!("{} of its certificates cannot be used", found.bad)
-                }
-                Ok(_) => continue,
-            };
-            let fields = [
-                ("problem", (&problem).into()),
-                SVC,
-                ("variable", variable.into()),
-            ];
-            self.log
-                .line(Level::Warning, now.unix_ms, "Bad setting", &fields);
-        }
-        self.trust = match tls::Client::new(&remote.host, roots) {
-            Ok(client) => Trust::Client(Box::new(client)),
-            Err(cause) => Trust::Bad(cause),
-        };
-    }
-
     /// The remote's next address after one that failed, or the end of this attempt.
     fn try_next_address(&mut self, at: usize, why: End, now: Now) {
         let id = self.fresh_id();
@@ -537,13 +428,6 @@ impl Relay {
             lambda.thawed(frozen);
         }
         self.forget_addresses(now);
-    }
-
-    /// What was looked up for the remote's name is looked up again when it is needed.
-    const fn forget_addresses(&mut self, now: Now) {
-        if let Addresses::Known(_, Some(until)) = &mut self.remote_addresses {
-            *until = now.mono;
-        }
     }
 
     /// Time went on. To be reported last in a turn: what has arrived counts before what is late.
@@ -631,24 +515,5 @@ impl Relay {
         };
         self.ring.hasten();
         self.backend.hasten(now.mono);
-    }
-}
-
-impl Addresses {
-    /// Whether any of these is where we listen ourselves.
-    fn is_own(addresses: &[SocketAddr], listening: &[SocketAddr]) -> bool {
-        listening.iter().any(|own| {
-            addresses.iter().any(|address| {
-                address.port() == own.port()
-                    && (address.ip() == own.ip()
-                        || own.ip().is_unspecified() && address.ip().is_loopback())
-            })
-        })
-    }
-    /// The address itself where `host_port` names one by its number, as Lambda does.
-    fn of_literal(host_port: &str) -> Self {
-        host_port
-            .parse()
-            .map_or(Self::Unknown, |address| Self::Known(vec![address], None))
     }
 }

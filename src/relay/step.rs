@@ -12,9 +12,10 @@ use crate::log::Level;
 
 use super::backend::jitter;
 use super::inlet::Hang;
+use super::peers::{Addresses, Trust};
 use super::ring::{Loss, PayloadId};
 use super::uplink::{Answer, Outcome, Uplink};
-use super::{Addresses, Phase, Relay, SHUTDOWN_DEFAULT, SHUTDOWN_MARGIN, SVC, Trust};
+use super::{Phase, Relay, SHUTDOWN_DEFAULT, SHUTDOWN_MARGIN, SVC};
 
 /// Attempts for one payload, if the remote was reached.
 const ATTEMPTS_MAX: u8 = 5;

@@ -1,0 +1,161 @@
+//! What is known of the peers before a connection is made: their addresses, and whom we trust to be the remote.
+
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use crate::config::Remote;
+use crate::contract::{End, Now, Peer, RootSource, error_words};
+use crate::log::Level;
+use crate::tls;
+
+use super::{Relay, SVC};
+
+/// How long looked-up addresses are used for new connections.
+const ADDRESSES_TTL: Duration = Duration::from_mins(1);
+
+/// What is known of a peer's addresses.
+#[derive(Debug)]
+pub(super) enum Addresses {
+    Unknown,
+    Asked,
+    /// Good until then; literals for ever.
+    Known(Vec<SocketAddr>, Option<Instant>),
+}
+
+/// The TLS client, made when it is first needed.
+#[derive(Debug)]
+pub(super) enum Trust {
+    /// http.
+    None,
+    Unread,
+    Asked,
+    Client(Box<tls::Client>),
+    /// It cannot be made, and why.
+    Bad(String),
+}
+
+impl Trust {
+    pub(super) fn client(&self) -> Option<&tls::Client> {
+        match self {
+            Self::Client(client) => Some(client),
+            _ => None,
+        }
+    }
+
+    /// What is known before anything was read.
+    pub(super) fn of_remote(remote: Option<&Remote>) -> Self {
+        if remote.is_some_and(|remote| remote.tls) {
+            Self::Unread
+        } else {
+            Self::None
+        }
+    }
+}
+
+impl Addresses {
+    /// Whether any of these is where we listen ourselves.
+    pub(super) fn is_own(addresses: &[SocketAddr], listening: &[SocketAddr]) -> bool {
+        listening.iter().any(|own| {
+            addresses.iter().any(|address| {
+                address.port() == own.port()
+                    && (address.ip() == own.ip()
+                        || own.ip().is_unspecified() && address.ip().is_loopback())
+            })
+        })
+    }
+
+    /// The address itself where `host_port` names one by its number, as Lambda does.
+    pub(super) fn of_literal(host_port: &str) -> Self {
+        host_port
+            .parse()
+            .map_or(Self::Unknown, |address| Self::Known(vec![address], None))
+    }
+
+    /// The same for the host and port that connections to the remote are made to.
+    pub(super) fn of_remote(remote: Option<&Remote>) -> Self {
+        let literal = remote.and_then(|remote| {
+            let (host, port) = remote.peer();
+            let ip = host.parse::<IpAddr>().ok()?;
+            Some(SocketAddr::new(ip, port))
+        });
+        literal.map_or(Self::Unknown, |address| Self::Known(vec![address], None))
+    }
+}
+
+impl Relay {
+    /// A name lookup ended.
+    pub fn resolved(&mut self, peer: Peer, result: Result<Vec<SocketAddr>, String>, now: Now) {
+        let (addresses, cause) = match result {
+            Ok(found) if found.is_empty() => (Addresses::Unknown, Some("no address".to_owned())),
+            Ok(found) => (
+                Addresses::Known(found, Some(now.mono + ADDRESSES_TTL)),
+                None,
+            ),
+            Err(cause) => (Addresses::Unknown, Some(cause)),
+        };
+        match peer {
+            Peer::Remote => {
+                self.remote_addresses = addresses;
+                if let Some(cause) = cause {
+                    self.uplinks
+                        .iter_mut()
+                        .for_each(|uplink| uplink.unresolved(&cause));
+                }
+            }
+            Peer::Lambda => {
+                self.lambda_addresses = addresses;
+                if cause.is_some() {
+                    // Counts as one failed connection: the client pauses and asks again.
+                    let id = self.fresh_id();
+                    if let Some(lambda) = &mut self.lambda {
+                        lambda.connect(id);
+                        lambda.ended(End::Io(ErrorKind::NotFound), now.mono);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The trusted roots were read from where the settings say, as far as they could be.
+    pub fn roots(&mut self, sources: Vec<RootSource>, now: Now) {
+        let Some(remote) = &self.config.remote else {
+            return;
+        };
+        let mut roots = tls::Roots::mozilla();
+        for RootSource { variable, pem } in sources {
+            let problem = match pem.map(|pem| roots.add(&pem)) {
+                Err(kind) => format!(
+                    "cannot be read, nothing is added to the built-in roots: {}",
+                    error_words(kind)
+                ),
+                Ok(found) if found.added == 0 => {
+                    "holds no certificate that can be used, nothing is added to the built-in roots"
+                        .to_owned()
+                }
+                Ok(found) if found.bad > 0 => {
+                    format!("{} of its certificates cannot be used", found.bad)
+                }
+                Ok(_) => continue,
+            };
+            let fields = [
+                ("problem", (&problem).into()),
+                SVC,
+                ("variable", variable.into()),
+            ];
+            self.log
+                .line(Level::Warning, now.unix_ms, "Bad setting", &fields);
+        }
+        self.trust = match tls::Client::new(&remote.host, roots) {
+            Ok(client) => Trust::Client(Box::new(client)),
+            Err(cause) => Trust::Bad(cause),
+        };
+    }
+
+    /// What was looked up for the remote's name is looked up again when it is needed.
+    pub(super) const fn forget_addresses(&mut self, now: Now) {
+        if let Addresses::Known(_, Some(until)) = &mut self.remote_addresses {
+            *until = now.mono;
+        }
+    }
+}
