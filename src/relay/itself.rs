@@ -10,7 +10,7 @@ use crate::http1::head::Request;
 use crate::profile::{SelfProfile, Spent, Stage};
 
 use super::ring::Shape;
-use super::{Phase, Relay, forward, inlet};
+use super::{Owner, Phase, Relay, forward, inlet};
 
 /// What an SDK would say of itself.
 const FIELDS: [httparse::Header<'static>; 2] = [
@@ -35,21 +35,19 @@ impl Relay {
     /// What [`Relay::received`] does with that connection's bytes.
     #[must_use]
     pub fn stage_of_received(&self, id: ConnId) -> Stage {
-        if self.inlet(id).is_some() {
-            return Stage::Parse;
-        }
-        match self.uplinks.iter().find(|uplink| uplink.id() == id) {
-            None => Stage::Lambda,
-            Some(uplink) if uplink.is_unproven() => Stage::Handshake,
-            Some(_) if self.is_sealing() => Stage::Decrypt,
-            Some(_) => Stage::Answer,
+        match self.owner(id) {
+            Owner::Inlet(_) => Stage::Parse,
+            Owner::Uplink(at) if self.uplinks[at].is_unproven() => Stage::Handshake,
+            Owner::Uplink(_) if self.is_sealing() => Stage::Decrypt,
+            Owner::Uplink(_) => Stage::Answer,
+            Owner::Lambda | Owner::Telemetry | Owner::Nobody => Stage::Lambda,
         }
     }
 
     /// What [`Relay::pending`] does for that connection.
     #[must_use]
     pub fn stage_of_pending(&self, id: ConnId) -> Stage {
-        if self.is_sealing() && self.uplinks.iter().any(|uplink| uplink.id() == id) {
+        if self.is_sealing() && matches!(self.owner(id), Owner::Uplink(_)) {
             Stage::Encrypt
         } else {
             Stage::Write

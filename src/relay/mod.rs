@@ -95,6 +95,16 @@ pub struct Relay {
     profile: Option<SelfProfile>,
 }
 
+/// Whose a connection is; of inlets and uplinks, at which place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    Inlet(usize),
+    Uplink(usize),
+    Lambda,
+    Telemetry,
+    Nobody,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Serve,
@@ -251,49 +261,40 @@ impl Relay {
 
     /// A connection asked for stands.
     pub fn connected(&mut self, id: ConnId, _now: Now) {
-        if let Some(lambda) = self.lambda.as_mut().filter(|lambda| lambda.owns(id)) {
-            lambda.connected(id);
-        } else if let Some(uplink) = self.uplinks.iter_mut().find(|uplink| uplink.id() == id) {
-            let client = self.trust.client();
-            let remote = self.config.remote.as_ref();
-            let proxy = remote.and_then(|remote| remote.proxy.as_ref());
-            uplink.connected(proxy, client, &self.ring);
-        } else if let Some(telemetry) = self.telemetry.as_mut().filter(|own| own.owns(id)) {
-            telemetry.connected(id);
-        } else {
+        match (self.owner(id), &mut self.lambda, &mut self.telemetry) {
+            (Owner::Uplink(at), ..) => {
+                let client = self.trust.client();
+                let remote = self.config.remote.as_ref();
+                let proxy = remote.and_then(|remote| remote.proxy.as_ref());
+                self.uplinks[at].connected(proxy, client, &self.ring);
+            }
+            (Owner::Lambda, Some(lambda), _) => lambda.connected(id),
+            (Owner::Telemetry, _, Some(telemetry)) => telemetry.connected(id),
             // Whoever asked for it is gone.
-            self.to_close.push(id);
+            _ => self.to_close.push(id),
         }
     }
 
     /// Where the next bytes from that connection go; empty while none are wanted.
     pub fn space(&mut self, id: ConnId) -> &mut [u8] {
-        if let Some((_, inlet)) = self.inlets.iter_mut().find(|(own, _)| *own == id) {
-            inlet.space(&mut self.ring)
-        } else if let Some(uplink) = self.uplinks.iter_mut().find(|uplink| uplink.id() == id) {
-            uplink.space()
-        } else if let Some(lambda) = self.lambda.as_mut().filter(|lambda| lambda.owns(id)) {
-            lambda.space()
-        } else if let Some(telemetry) = self.telemetry.as_mut().filter(|own| own.owns(id)) {
-            telemetry.space(id)
-        } else {
-            &mut []
+        match (self.owner(id), &mut self.lambda, &mut self.telemetry) {
+            (Owner::Inlet(at), ..) => self.inlets[at].1.space(&mut self.ring),
+            (Owner::Uplink(at), ..) => self.uplinks[at].space(),
+            (Owner::Lambda, Some(lambda), _) => lambda.space(),
+            (Owner::Telemetry, _, Some(telemetry)) => telemetry.space(id),
+            _ => &mut [],
         }
     }
 
     /// Whether [`Relay::space`] is not empty; unlike it, this changes nothing.
     #[must_use]
     pub fn wants(&self, id: ConnId) -> bool {
-        if let Some(at) = self.inlet(id) {
-            self.inlets[at].1.wants()
-        } else if let Some(uplink) = self.uplinks.iter().find(|uplink| uplink.id() == id) {
-            uplink.wants()
-        } else if let Some(lambda) = self.lambda.as_ref().filter(|lambda| lambda.owns(id)) {
-            lambda.wants()
-        } else {
-            self.telemetry
-                .as_ref()
-                .is_some_and(|own| own.owns(id) && own.wants(id))
+        match (self.owner(id), &self.lambda, &self.telemetry) {
+            (Owner::Inlet(at), ..) => self.inlets[at].1.wants(),
+            (Owner::Uplink(at), ..) => self.uplinks[at].wants(),
+            (Owner::Lambda, Some(lambda), _) => lambda.wants(),
+            (Owner::Telemetry, _, Some(telemetry)) => telemetry.wants(id),
+            _ => false,
         }
     }
 
@@ -318,68 +319,76 @@ impl Relay {
     /// `n` bytes of [`Relay::space`] have been read.
     pub fn received(&mut self, id: ConnId, n: usize, now: Now) {
         self.ring.tick(now.mono);
-        if let Some(at) = self.inlet(id) {
-            let (inlet, mut cx) = self.inlet_context(at, now);
-            inlet.received(n, &mut cx);
-        } else if let Some(uplink) = self.uplinks.iter_mut().find(|uplink| uplink.id() == id) {
-            let client = self.trust.client();
-            uplink.received(n, client, &self.ring, &mut self.log, now);
-        } else if let Some(lambda) = self.lambda.as_mut().filter(|lambda| lambda.owns(id)) {
-            self.to_close.extend(lambda.received(id, n, now.mono));
-        } else if let Some(telemetry) = self.telemetry.as_mut().filter(|own| own.owns(id)) {
-            self.to_close.extend(telemetry.received(id, n));
+        match (self.owner(id), &mut self.lambda, &mut self.telemetry) {
+            (Owner::Inlet(at), ..) => {
+                let (inlet, mut cx) = self.inlet_context(at, now);
+                inlet.received(n, &mut cx);
+            }
+            (Owner::Uplink(at), ..) => {
+                let client = self.trust.client();
+                self.uplinks[at].received(n, client, &self.ring, &mut self.log, now);
+            }
+            (Owner::Lambda, Some(lambda), _) => {
+                self.to_close.extend(lambda.received(id, n, now.mono));
+            }
+            (Owner::Telemetry, _, Some(telemetry)) => {
+                self.to_close.extend(telemetry.received(id, n));
+            }
+            _ => {}
         }
     }
 
     /// The connection ended, or could not be made.
     pub fn ended(&mut self, id: ConnId, why: End, now: Now) {
-        if let Some((_, inlet)) = self.inlets.iter_mut().find(|(own, _)| *own == id) {
-            inlet.ended(why == End::Eof, &mut self.ring);
-        } else if let Some(at) = self.uplinks.iter().position(|uplink| uplink.id() == id) {
-            self.log.line(
-                Level::Debug,
-                now.unix_ms,
-                "Remote connection ended",
-                &[("cause", why.words().into()), SVC],
-            );
-            if self.uplinks[at].ended(why) {
-                self.try_next_address(at, why, now);
+        match (self.owner(id), &mut self.lambda, &mut self.telemetry) {
+            (Owner::Inlet(at), ..) => self.inlets[at].1.ended(why == End::Eof, &mut self.ring),
+            (Owner::Uplink(at), ..) => {
+                self.log.line(
+                    Level::Debug,
+                    now.unix_ms,
+                    "Remote connection ended",
+                    &[("cause", why.words().into()), SVC],
+                );
+                if self.uplinks[at].ended(why) {
+                    self.try_next_address(at, why, now);
+                }
             }
-        } else if let Some(lambda) = self.lambda.as_mut().filter(|lambda| lambda.owns(id)) {
-            lambda.ended(why, now.mono);
-            self.to_close.push(id);
-        } else if let Some(telemetry) = self.telemetry.as_mut().filter(|own| own.owns(id)) {
-            telemetry.ended(id, why);
-            self.to_close.push(id);
+            (Owner::Lambda, Some(lambda), _) => {
+                lambda.ended(why, now.mono);
+                self.to_close.push(id);
+            }
+            (Owner::Telemetry, _, Some(telemetry)) => {
+                telemetry.ended(id, why);
+                self.to_close.push(id);
+            }
+            _ => {}
         }
     }
 
     /// Bytes to be written on that connection.
     pub fn pending(&mut self, id: ConnId) -> [&[u8]; 2] {
-        if let Some((_, inlet)) = self.inlets.iter().find(|(own, _)| *own == id) {
-            [inlet.pending(), &[]]
-        } else if let Some(uplink) = self.uplinks.iter_mut().find(|uplink| uplink.id() == id) {
-            uplink.pending(&self.ring)
-        } else if let Some(lambda) = self.lambda.as_ref().filter(|lambda| lambda.owns(id)) {
-            [lambda.pending(), &[]]
-        } else if let Some(telemetry) = self.telemetry.as_ref().filter(|own| own.owns(id)) {
-            [telemetry.pending(id), &[]]
-        } else {
-            [&[], &[]]
+        match (self.owner(id), &self.lambda, &self.telemetry) {
+            (Owner::Inlet(at), ..) => [self.inlets[at].1.pending(), &[]],
+            (Owner::Uplink(at), ..) => self.uplinks[at].pending(&self.ring),
+            (Owner::Lambda, Some(lambda), _) => [lambda.pending(), &[]],
+            (Owner::Telemetry, _, Some(telemetry)) => [telemetry.pending(id), &[]],
+            _ => [&[], &[]],
         }
     }
 
     /// `n` bytes of [`Relay::pending`] have been written.
     pub fn sent(&mut self, id: ConnId, n: usize, now: Now) {
-        if let Some(at) = self.inlet(id) {
-            let (inlet, mut cx) = self.inlet_context(at, now);
-            inlet.sent(n, &mut cx);
-        } else if let Some(uplink) = self.uplinks.iter_mut().find(|uplink| uplink.id() == id) {
-            uplink.sent(n);
-        } else if let Some(lambda) = self.lambda.as_mut().filter(|lambda| lambda.owns(id)) {
-            lambda.sent(n);
-        } else if let Some(telemetry) = self.telemetry.as_mut().filter(|own| own.owns(id)) {
-            self.to_close.extend(telemetry.sent(id, n));
+        match (self.owner(id), &mut self.lambda, &mut self.telemetry) {
+            (Owner::Inlet(at), ..) => {
+                let (inlet, mut cx) = self.inlet_context(at, now);
+                inlet.sent(n, &mut cx);
+            }
+            (Owner::Uplink(at), ..) => self.uplinks[at].sent(n),
+            (Owner::Lambda, Some(lambda), _) => lambda.sent(n),
+            (Owner::Telemetry, _, Some(telemetry)) => {
+                self.to_close.extend(telemetry.sent(id, n));
+            }
+            _ => {}
         }
     }
 
@@ -478,8 +487,19 @@ impl Relay {
         all.filter(|at| *at > now.mono).min()
     }
 
-    fn inlet(&self, id: ConnId) -> Option<usize> {
-        self.inlets.iter().position(|(own, _)| *own == id)
+    /// Whose that connection is. One that is closed is nobody's.
+    fn owner(&self, id: ConnId) -> Owner {
+        if let Some(at) = self.inlets.iter().position(|(own, _)| *own == id) {
+            Owner::Inlet(at)
+        } else if let Some(at) = self.uplinks.iter().position(|uplink| uplink.id() == id) {
+            Owner::Uplink(at)
+        } else if self.lambda.as_ref().is_some_and(|own| own.owns(id)) {
+            Owner::Lambda
+        } else if self.telemetry.as_ref().is_some_and(|own| own.owns(id)) {
+            Owner::Telemetry
+        } else {
+            Owner::Nobody
+        }
     }
 
     /// The inlet at that place, and what it needs.
