@@ -3,8 +3,8 @@
 //! `httparse` reads the grammar; this file adds the rules that keep the framing free of doubt (RFC 9112
 //! sections 2, 3, 5 and 6) and refuses what two readers could read in two ways.
 
+use super::HeaderSlots;
 use super::body::BodyReader;
-use super::{HEAD_BYTES_MAX, HeaderSlots};
 
 /// Most bytes of `Connection` in one request: each field is looked up among what it names. Clients send one or two words.
 const CONNECTION_BYTES_MAX: usize = 1024;
@@ -424,12 +424,6 @@ fn coding(headers: &[httparse::Header]) -> Coding {
             _ => Coding::Unframed,
         }
     })
-}
-
-/// Whether a head that has not ended yet has grown past what we take.
-#[must_use]
-pub const fn too_long(bytes: usize) -> bool {
-    bytes >= HEAD_BYTES_MAX
 }
 
 #[cfg(test)]

@@ -3,12 +3,14 @@
 //! Owns the wire format and nothing else: no connection, no policy, no clock. Bytes come in as slices of
 //! any size, cut anywhere; what is returned says how far they were used.
 //!
+//! * [`buffer`]: where received bytes wait
 //! * [`head`]: where a head ends, what it says, which body follows it (RFC 9112 section 6.3)
 //! * [`body`]: reading a body by length, by chunks or until the connection closes
 //! * [`response`]: a whole answer, for the two clients
 //! * [`write`]: heads and canned replies
 
 pub mod body;
+pub mod buffer;
 pub mod head;
 pub mod response;
 pub mod write;

@@ -8,6 +8,7 @@
 //! ```
 
 use crate::http1::body::BodyReader;
+use crate::http1::buffer::ReceiveBuffer;
 use crate::http1::head::{self, Refusal};
 use crate::http1::{HEAD_BYTES_MAX, header_slots, write};
 
@@ -21,10 +22,7 @@ const BATCH_BYTES_MAX: usize = 1 << 20;
 #[derive(Debug, Default)]
 pub(super) struct Delivery {
     state: State,
-    /// Bytes not used yet are `inbox[..end]`.
-    inbox: Vec<u8>,
-    end: usize,
-    searched: usize,
+    inbox: ReceiveBuffer,
     /// As much of the batch as has come.
     batch: Vec<u8>,
     answers: Vec<u8>,
@@ -58,11 +56,7 @@ impl Delivery {
         if !self.wants() {
             return &mut [];
         }
-        if self.end == self.inbox.len() {
-            let len = (self.inbox.len() * 2).clamp(INBOX_START, HEAD_BYTES_MAX);
-            self.inbox.resize(len, 0);
-        }
-        &mut self.inbox[self.end..]
+        self.inbox.space(INBOX_START, HEAD_BYTES_MAX)
     }
 
     /// `n` bytes of [`Delivery::space`] have been read. Each batch that is whole by now is given to `take`.
@@ -74,24 +68,20 @@ impl Delivery {
         n: usize,
         mut take: impl FnMut(&str) -> Result<(), &'static str>,
     ) -> Result<(), &'static str> {
-        self.end += n;
-        let mut used = 0;
-        let result = loop {
-            let before = used;
-            match self.advance(&mut used, &mut take) {
-                Ok(goes_on) if goes_on || used > before => {}
-                Ok(_) => break Ok(()),
+        self.inbox.received(n);
+        loop {
+            let before = self.inbox.len();
+            match self.advance(&mut take) {
+                Ok(goes_on) if goes_on || self.inbox.len() < before => {}
+                Ok(_) => return Ok(()),
                 Err(refusal) => {
                     write::reply(&mut self.answers, refusal.status, false, false);
                     self.state = State::Last;
-                    used = self.end;
-                    break Err(refusal.reason);
+                    self.inbox.clear();
+                    return Err(refusal.reason);
                 }
             }
-        };
-        self.inbox.copy_within(used..self.end, 0);
-        self.end -= used;
-        result
+        }
     }
 
     /// Answers to be written.
@@ -112,33 +102,30 @@ impl Delivery {
     /// Reads a head, or a piece of a batch. Whether it came to the end of one.
     fn advance(
         &mut self,
-        used: &mut usize,
         take: &mut impl FnMut(&str) -> Result<(), &'static str>,
     ) -> Result<bool, Refusal> {
-        let bytes = &mut self.inbox[*used..self.end];
         match &mut self.state {
             State::Head => {
-                let Some(len) = head::end(bytes, &mut self.searched) else {
-                    return if head::too_long(bytes.len()) {
+                let Some(len) = self.inbox.head_end() else {
+                    return if self.inbox.is_full(HEAD_BYTES_MAX) {
                         refuse(431, "the head is too long")
                     } else {
                         Ok(false)
                     };
                 };
-                self.searched = 0;
-                *used += len;
-                let (reader, keep_alive) = begin(&bytes[..len], &mut self.answers)?;
+                let (reader, keep_alive) = begin(&self.inbox.bytes()[..len], &mut self.answers)?;
+                self.inbox.consume(len);
                 self.state = State::Body { reader, keep_alive };
             }
             State::Body { reader, keep_alive } => {
-                let Ok(at) = reader.decode(bytes) else {
+                let Ok(at) = reader.decode(self.inbox.bytes_mut()) else {
                     return refuse(400, "malformed chunk");
                 };
-                *used += at.used;
                 if self.batch.len() + at.body > BATCH_BYTES_MAX {
                     return Err(TOO_LARGE);
                 }
-                self.batch.extend_from_slice(&bytes[..at.body]);
+                self.batch.extend_from_slice(&self.inbox.bytes()[..at.body]);
+                self.inbox.consume(at.used);
                 if !reader.is_done() {
                     return Ok(false);
                 }
@@ -154,7 +141,7 @@ impl Delivery {
                 };
             }
             State::Last => {
-                *used = self.end;
+                self.inbox.clear();
                 return Ok(false);
             }
         }

@@ -5,6 +5,7 @@
 //! ```
 
 use crate::contract::{ConnId, End};
+use crate::http1::buffer::ReceiveBuffer;
 use crate::http1::head;
 use crate::http1::response::ResponseReader;
 
@@ -150,7 +151,7 @@ impl Wire {
         };
         self.served = true;
         // What is behind the answer answers nothing we asked: the connection is not trusted any further.
-        self.state = if keep_alive && self.reading.end == 0 {
+        self.state = if keep_alive && self.reading.inbox.is_empty() {
             State::Idle(id)
         } else {
             State::None
@@ -192,9 +193,7 @@ impl Wire {
 #[derive(Debug)]
 struct Reading {
     reader: ResponseReader,
-    /// Bytes not used yet are `inbox[..end]`.
-    inbox: Vec<u8>,
-    end: usize,
+    inbox: ReceiveBuffer,
     answer: Answer,
 }
 
@@ -202,8 +201,7 @@ impl Reading {
     const fn new() -> Self {
         Self {
             reader: ResponseReader::new(false),
-            inbox: Vec::new(),
-            end: 0,
+            inbox: ReceiveBuffer::new(),
             answer: Answer {
                 status: 0,
                 identifier: Vec::new(),
@@ -215,30 +213,23 @@ impl Reading {
     /// For the answer to another request.
     fn begin(&mut self) {
         self.reader = ResponseReader::new(false);
-        self.end = 0;
+        self.inbox.clear();
         self.answer.clear();
     }
 
     const fn is_unheard(&self) -> bool {
-        self.end == 0 && !self.reader.has_head()
+        self.inbox.is_empty() && !self.reader.has_head()
     }
 
     fn space(&mut self) -> &mut [u8] {
-        if self.end == self.inbox.len() {
-            self.inbox.resize(
-                (self.inbox.len() * 2).clamp(INBOX_START, ANSWER_BYTES_MAX),
-                0,
-            );
-        }
-        &mut self.inbox[self.end..]
+        self.inbox.space(INBOX_START, ANSWER_BYTES_MAX)
     }
 
     fn received(&mut self, n: usize) -> Result<(), &'static str> {
-        self.end += n;
-        let mut used = 0;
+        self.inbox.received(n);
         loop {
             let answer = &mut self.answer;
-            let bytes = &mut self.inbox[used..self.end];
+            let bytes = self.inbox.bytes_mut();
             let at = self.reader.advance(bytes, |response| {
                 answer.status = response.status;
                 let value = head::value(response.headers, "lambda-extension-identifier");
@@ -250,14 +241,12 @@ impl Reading {
                 return Err("the answer is too long");
             }
             answer.body.extend_from_slice(&bytes[..at.body]);
-            used += at.used;
-            if at.used == 0 || used == self.end || self.reader.done().is_some() {
+            self.inbox.consume(at.used);
+            if at.used == 0 || self.inbox.is_empty() || self.reader.done().is_some() {
                 break;
             }
         }
-        self.inbox.copy_within(used..self.end, 0);
-        self.end -= used;
-        if self.end == ANSWER_BYTES_MAX {
+        if self.inbox.is_full(ANSWER_BYTES_MAX) {
             Err("the answer is too long")
         } else {
             Ok(())

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use crate::config::Remote;
 use crate::contract::Now;
 use crate::http1::body::BodyReader;
+use crate::http1::buffer::ReceiveBuffer;
 use crate::http1::head::{self, Refusal};
 use crate::http1::{HEAD_BYTES_MAX, header_slots, write};
 use crate::log::{Level, Log};
@@ -47,12 +48,7 @@ const LINGER_TIME_MAX: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Inlet {
     state: State,
-    /// Bytes read and not used yet are `inbox[start..end]`.
-    inbox: Vec<u8>,
-    start: usize,
-    end: usize,
-    /// How far `inbox[start..end]` was searched for the end of a head.
-    searched: usize,
+    inbox: ReceiveBuffer,
     /// Answers, of which `sent` bytes are written.
     answers: Vec<u8>,
     sent: usize,
@@ -126,10 +122,7 @@ impl Inlet {
     pub const fn new(now: Instant) -> Self {
         Self {
             state: State::Head,
-            inbox: Vec::new(),
-            start: 0,
-            end: 0,
-            searched: 0,
+            inbox: ReceiveBuffer::new(),
             answers: Vec::new(),
             sent: 0,
             half_closed: false,
@@ -172,12 +165,12 @@ impl Inlet {
                     &mut space[..n]
                 }
             }
-            State::Head => self.inbox_space(INBOX_START),
+            State::Head => self.inbox.space(INBOX_START, HEAD_BYTES_MAX),
             State::Body {
                 sink: Sink::Discard(_),
                 ..
             }
-            | State::Linger { .. } => self.inbox_space(DISCARD_BYTES),
+            | State::Linger { .. } => self.inbox.space(DISCARD_BYTES, HEAD_BYTES_MAX),
         }
     }
 
@@ -195,19 +188,14 @@ impl Inlet {
             let n = n.min(space.len());
             match reader.decode(&mut space[..n]) {
                 Ok(at) => {
-                    let behind = &space[at.used..n];
-                    if self.inbox.len() < behind.len() {
-                        self.inbox.resize(behind.len(), 0);
-                    }
-                    self.inbox[..behind.len()].copy_from_slice(behind);
-                    (self.start, self.end) = (0, behind.len());
+                    self.inbox.append(&space[at.used..n]);
                     cx.ring.filled(*id, at.body);
                     *taken += at.body as u64;
                 }
                 Err(_) => return self.refuse(BAD_CHUNK, cx),
             }
         } else {
-            self.end += n;
+            self.inbox.received(n);
         }
         self.advance(cx);
     }
@@ -300,7 +288,7 @@ impl Inlet {
     /// Whether a request is being read or an answer being written.
     #[must_use]
     pub const fn is_busy(&self) -> bool {
-        matches!(self.state, State::Body { .. }) || self.has_answers() || self.start < self.end
+        matches!(self.state, State::Body { .. }) || self.has_answers() || !self.inbox.is_empty()
     }
 
     const fn has_answers(&self) -> bool {
@@ -312,21 +300,6 @@ impl Inlet {
         self.answers.len() > UNREAD_ANSWERS_MAX
     }
 
-    fn inbox_space(&mut self, at_least: usize) -> &mut [u8] {
-        if self.start == self.end {
-            (self.start, self.end) = (0, 0);
-        }
-        if self.end == self.inbox.len() || self.inbox.len() < at_least {
-            self.inbox.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, self.end - self.start);
-            if self.end * 2 > self.inbox.len() || self.inbox.len() < at_least {
-                let len = (self.inbox.len() * 2).clamp(at_least, HEAD_BYTES_MAX);
-                self.inbox.resize(len, 0);
-            }
-        }
-        &mut self.inbox[self.end..]
-    }
-
     /// Uses up what has been read, as far as it goes.
     fn advance(&mut self, cx: &mut Context) {
         while cx.taking && !self.is_behind() {
@@ -334,13 +307,13 @@ impl Inlet {
                 State::Head => self.read_head(cx),
                 State::Body { .. } => self.read_body(cx),
                 State::Linger { left, until } => {
-                    let left = left.saturating_sub((self.end - self.start) as u64);
+                    let left = left.saturating_sub(self.inbox.len() as u64);
                     self.state = if left > 0 {
                         State::Linger { left, until }
                     } else {
                         State::Closed
                     };
-                    self.start = self.end;
+                    self.inbox.clear();
                     false
                 }
                 State::Last | State::Closed => false,
@@ -353,10 +326,8 @@ impl Inlet {
 
     /// Looks for a whole head. Whether there is more to do at once.
     fn read_head(&mut self, cx: &mut Context) -> bool {
-        if self.searched == 0 {
-            self.start += head::leading_blank(&self.inbox[self.start..self.end]);
-        }
-        let bytes = &self.inbox[self.start..self.end];
+        self.inbox.consume(head::leading_blank(self.inbox.bytes()));
+        let bytes = self.inbox.bytes();
         let Some(&first) = bytes.first() else {
             return false;
         };
@@ -372,15 +343,15 @@ impl Inlet {
                 },
                 cx,
             );
-        } else if let Some(len) = head::end(bytes, &mut self.searched) {
-            self.searched = 0;
+        } else if let Some(len) = self.inbox.head_end() {
             let begun = self.begin(len, cx);
-            self.start += len;
+            self.inbox.consume(len);
             if let Err(refusal) = begun {
                 self.refuse(refusal, cx);
             }
-        } else if head::too_long(bytes.len()) {
-            let status = if bytes.contains(&b'\n') { 431 } else { 414 };
+        } else if self.inbox.is_full(HEAD_BYTES_MAX) {
+            let has_line = self.inbox.bytes().contains(&b'\n');
+            let status = if has_line { 431 } else { 414 };
             self.refuse(
                 Refusal {
                     status,
@@ -397,7 +368,7 @@ impl Inlet {
     /// Begins the request whose head is the next `len` bytes.
     fn begin(&mut self, len: usize, cx: &mut Context) -> Result<(), Refusal> {
         let mut slots = header_slots();
-        let request = head::request(&self.inbox[self.start..self.start + len], &mut slots)?;
+        let request = head::request(&self.inbox.bytes()[..len], &mut slots)?;
         let framing = request.framing()?;
         let http10 = request.http10;
         let sink = match cx.remote {
@@ -431,7 +402,7 @@ impl Inlet {
             }
         };
         // A client that has begun its body does not wait any more.
-        if framing.expects_continue && self.start + len == self.end {
+        if framing.expects_continue && len == self.inbox.len() {
             self.answers.extend_from_slice(write::CONTINUE);
         }
         self.state = State::Body {
@@ -460,10 +431,10 @@ impl Inlet {
             self.acknowledge(sink, cx.ring);
             return true;
         }
-        if self.start == self.end {
+        if self.inbox.is_empty() {
             return false;
         }
-        let read = &mut self.inbox[self.start..self.end];
+        let read = self.inbox.bytes_mut();
         let decoded = match sink {
             Sink::Discard(_) => reader.decode(read),
             Sink::Slot(id) => match cx.ring.space(id) {
@@ -483,7 +454,7 @@ impl Inlet {
         match decoded {
             Err(_) => self.refuse(BAD_CHUNK, cx),
             Ok(at) => {
-                self.start += at.used;
+                self.inbox.consume(at.used);
                 *taken += at.body as u64;
                 // It found no room among others; but it would not fit alone either.
                 if matches!(sink, Sink::Discard(Loss::Full)) && *taken > cx.ring.bytes_max() as u64
@@ -522,14 +493,14 @@ impl Inlet {
         }
         if no == NoSpace::TooLarge {
             write::reply(&mut self.answers, TOO_LARGE.status, false, false);
-            self.start = self.end;
+            self.inbox.clear();
             self.state = State::Last;
         }
     }
 
     fn refuse(&mut self, refusal: Refusal, cx: &mut Context) {
         self.close(cx.ring);
-        self.start = self.end;
+        self.inbox.clear();
         write::reply(&mut self.answers, refusal.status, false, false);
         self.state = State::Last;
         if let Some(count) = cx.refusals.happened(cx.now.mono) {
