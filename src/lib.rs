@@ -34,6 +34,7 @@
 //! | how a client is served | `relay/inlet.rs` |
 //! | the relayed request | `relay/forward.rs`, its `name` label: `relay/labels.rs` |
 //! | a connection to the remote | `relay/uplink.rs`, TLS: `tls.rs` |
+//! | what is logged of a server's answer | `relay/phrases.rs`; how often: `relay/report.rs` |
 //! | the Extensions API | `lambda/` |
 //! | HTTP framing, for all three sides | `http1/` |
 //! | a setting | `config/`; a log line's form: `log/` |

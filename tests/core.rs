@@ -239,11 +239,9 @@ fn refusals_are_final_and_logged_once_a_minute() {
         assert_eq!(world.lost(Loss::Refused), 2, "{code}");
         let log = world.log();
         assert_eq!(log.matches("refuses").count(), 1, "{log}");
-        assert!(
-            log.contains(&format!("status {code}: ")) && log.contains("why"),
-            "{log}"
-        );
-        assert_eq!(log.contains("Location: /there"), code == 301, "{log}");
+        assert!(log.contains(&format!("status {code}")), "{log}");
+        assert_eq!(log.contains("status 301: /there"), code == 301, "{log}");
+        assert!(!log.contains("why"), "{log}");
     }
 }
 
@@ -1107,31 +1105,6 @@ fn the_idlest_client_gives_way() {
         "the oldest is in the middle of something"
     );
     assert_eq!(world.log().matches("Too many").count(), 1);
-}
-
-#[test]
-fn a_remote_that_quotes_secrets_is_not_quoted() {
-    let mut world = World::new(&[
-        ("PYROSCOPE_AUTH_TOKEN", "t0ken"),
-        ("PYROSCOPE_LOG_LEVEL", "trace"),
-    ]);
-    for (code, body) in [(401, "Bearer t0ken is unknown"), (503, "t0ken is too busy")] {
-        world.post("x");
-        let id = world.next_attempt();
-        world.answer(
-            id,
-            &format!(
-                "HTTP/1.1 {code} X\r\nContent-Length: {}\r\n\r\n{body}",
-                body.len()
-            ),
-        );
-    }
-    let log = world.log();
-    assert!(
-        log.contains("*** is unknown") && log.contains("*** is too busy"),
-        "{log}"
-    );
-    assert!(!log.contains("t0ken"), "{log}");
 }
 
 #[test]

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use crate::contract::Now;
 use crate::log::Level;
 
-use super::mask::masked;
-use super::ring::{Loss, PayloadId};
+use super::phrases;
+use super::ring::Loss;
 use super::uplink::Answer;
 use super::{CONTROLLER, Relay, SVC};
 
@@ -90,10 +90,10 @@ impl Relay {
     }
 
     /// A profile is lost because the remote refuses it.
-    pub(super) fn tell_refused(&mut self, payload: PayloadId, answer: &Answer, now: Now) {
+    pub(super) fn tell_refused(&mut self, answer: &Answer, now: Now) {
         self.tell_end_of_failure(now);
         if let Some(count) = self.limits.refused.happened(now.mono) {
-            let cause = self.answer_words(payload, answer);
+            let cause = phrases::words(answer);
             let fields = [("cause", (&cause).into()), ("profiles", count.into()), SVC];
             self.log.line(
                 Level::Error,
@@ -141,22 +141,6 @@ impl Relay {
                 &fields,
             );
         }
-    }
-
-    /// `503: the beginning of the body`, without the secrets that were sent with that payload.
-    pub(super) fn answer_words(&self, payload: PayloadId, answer: &Answer) -> String {
-        let excerpt = String::from_utf8_lossy(&answer.excerpt);
-        let excerpt = excerpt.trim();
-        if excerpt.is_empty() {
-            return format!("status {}", answer.status);
-        }
-        let set = self
-            .config
-            .remote
-            .as_ref()
-            .map_or(&[][..], |remote| &remote.fields);
-        let excerpt = masked(excerpt, self.ring.request(payload)[0], set);
-        format!("status {}: {excerpt}", answer.status)
     }
 
     /// A client gave way to another.

@@ -13,6 +13,7 @@ use crate::log::Level;
 use super::backend::jitter;
 use super::inlet::Hang;
 use super::peers::{Addresses, Trust};
+use super::phrases;
 use super::ring::{Loss, PayloadId};
 use super::uplink::{Answer, Outcome, Uplink};
 use super::{Phase, Relay, SHUTDOWN_DEFAULT, SHUTDOWN_MARGIN, SVC};
@@ -310,13 +311,13 @@ impl Relay {
                     self.tell_well(now);
                 }
                 _ if may_mend(&answer) => {
-                    let cause = self.answer_words(payload, &answer);
+                    let cause = phrases::words(&answer);
                     let pause = answer.retry_after.map(|pause| pause.min(RETRY_AFTER_MAX));
                     self.again(payload, &cause, pause, now);
                 }
                 _ => {
                     self.backend.reached();
-                    self.tell_refused(payload, &answer, now);
+                    self.tell_refused(&answer, now);
                     self.ring.lost(payload, Loss::Refused);
                 }
             },

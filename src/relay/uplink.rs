@@ -32,8 +32,8 @@ const INBOX_MAX: usize = crate::http1::HEAD_BYTES_MAX;
 /// Most bytes of an answer's body read so that the connection can be used again.
 const ANSWER_BODY_MAX: usize = 64 * 1024;
 
-/// Bytes of an answer's body kept for the log.
-const EXCERPT_BYTES: usize = 200;
+/// Bytes of an answer's body searched for what it says. Pyroscope names a profile's labels first.
+const EXCERPT_BYTES: usize = 1024;
 
 /// Longest time an idle connection is used again. Load balancers close at 60 s, Pyroscope itself at 120 s, and
 /// Lambda's network forgets at 350 s without a word.
@@ -109,7 +109,9 @@ pub struct Answer {
     pub status: u16,
     /// `Retry-After` in seconds; dates are not taken (RFC 9110 section 10.2.3 allows either).
     pub retry_after: Option<Duration>,
-    /// Where a 3xx points, or the beginning of the body, for the log.
+    /// Where a 3xx points, without what may be secret.
+    pub place: String,
+    /// The beginning of the body. It may quote what was sent: not for the log.
     pub excerpt: Vec<u8>,
 }
 
@@ -703,8 +705,7 @@ impl Answer {
         if (300..400).contains(&response.status)
             && let Some(location) = head::value(response.headers, "location")
         {
-            self.keep_excerpt(b"Location: ");
-            self.keep_excerpt(location);
+            self.place = super::phrases::place(location);
         }
     }
 

@@ -1,0 +1,118 @@
+//! What is logged of a remote's answer: its status, and phrases of our own.
+//!
+//! A server may quote what it was sent, whole or in part, as it came or in another encoding, and credentials are part
+//! of that. So nothing of an answer's text is logged: it is searched for what servers are known to say, and what was
+//! found is logged from the list here. Of a redirect it is where it points, without the parts that hold secrets.
+
+use super::uplink::Answer;
+
+/// What tells a reader more than the status does, one phrase a line. Where a server goes on with a number, a name or a
+/// quotation, the phrase ends before it or begins after it.
+///
+/// From Pyroscope's validation, its distributor and `/ingest`; from the ring of servers it is made of; from what stands
+/// before it: Envoy, nginx, load balancers.
+const PHRASES: &str = "\
+pushing IngestInput-pprof failed
+parsing IngestInput-pprof failed
+failed to parse pprof
+invalid_argument
+resource_exhausted
+deadline_exceeded
+outside of ingestion window
+next reset at
+push rate limit
+active series limit exceeded
+exceeds the size limit
+exceeds the samples count limit
+exceeds the sample labels limit
+size exceeds limit
+larger than configured
+request body too large
+at least one label pair is required
+service name is not provided
+invalid metric name
+invalid label name
+invalid label value
+label names; limit
+label name too long
+label value too long
+duplicate label name
+unknown profile type
+no profiles received
+empty profile
+string index out of range
+empty ring
+live replicas required
+too many unhealthy instances
+service is unavailable
+context deadline exceeded
+connection refused
+no healthy upstream
+upstream connect error
+upstream request timeout
+local_rate_limited
+plain HTTP request was sent to HTTPS port
+HTTP request to an HTTPS server
+404 page not found
+default backend";
+
+/// Most bytes of the place that a redirect names.
+const PLACE_BYTES_MAX: usize = 200;
+
+/// An answer in words: its status, and what is known of the rest.
+pub(super) fn words(answer: &Answer) -> String {
+    let mut words = ["status ", &answer.status.to_string()].concat();
+    let mut joint = ": ";
+    let mut add = |phrase: &str| {
+        words += joint;
+        words += phrase;
+        joint = ", ";
+    };
+    match answer.status {
+        // Who refuses credentials is the likeliest to quote them, and the status says what is wrong.
+        401 | 403 => {}
+        300..=399 if answer.place.is_empty() => {}
+        300..=399 => add(&answer.place),
+        _ => PHRASES
+            .split('\n')
+            .filter(|phrase| says(&answer.excerpt, phrase.as_bytes()))
+            .for_each(add),
+    }
+    words
+}
+
+/// Whether `phrase` is in `text`.
+fn says(text: &[u8], phrase: &[u8]) -> bool {
+    text.windows(phrase.len()).any(|part| part == phrase)
+}
+
+/// Scheme, host and path of the place that a `Location` names, empty if it names none by these: no user and password,
+/// no parameters, no query.
+pub(super) fn place(location: &[u8]) -> String {
+    let location = String::from_utf8_lossy(location);
+    let end = location.find(['?', '#']).unwrap_or(location.len());
+    let location = &location[..end];
+    let (scheme, rest) = match location.split_once("//") {
+        Some((scheme, rest)) if is_web(scheme) => (scheme, rest),
+        _ if location.starts_with('/') => ("", location),
+        _ => return String::new(),
+    };
+    let (authority, path) = if rest.len() < location.len() {
+        rest.split_at(rest.find('/').unwrap_or(rest.len()))
+    } else {
+        ("", rest)
+    };
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    let path = path.split(';').next().unwrap_or_default();
+    let slashes = if authority.is_empty() { "" } else { "//" };
+    let mut place = [scheme, slashes, host, path].concat();
+    place.truncate(place.floor_char_boundary(PLACE_BYTES_MAX));
+    place
+}
+
+/// Whether a place begins so that a host follows.
+fn is_web(scheme: &str) -> bool {
+    ["", "http:", "https:"]
+        .iter()
+        .any(|web| scheme.eq_ignore_ascii_case(web))
+}
