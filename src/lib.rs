@@ -33,7 +33,7 @@
 //! | memory, who gives way, the account | `relay/ring.rs` |
 //! | how a client is served | `relay/inlet.rs` |
 //! | the relayed request | `relay/forward.rs`, its `name` label: `relay/labels.rs` |
-//! | a connection to the remote | `relay/uplink.rs`, TLS: `tls.rs` |
+//! | a connection to the remote | `relay/uplink.rs`, TLS: `tls/`, whom it trusts: `tls/trust.rs` |
 //! | what is logged of a server's answer | `relay/phrases.rs`; how often: `relay/report.rs` |
 //! | the Extensions API | `lambda/` |
 //! | HTTP framing, for all three sides | `http1/` |

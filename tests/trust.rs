@@ -17,7 +17,7 @@ use rcgen::{
     PKCS_RSA_SHA256, PublicKeyData, SanType, SignatureAlgorithm, date_time_ymd,
 };
 use rustls::version::{TLS12, TLS13};
-use support::certificates::{Authority, Leaf, OUR_NAMES, named};
+use support::certificates::{Authority, Leaf, OUR_NAMES, named, pem_file};
 use support::pyroscope::{Pyroscope, Tls};
 use support::sandbox::{Extension, Sandbox};
 use tempfile::NamedTempFile;
@@ -55,8 +55,13 @@ fn path(path: &Path) -> &str {
 /// A payload arrives.
 #[track_caller]
 fn expect_trusted(what: &str, root: &Authority, leaf: Leaf) {
+    expect_trusted_with(what, root.pem(), leaf);
+}
+
+#[track_caller]
+fn expect_trusted_with(what: &str, roots: &str, leaf: Leaf) {
     let remote = Pyroscope::https(Tls::with(leaf));
-    let roots = root.pem_file();
+    let roots = pem_file(roots);
     let extension = relay(&roots, &remote.url());
     assert_eq!(extension.post("/ingest", b"payload").status, 200, "{what}");
     assert_eq!(remote.wait_only().payload(), b"payload", "{what}");
@@ -66,8 +71,13 @@ fn expect_trusted(what: &str, root: &Authority, leaf: Leaf) {
 /// The payload is taken from the client and kept, the reason told; not a byte of it is sent.
 #[track_caller]
 fn expect_refused(what: &str, root: &Authority, leaf: Leaf, reason: &str) -> Extension {
+    expect_refused_with(what, root.pem(), leaf, reason)
+}
+
+#[track_caller]
+fn expect_refused_with(what: &str, roots: &str, leaf: Leaf, reason: &str) -> Extension {
     let remote = Pyroscope::https(Tls::with(leaf));
-    let roots = root.pem_file();
+    let roots = pem_file(roots);
     let extension = relay(&roots, &remote.url());
     assert_eq!(extension.post("/ingest", b"payload").status, 200, "{what}");
     expect_reason(&extension, what, reason);
@@ -255,6 +265,151 @@ fn bad_chains_are_refused() {
         constrained.leaf(&["localhost", "127.0.0.1"]),
         "the server's certificate is for a host its authority may not vouch for",
     );
+}
+
+/// A server of one's own often shows a certificate that says it is an authority's, since that is what
+/// `openssl req -x509` makes. Whoever names that very certificate trusts that server, as Go has it.
+#[test]
+fn a_self_signed_authority_that_is_named_may_serve() {
+    let plain: Adjust = |_| {};
+    for (what, key) in [("P-256", key(&PKCS_ECDSA_P256_SHA256)), ("RSA", rsa_2048())] {
+        let (leaf, pem) = Leaf::self_signed_authority(&OUR_NAMES, &key, plain);
+        expect_trusted_with(what, &pem, leaf);
+        for version in [&TLS12, &TLS13] {
+            let (leaf, pem) = Leaf::self_signed_authority(&OUR_NAMES, &key, plain);
+            let roots = pem_file(&pem);
+            let remote = Pyroscope::https(Tls::with(leaf).only(version));
+            let extension = relay(&roots, &remote.url());
+            assert_eq!(extension.post("/ingest", b"payload").status, 200);
+            remote.wait_only();
+        }
+    }
+    let (leaf, pem) =
+        Leaf::self_signed_authority(&OUR_NAMES, &key(&PKCS_ECDSA_P256_SHA256), |params| {
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        });
+    let several = [Authority::new("Other Root").pem(), &pem].concat();
+    expect_trusted_with("for a server, one of several", &several, leaf);
+    let (leaf, pem) = Leaf::self_signed_authority(&OUR_NAMES, &key(&PKCS_ECDSA_P256_SHA256), plain);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    fs::write(folder.path().join("0a.pem"), pem).expect("the file written");
+    let remote = Pyroscope::https(Tls::with(leaf));
+    let extension = Sandbox::relay_only(&remote)
+        .set("SSL_CERT_DIR", path(folder.path()))
+        .listening();
+    assert_eq!(extension.post("/ingest", b"payload").status, 200);
+    remote.wait_only();
+}
+
+#[test]
+fn a_self_signed_authority_is_refused_for_all_else() {
+    const AUTHORITYS: &str = "the server's certificate is an authority's";
+    let ours = key(&PKCS_ECDSA_P256_SHA256);
+    let made = |names: &[&str], key: &KeyPair, adjust: Adjust| {
+        Leaf::self_signed_authority(names, key, adjust)
+    };
+    let (leaf, _) = made(&OUR_NAMES, &ours, |_| {});
+    let other = Authority::new("Bench Root");
+    expect_refused("not named", &other, leaf, AUTHORITYS);
+    let (leaf, _) = made(&OUR_NAMES, &ours, |_| {});
+    let (_, namesake) = made(&OUR_NAMES, &key(&PKCS_ECDSA_P256_SHA256), |_| {});
+    expect_refused_with("a namesake is named", &namesake, leaf, AUTHORITYS);
+    // The same name and key; a renewed one is another certificate.
+    let (leaf, _) = made(&OUR_NAMES, &ours, |_| {});
+    let (_, earlier) = made(&OUR_NAMES, &ours, |params| {
+        params.not_after = date_time_ymd(2800, 1, 1);
+    });
+    expect_refused_with(
+        "another of the same key is named",
+        &earlier,
+        leaf,
+        AUTHORITYS,
+    );
+    let cases: [(&str, &[&str], Adjust, &str); 4] = [
+        (
+            "expired",
+            &OUR_NAMES,
+            |params| params.not_after = date_time_ymd(2024, 1, 1),
+            "the server's certificate has expired",
+        ),
+        (
+            "not valid yet",
+            &OUR_NAMES,
+            |params| params.not_before = date_time_ymd(2900, 1, 1),
+            "the server's certificate is not valid yet",
+        ),
+        (
+            "another name",
+            &["example.com", "127.0.0.2"],
+            |params| params.distinguished_name = named("127.0.0.1"),
+            "the server's certificate is not for the host",
+        ),
+        (
+            "for a client",
+            &OUR_NAMES,
+            |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth],
+            "the server's certificate is not for a server",
+        ),
+    ];
+    for (what, names, adjust, reason) in cases {
+        let (leaf, pem) = made(names, &ours, adjust);
+        expect_refused_with(what, &pem, leaf, reason);
+    }
+}
+
+/// `--check` says who vouches for it: the file alone.
+#[test]
+fn check_names_the_file_that_vouches_for_a_self_signed_authority() {
+    let key = key(&PKCS_ECDSA_P256_SHA256);
+    let (leaf, pem) = Leaf::self_signed_authority(&OUR_NAMES, &key, |_| {});
+    let remote = Pyroscope::https(Tls::with(leaf));
+    let roots = pem_file(&pem);
+    let output = Command::new(env!("CARGO_BIN_EXE_pyroscope-lambda-extension"))
+        .arg("--check")
+        .env_clear()
+        .env("PYROSCOPE_REMOTE_ADDRESS", remote.url())
+        .env("SSL_CERT_FILE", roots.path())
+        .output()
+        .expect("the program runs");
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(told.contains(" vouched for by SSL_CERT_FILE\n"), "{told}");
+    assert!(output.status.success(), "{told}");
+}
+
+/// The command that is in every guide, where there is one.
+#[test]
+fn what_the_openssl_command_makes_may_serve() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let [certificate, key_file] = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
+    let kinds: [&[&str]; 2] = [
+        &["-newkey", "rsa:2048"],
+        &["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"],
+    ];
+    for kind in kinds {
+        let made = Command::new("openssl")
+            .args([
+                "req",
+                "-x509",
+                "-nodes",
+                "-days",
+                "2",
+                "-subj",
+                "/CN=pyroscope",
+            ])
+            .args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"])
+            .args(kind)
+            .args(["-out", path(&certificate), "-keyout", path(&key_file)])
+            .output();
+        let Ok(made) = made else {
+            eprintln!("there is no openssl command");
+            return;
+        };
+        assert!(made.status.success(), "{made:?}");
+        let pem = fs::read_to_string(&certificate).expect("the certificate");
+        let secret = fs::read(&key_file).expect("the key");
+        let leaf = Leaf::from_pem(pem.as_bytes(), &secret);
+        expect_trusted_with(kind[1], &pem, leaf);
+    }
 }
 
 /// What this process cannot speak is spoken by OpenSSL, through Python, which the tests need anyway.

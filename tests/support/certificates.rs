@@ -6,6 +6,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, PublicKeyData,
 };
+use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 /// A certificate authority nobody knows but who is handed its [`Authority::pem`].
@@ -63,13 +64,7 @@ impl Authority {
 
     /// The root certificate in a file, for SSL_CERT_FILE; gone when dropped.
     pub fn pem_file(&self) -> tempfile::NamedTempFile {
-        let mut file = tempfile::Builder::new()
-            .suffix(".pem")
-            .tempfile()
-            .expect("a temporary file");
-        file.write_all(self.pem.as_bytes())
-            .expect("the PEM written");
-        file
+        pem_file(&self.pem)
     }
 
     /// A server certificate for the given DNS names and IP addresses.
@@ -111,6 +106,29 @@ impl Leaf {
         }
     }
 
+    /// What `openssl req -x509` makes: a certificate that only its own key vouches for, and that says it is an
+    /// authority's. With it as PEM, for SSL_CERT_FILE.
+    pub fn self_signed_authority(
+        names: &[&str],
+        key: &KeyPair,
+        adjust: impl FnOnce(&mut CertificateParams),
+    ) -> (Self, String) {
+        let mut params = server(names, adjust);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let certificate = params.self_signed(key).expect("a certificate");
+        let leaf = Self::new(vec![certificate.der().clone()], key);
+        (leaf, certificate.pem())
+    }
+
+    /// A certificate and its key, as PEM.
+    pub fn from_pem(certificate: &[u8], key: &[u8]) -> Self {
+        let chain = CertificateDer::pem_slice_iter(certificate);
+        Self {
+            chain: chain.collect::<Result<_, _>>().expect("a certificate"),
+            key: PrivateKeyDer::from_pem_slice(key).expect("a key"),
+        }
+    }
+
     /// A server certificate that only its own key vouches for.
     pub fn self_signed(names: &[&str]) -> Self {
         let key = KeyPair::generate().expect("a key pair");
@@ -118,6 +136,16 @@ impl Leaf {
         let certificate = signed.expect("a leaf certificate");
         Self::new(vec![certificate.der().clone()], &key)
     }
+}
+
+/// A file for SSL_CERT_FILE; gone when dropped.
+pub fn pem_file(pem: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::Builder::new()
+        .suffix(".pem")
+        .tempfile()
+        .expect("a temporary file");
+    file.write_all(pem.as_bytes()).expect("the PEM written");
+    file
 }
 
 fn authority(name: &str, adjust: impl FnOnce(&mut CertificateParams)) -> CertificateParams {

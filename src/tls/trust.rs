@@ -1,0 +1,153 @@
+//! Whom a server's certificate must come from: [`Roots`], and the check against them.
+//!
+//! One case more than `webpki` has: `openssl req -x509` makes a certificate that says it is an authority's, and
+//! servers of one's own show it as theirs. It may serve if it is byte for byte one that the user has named. All
+//! else about it is checked as for any other.
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
+use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{
+    CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
+};
+
+use super::SIGNATURES;
+
+/// Certificate authorities to trust.
+#[derive(Debug)]
+pub struct Roots {
+    store: RootCertStore,
+    /// Of the certificates that were added.
+    named: Vec<Digest>,
+}
+
+/// The SHA-256 of a certificate: a system's bundle has 200 KB of them, and what is compared is all of one.
+type Digest = [u8; 32];
+
+/// What was found in a PEM file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Certificates now trusted.
+    pub added: usize,
+    /// Blocks that are no certificate, or none that can be used.
+    pub bad: usize,
+}
+
+impl Roots {
+    /// Those that Mozilla trusts, as they were when this program was built.
+    #[must_use]
+    pub fn mozilla() -> Self {
+        Self {
+            store: RootCertStore {
+                roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
+            },
+            named: Vec::new(),
+        }
+    }
+
+    /// Adds the certificates in `pem`.
+    pub fn add(&mut self, pem: &[u8]) -> Found {
+        let mut found = Found::default();
+        for certificate in CertificateDer::pem_slice_iter(pem) {
+            match certificate
+                .ok()
+                .and_then(|certificate| self.add_one(certificate))
+            {
+                Some(()) => found.added += 1,
+                None => found.bad += 1,
+            }
+        }
+        found
+    }
+
+    fn add_one(&mut self, certificate: CertificateDer<'_>) -> Option<()> {
+        let digest = digest(&certificate)?;
+        self.store.add(certificate).ok()?;
+        self.named.push(digest);
+        Some(())
+    }
+}
+
+impl ServerCertVerifier for Roots {
+    fn verify_server_cert(
+        &self,
+        shown: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        _ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let certificate = ParsedCertificate::try_from(shown)?;
+        match verify_server_cert_signed_by_trust_anchor(
+            &certificate,
+            &self.store,
+            intermediates,
+            now,
+            SIGNATURES.all,
+        ) {
+            // The dates have been looked at by then, the purpose has not.
+            Err(error) if is_authority(&error) && self.has_named(shown) => check_purpose(shown)?,
+            result => result?,
+        }
+        verify_server_name(&certificate, name)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signed, &SIGNATURES)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signed, &SIGNATURES)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        SIGNATURES.supported_schemes()
+    }
+}
+
+impl Roots {
+    /// Whether the user has named this very certificate.
+    fn has_named(&self, certificate: &CertificateDer<'_>) -> bool {
+        digest(certificate).is_some_and(|digest| self.named.contains(&digest))
+    }
+}
+
+/// Whether the one fault found is that the certificate is an authority's.
+fn is_authority(error: &Error) -> bool {
+    let Error::InvalidCertificate(CertificateError::Other(OtherError(other))) = error else {
+        return false;
+    };
+    matches!(other.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
+}
+
+/// Refuses a certificate that says what it is for (RFC 5280 section 4.2.1.12) and does not name servers.
+///
+/// Found by its bytes: nobody but the user can have put others into a certificate that the user has named.
+fn check_purpose(certificate: &[u8]) -> Result<(), Error> {
+    const PURPOSES: &[u8] = b"\x06\x03\x55\x1d\x25";
+    const SERVER: &[u8] = b"\x06\x08\x2b\x06\x01\x05\x05\x07\x03\x01";
+    let has = |bytes: &[u8]| certificate.windows(bytes.len()).any(|part| part == bytes);
+    if has(PURPOSES) && !has(SERVER) {
+        return Err(CertificateError::InvalidPurpose.into());
+    }
+    Ok(())
+}
+
+fn digest(certificate: &[u8]) -> Option<Digest> {
+    let digest = ring::digest::digest(&ring::digest::SHA256, certificate);
+    digest.as_ref().try_into().ok()
+}
