@@ -243,9 +243,14 @@ pub struct Response<'b> {
     pub http10: bool,
     /// The fields in the order they came.
     pub headers: &'b [httparse::Header<'b>],
+    /// Whether the fields cannot be read: there are none then.
+    pub is_odd: bool,
 }
 
 /// Parses a whole response head.
+///
+/// A success is one whatever its fields are: the remote has taken the payload, and to send it again would make it
+/// two. Any other answer has to be well-formed.
 ///
 /// # Errors
 /// What is wrong, in words.
@@ -255,18 +260,22 @@ pub fn response<'b>(
 ) -> Result<Response<'b>, &'static str> {
     let mut parsed = httparse::Response::new(&mut []);
     let parser = httparse::ParserConfig::default();
-    match parser.parse_response_with_uninit_headers(&mut parsed, head, slots) {
-        Ok(httparse::Status::Complete(n)) if n == head.len() => {}
-        Err(httparse::Error::TooManyHeaders) => return Err("too many header fields in the answer"),
-        _ => return Err("malformed answer"),
-    }
+    let outcome = parser.parse_response_with_uninit_headers(&mut parsed, head, slots);
     let (Some(status), Some(version)) = (parsed.code, parsed.version) else {
         return Err("malformed answer");
+    };
+    let is_odd = match outcome {
+        Ok(httparse::Status::Complete(n)) if n == head.len() => false,
+        Err(httparse::Error::Status) => return Err("malformed answer"),
+        _ if status / 100 == 2 => true,
+        Err(httparse::Error::TooManyHeaders) => return Err("too many header fields in the answer"),
+        _ => return Err("malformed answer"),
     };
     Ok(Response {
         status,
         http10: version == 0,
-        headers: parsed.headers,
+        headers: if is_odd { &[] } else { parsed.headers },
+        is_odd,
     })
 }
 
@@ -276,6 +285,10 @@ impl Response<'_> {
     /// # Errors
     /// Lengths that contradict each other, or are none.
     pub fn framing(&self, to_head_request: bool) -> Result<(BodyReader, bool), &'static str> {
+        if self.is_odd {
+            // Where its body ends cannot be told; nobody needs it.
+            return Ok((BodyReader::Length(0), false));
+        }
         let keep_alive = keep_alive(self.http10, self.headers);
         if to_head_request || self.status == 204 || self.status == 304 {
             return Ok((BodyReader::Length(0), keep_alive));
@@ -596,5 +609,45 @@ mod tests {
         );
         assert!(framing(&format!("{ok}Content-Length: x\r\n\r\n"), false).is_err());
         assert!(framing("ICY 200 OK\r\n\r\n", false).is_err());
+    }
+
+    #[test]
+    fn a_success_is_one_whatever_its_fields_are() {
+        let many = "A: b\r\n".repeat(HEADER_COUNT_OVER);
+        let odd = [
+            "A b\r\n",
+            " A: b\r\n",
+            "A : b\r\n",
+            ": b\r\n",
+            "A: \0\r\n",
+            "A: b\rC: d\r\n",
+            "A: b\r\n c\r\n",
+            "\u{e9}: b\r\n",
+            &many,
+        ];
+        for fields in odd {
+            let head = |line: &str| format!("{line}\r\nContent-Length: 9\r\n{fields}\r\n");
+            for line in ["HTTP/1.1 200 OK", "HTTP/1.0 299 A", "HTTP/1.1 204 No"] {
+                let (head, mut slots) = (head(line), header_slots());
+                let response = response(head.as_bytes(), &mut slots).unwrap();
+                assert_eq!(response.status.to_string(), line[9..12], "{fields:?}");
+                assert!(response.headers.is_empty());
+                let framing = response.framing(false);
+                assert_eq!(framing, Ok((BodyReader::Length(0), false)));
+            }
+            for line in [
+                "HTTP/1.1 199 A",
+                "HTTP/1.1 302 Found",
+                "HTTP/1.1 500 No",
+                "HTTP/1.1 2000 OK",
+                "HTTP/1.1 20 OK",
+                "HTTP/1.1 200 O\0K",
+                "HTTP/2.0 200 OK",
+            ] {
+                let (head, mut slots) = (head(line), header_slots());
+                let refused = response(head.as_bytes(), &mut slots).is_err();
+                assert!(refused, "{line} {fields:?}");
+            }
+        }
     }
 }

@@ -5,26 +5,21 @@
 //! ```
 
 use super::body::BodyReader;
+use super::buffer::ReceiveBuffer;
 use super::head::{self, Response};
 use super::{HEAD_BYTES_MAX, header_slots};
 
 /// Most interim (1xx) responses before the final one. Go's client stops at 5.
 const INTERIM_MAX: u8 = 8;
 
-/// Reads the answer to one request. The bytes stay the caller's.
+/// Reads the answer to one request. The bytes stay in the caller's buffer.
 #[derive(Debug)]
 pub struct ResponseReader {
     state: State,
     to_head_request: bool,
     interim: u8,
+    /// Of [`ResponseReader::advance`] alone.
     searched: usize,
-}
-
-#[derive(Debug)]
-enum State {
-    Head,
-    Body { body: BodyReader, keep_alive: bool },
-    Done { keep_alive: bool },
 }
 
 /// What [`ResponseReader::advance`] made of the bytes it was given.
@@ -34,6 +29,13 @@ pub struct Advanced {
     pub used: usize,
     /// So many of them, from the front, are the body's now.
     pub body: usize,
+}
+
+#[derive(Debug)]
+enum State {
+    Head,
+    Body { body: BodyReader, keep_alive: bool },
+    Done { keep_alive: bool },
 }
 
 impl ResponseReader {
@@ -63,9 +65,50 @@ impl ResponseReader {
         }
     }
 
-    /// Reads on. A final head is shown to `on_head` once; body bytes end up at the front of `bytes`.
+    /// Reads on, as far as `inbox` goes. The final head is shown to `on_head` once, the body to `on_body` in pieces.
     ///
-    /// Returns after a head or a piece of body; call again while bytes are used and the answer is not done.
+    /// Bytes after the answer stay in `inbox`. What was shown before an error was well-formed and still holds.
+    ///
+    /// # Errors
+    /// What is wrong with the answer, in words.
+    pub fn read(
+        &mut self,
+        inbox: &mut ReceiveBuffer,
+        mut on_head: impl FnMut(&Response),
+        mut on_body: impl FnMut(&[u8]),
+    ) -> Result<(), &'static str> {
+        while !inbox.is_empty() {
+            match &mut self.state {
+                State::Done { .. } => break,
+                State::Head => {
+                    let Some(len) = inbox.head_end() else {
+                        return if inbox.is_full(HEAD_BYTES_MAX) {
+                            Err("the answer's head is too long")
+                        } else {
+                            Ok(())
+                        };
+                    };
+                    self.read_head(&inbox.bytes()[..len], &mut on_head)?;
+                    inbox.consume(len);
+                }
+                State::Body { body, keep_alive } => {
+                    let decoded = body.decode(inbox.bytes_mut());
+                    let at = decoded.map_err(|_| "malformed chunk in the answer")?;
+                    if body.is_done() {
+                        self.state = State::Done {
+                            keep_alive: *keep_alive,
+                        };
+                    }
+                    on_body(&inbox.bytes()[..at.body]);
+                    inbox.consume(at.used);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One step of [`ResponseReader::read`], for a caller with a buffer of its own. To be called again while bytes are
+    /// used and the answer is not done.
     ///
     /// # Errors
     /// What is wrong with the answer, in words.
@@ -77,7 +120,15 @@ impl ResponseReader {
         match &mut self.state {
             State::Done { .. } => Ok(Advanced { used: 0, body: 0 }),
             State::Head => {
-                let used = self.read_head(bytes, on_head)?;
+                let Some(used) = head::end(bytes, &mut self.searched) else {
+                    return if bytes.len() < HEAD_BYTES_MAX {
+                        Ok(Advanced { used: 0, body: 0 })
+                    } else {
+                        Err("the answer's head is too long")
+                    };
+                };
+                self.searched = 0;
+                self.read_head(&bytes[..used], on_head)?;
                 Ok(Advanced { used, body: 0 })
             }
             State::Body { body, keep_alive } => {
@@ -109,28 +160,21 @@ impl ResponseReader {
         )
     }
 
+    /// Reads a whole head, interim or final.
     fn read_head(
         &mut self,
-        bytes: &[u8],
+        head: &[u8],
         on_head: impl FnOnce(&Response),
-    ) -> Result<usize, &'static str> {
-        let Some(end) = head::end(bytes, &mut self.searched) else {
-            return if bytes.len() < HEAD_BYTES_MAX {
-                Ok(0)
-            } else {
-                Err("the answer's head is too long")
-            };
-        };
-        self.searched = 0;
+    ) -> Result<(), &'static str> {
         let mut slots = header_slots();
-        let response = head::response(&bytes[..end], &mut slots)?;
+        let response = head::response(head, &mut slots)?;
         match response.status {
             // We never ask for an upgrade, so nobody may switch protocols on us.
             101 => return Err("the answer switches protocols"),
             100..=199 => {
                 self.interim += 1;
                 return if self.interim <= INTERIM_MAX {
-                    Ok(end)
+                    Ok(())
                 } else {
                     Err("too many interim responses")
                 };
@@ -145,7 +189,7 @@ impl ResponseReader {
         } else {
             State::Body { body, keep_alive }
         };
-        Ok(end)
+        Ok(())
     }
 }
 
@@ -153,59 +197,110 @@ impl ResponseReader {
 mod tests {
     use super::*;
 
-    /// Status, body, and whether the connection may be used again once the answer is whole.
-    type Read = (Option<u16>, Vec<u8>, Option<bool>);
+    /// What came of an answer.
+    #[derive(Debug, Default, PartialEq, Eq)]
+    struct Read {
+        statuses: Vec<u16>,
+        body: Vec<u8>,
+        /// Whether it was whole, and then whether the connection may be used again.
+        done: Option<bool>,
+        /// What was not used.
+        rest: Vec<u8>,
+        error: Option<&'static str>,
+    }
 
-    /// Reads `wire` in pieces of `step`; the statuses seen, the body, and how it ended.
-    fn read(wire: &[u8], step: usize) -> Result<Read, &'static str> {
-        let mut reader = ResponseReader::new(false);
-        let (mut status, mut body, mut inbox) = (None, Vec::new(), Vec::new());
-        for piece in wire.chunks(step) {
-            inbox.extend_from_slice(piece);
-            loop {
-                let at = reader.advance(&mut inbox, |head| status = Some(head.status))?;
-                body.extend_from_slice(&inbox[..at.body]);
-                inbox.drain(..at.used);
-                if at.used == 0 || reader.done().is_some() {
-                    break;
-                }
-            }
+    /// Reads `wire` in pieces of these lengths, the last again and again.
+    fn read(wire: &[u8], cut: &[usize]) -> Read {
+        let (mut reader, mut inbox, mut seen) = (
+            ResponseReader::new(false),
+            ReceiveBuffer::new(),
+            Read::default(),
+        );
+        let (mut rest, mut cut) = (wire, cut.iter());
+        let mut size = wire.len();
+        while !rest.is_empty() && seen.error.is_none() {
+            size = *cut.next().unwrap_or(&size);
+            let (piece, later) = rest.split_at(size.min(rest.len()));
+            inbox.append(piece);
+            rest = later;
+            let (statuses, body) = (&mut seen.statuses, &mut seen.body);
+            let result = reader.read(
+                &mut inbox,
+                |head| statuses.push(head.status),
+                |piece| body.extend_from_slice(piece),
+            );
+            seen.error = result.err();
+            assert_eq!(reader.has_head(), !seen.statuses.is_empty());
         }
-        Ok((status, body, reader.done()))
+        seen.done = reader.done();
+        if seen.error.is_none() {
+            seen.rest = [inbox.bytes(), rest].concat();
+        }
+        seen
+    }
+
+    /// Whole, at every cut in two, and in pieces of every size: the same each time.
+    fn read_at_every_cut(wire: &[u8]) -> Read {
+        let whole = read(wire, &[]);
+        for cut in 1..=wire.len() {
+            let name = || format!("{:?} cut at {cut}", wire.escape_ascii());
+            assert_eq!(read(wire, &[cut, wire.len()]), whole, "{}", name());
+            assert_eq!(read(wire, &[cut]), whole, "{} again and again", name());
+        }
+        whole
     }
 
     #[test]
     fn answers_at_any_cut() {
-        let cases: [(&[u8], u16, &[u8], bool); 5] = [
+        let cases: [(&[u8], u16, &[u8], bool); 6] = [
             (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", 200, b"hello", true),
             (b"HTTP/1.1 204 No Content\r\n\r\n", 204, b"", true),
             (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 P\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 200, b"", true),
             (b"HTTP/1.1 500 No\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n", 500, b"ab", true),
             (b"HTTP/1.1 503 No\r\nConnection: close\r\nContent-Length: 1\r\n\r\nx", 503, b"x", false),
+            (b"HTTP/1.1 202 OK\r\nOdd line\r\n\r\n", 202, b"", false),
         ];
         for (wire, status, body, keep_alive) in cases {
-            for step in 1..=wire.len() {
-                assert_eq!(
-                    read(wire, step),
-                    Ok((Some(status), body.to_vec(), Some(keep_alive))),
-                    "step {step}"
-                );
+            for rest in [&b""[..], b"HTTP/1.1 200 OK\r\n\r\n"] {
+                let expected = Read {
+                    statuses: vec![status],
+                    body: body.to_vec(),
+                    done: Some(keep_alive),
+                    rest: rest.to_vec(),
+                    error: None,
+                };
+                assert_eq!(read_at_every_cut(&[wire, rest].concat()), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn a_final_head_holds_whatever_comes_after_it() {
+        for garbage in ["x\r\n", "1\r\naX", "1\r\na\r\nzz", "0\r\n\n", "\0"] {
+            for (line, status) in [("HTTP/1.1 200 OK", 200), ("HTTP/1.1 400 Bad", 400)] {
+                let wire = format!("{line}\r\nTransfer-Encoding: chunked\r\n\r\n{garbage}");
+                let seen = read(wire.as_bytes(), &[]);
+                assert_eq!(seen.statuses, [status], "{garbage:?}");
+                assert_eq!(seen.error, Some("malformed chunk in the answer"));
+                assert_eq!(seen.done, None);
+                for cut in 1..wire.len() {
+                    let seen = read(wire.as_bytes(), &[cut]);
+                    assert_eq!((&seen.statuses[..], seen.done), (&[status][..], None));
+                }
             }
         }
     }
 
     #[test]
     fn until_close() {
-        let mut reader = ResponseReader::new(false);
-        let mut wire = *b"HTTP/1.1 200 OK\r\n\r\nabc";
-        let used = reader.advance(&mut wire, |_| ()).unwrap().used;
-        assert_eq!(
-            reader.advance(&mut wire[used..], |_| ()),
-            Ok(Advanced { used: 3, body: 3 })
-        );
+        let (mut reader, mut inbox) = (ResponseReader::new(false), ReceiveBuffer::new());
+        assert!(!reader.is_whole_at_close());
+        inbox.append(b"HTTP/1.1 200 OK\r\n\r\nabc");
+        let mut body = Vec::new();
+        let result = reader.read(&mut inbox, |_| (), |piece| body.extend_from_slice(piece));
+        assert_eq!((result, &body[..]), (Ok(()), &b"abc"[..]));
         assert_eq!(reader.done(), None);
         assert!(reader.is_whole_at_close());
-        assert!(!ResponseReader::new(false).is_whole_at_close());
     }
 
     #[test]
@@ -214,11 +309,14 @@ mod tests {
             "SSH-2.0-OpenSSH\r\n\r\n",
             "HTTP/1.1 101 Switching\r\n\r\n",
             "HTTP/1.1 999 X\r\n\r\n",
+            "HTTP/1.1 500 X\r\nOdd line\r\n\r\n",
+            "HTTP/1.1 200 X\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+            &"HTTP/1.1 100 C\r\n\r\n".repeat(9),
         ] {
-            assert!(read(wire.as_bytes(), wire.len()).is_err(), "{wire:?}");
-            assert!(read(wire.as_bytes(), 1).is_err(), "{wire:?} bytewise");
+            let seen = read_at_every_cut(wire.as_bytes());
+            assert!(seen.error.is_some() && seen.statuses.is_empty(), "{wire:?}");
         }
-        assert!(read("HTTP/1.1 100 C\r\n\r\n".repeat(9).as_bytes(), 7).is_err());
-        assert!(read(&vec![b'x'; HEAD_BYTES_MAX], HEAD_BYTES_MAX).is_err());
+        let endless = read(&vec![b'x'; HEAD_BYTES_MAX], &[1000]);
+        assert_eq!(endless.error, Some("the answer's head is too long"));
     }
 }

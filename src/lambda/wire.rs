@@ -227,26 +227,21 @@ impl Reading {
 
     fn received(&mut self, n: usize) -> Result<(), &'static str> {
         self.inbox.received(n);
-        loop {
-            let answer = &mut self.answer;
-            let bytes = self.inbox.bytes_mut();
-            let at = self.reader.advance(bytes, |response| {
-                answer.status = response.status;
+        let Answer {
+            status,
+            identifier,
+            body,
+        } = &mut self.answer;
+        self.reader.read(
+            &mut self.inbox,
+            |response| {
+                *status = response.status;
                 let value = head::value(response.headers, "lambda-extension-identifier");
-                answer
-                    .identifier
-                    .extend_from_slice(value.unwrap_or_default());
-            })?;
-            if answer.body.len() + at.body > ANSWER_BYTES_MAX {
-                return Err("the answer is too long");
-            }
-            answer.body.extend_from_slice(&bytes[..at.body]);
-            self.inbox.consume(at.used);
-            if at.used == 0 || self.inbox.is_empty() || self.reader.done().is_some() {
-                break;
-            }
-        }
-        if self.inbox.is_full(ANSWER_BYTES_MAX) {
+                identifier.extend_from_slice(value.unwrap_or_default());
+            },
+            |piece| body.extend_from_slice(piece),
+        )?;
+        if body.len() > ANSWER_BYTES_MAX {
             Err("the answer is too long")
         } else {
             Ok(())

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use crate::cli;
 use crate::contract::error_words;
+use crate::http1::HEAD_BYTES_MAX;
+use crate::http1::buffer::ReceiveBuffer;
 use crate::http1::head;
 use crate::http1::response::ResponseReader;
 use crate::shell::clock;
@@ -13,6 +15,9 @@ use crate::tls::{Client, Tls};
 
 /// Most bytes of an answer's body read to see whether it comes to its end.
 const ANSWER_BODY_MAX: usize = 64 * 1024;
+
+/// First size of the buffer for answers.
+const INBOX_START: usize = 4096;
 
 const TIMED_OUT: &str = "timed out, PYROSCOPE_TIMEOUT is over";
 
@@ -64,7 +69,7 @@ impl Line {
 
     pub(super) fn shake_hands(&mut self, client: &Client) -> Result<(), String> {
         self.tls = Some(Tls::new(client)?);
-        let mut early = Vec::new();
+        let mut early = ReceiveBuffer::new();
         loop {
             self.flush()?;
             if self.tls.as_ref().is_some_and(Tls::may_send) {
@@ -100,13 +105,12 @@ impl Line {
     }
 
     /// Appends what comes next to `plain`; `false` at the end.
-    fn read(&mut self, plain: &mut Vec<u8>) -> Result<bool, String> {
-        let mut space = [0; 4096];
+    fn read(&mut self, plain: &mut ReceiveBuffer) -> Result<bool, String> {
         let wait = left(self.until)?;
         self.stream.set_read_timeout(Some(wait)).ok();
         let read = match &mut self.tls {
             Some(tls) => self.stream.read(tls.space()),
-            None => self.stream.read(&mut space),
+            None => self.stream.read(plain.space(INBOX_START, HEAD_BYTES_MAX)),
         };
         let read = match read {
             Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(true),
@@ -114,8 +118,12 @@ impl Line {
             Ok(read) => read,
         };
         match &mut self.tls {
-            Some(tls) => tls.received(read, plain)?,
-            None => plain.extend_from_slice(&space[..read]),
+            Some(tls) => {
+                let mut opened = Vec::new();
+                tls.received(read, &mut opened)?;
+                plain.append(&opened);
+            }
+            None => plain.received(read),
         }
         Ok(read > 0)
     }
@@ -138,28 +146,31 @@ impl Line {
 
     /// The answer to a `CONNECT` has no body to read.
     fn read_answer(&mut self, to_connect: bool) -> Result<Answer, String> {
-        let (mut answer, mut inbox) = (Answer::default(), Vec::new());
+        let (mut answer, mut inbox) = (Answer::default(), ReceiveBuffer::new());
         let mut reader = ResponseReader::new(to_connect);
         loop {
             let more = self.read(&mut inbox);
-            if !reader.has_head() && !may_be_http(&inbox) {
-                return Err(if self.tls.is_none() && cli::wants_tls(&inbox) {
+            if !reader.has_head() && !may_be_http(inbox.bytes()) {
+                return Err(if self.tls.is_none() && cli::wants_tls(inbox.bytes()) {
                     WANTS_TLS.to_owned()
                 } else {
                     "what answers here does not speak HTTP/1".to_owned()
                 });
             }
-            loop {
-                let at = match reader.advance(&mut inbox, |head| answer.read_head(head)) {
-                    Ok(at) => at,
-                    Err(_) if reader.has_head() => return Ok(answer),
-                    Err(cause) => return Err(cause.to_owned()),
-                };
-                answer.body.extend_from_slice(&inbox[..at.body]);
-                inbox.drain(..at.used);
-                if at.used == 0 || reader.done().is_some() {
-                    break;
-                }
+            let Answer {
+                status,
+                location,
+                body,
+            } = &mut answer;
+            let result = reader.read(
+                &mut inbox,
+                |head| (*status, *location) = (head.status, location_of(head)),
+                |piece| body.extend_from_slice(piece),
+            );
+            match result {
+                Err(_) if reader.has_head() => return Ok(answer),
+                Err(cause) => return Err(cause.to_owned()),
+                Ok(()) => {}
             }
             match more {
                 _ if reader.done().is_some() || answer.body.len() > ANSWER_BODY_MAX => {
@@ -175,18 +186,16 @@ impl Line {
     }
 }
 
-impl Answer {
-    fn read_head(&mut self, head: &head::Response) {
-        self.status = head.status;
-        let location = head::value(head.headers, "location").unwrap_or_default();
-        let location = location
-            .split(|b| b"?#".contains(b))
-            .next()
-            .unwrap_or_default();
-        // What stands before an @ is a user and a password.
-        let location = location.rsplit(|&b| b == b'@').next().unwrap_or_default();
-        self.location = String::from_utf8_lossy(location).into_owned();
-    }
+/// Where a redirect points, without what may be secret in it.
+fn location_of(head: &head::Response) -> String {
+    let location = head::value(head.headers, "location").unwrap_or_default();
+    let location = location
+        .split(|b| b"?#".contains(b))
+        .next()
+        .unwrap_or_default();
+    // What stands before an @ is a user and a password.
+    let location = location.rsplit(|&b| b == b'@').next().unwrap_or_default();
+    String::from_utf8_lossy(location).into_owned()
 }
 
 /// Whether an answer can begin so.

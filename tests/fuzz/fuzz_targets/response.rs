@@ -3,6 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use pyroscope_lambda_extension::http1::buffer::ReceiveBuffer;
 use pyroscope_lambda_extension::http1::response::ResponseReader;
 
 /// What an answer was read as.
@@ -62,11 +63,13 @@ fuzz_target!(|input: &[u8]| {
 fn read(wire: &[u8], step: usize, to_head_request: bool) -> Result<Answer, &'static str> {
     let mut reader = ResponseReader::new(to_head_request);
     let (mut statuses, mut length, mut body) = (Vec::new(), None, Vec::new());
-    let (mut inbox, mut used, mut closes) = (Vec::new(), 0, false);
+    let (mut inbox, mut used, mut closes) = (ReceiveBuffer::new(), 0, false);
     for piece in wire.chunks(step) {
-        inbox.extend_from_slice(piece);
-        loop {
-            let at = reader.advance(&mut inbox, |head| {
+        inbox.append(piece);
+        let before = inbox.len();
+        let result = reader.read(
+            &mut inbox,
+            |head| {
                 statuses.push(head.status);
                 let has = |name: &str| {
                     head.headers
@@ -79,15 +82,13 @@ fn read(wire: &[u8], step: usize, to_head_request: bool) -> Result<Answer, &'sta
                 if has("transfer-encoding").is_none() {
                     length = has("content-length");
                 }
-            })?;
-            assert!(at.body <= at.used && at.used <= inbox.len());
-            body.extend_from_slice(&inbox[..at.body]);
-            inbox.drain(..at.used);
-            used += at.used;
-            if at.used == 0 || reader.done().is_some() {
-                break;
-            }
-        }
+            },
+            |piece| body.extend_from_slice(piece),
+        );
+        assert_eq!(reader.has_head(), !statuses.is_empty());
+        result?;
+        assert!(body.len() + inbox.len() <= wire.len());
+        used += before - inbox.len();
         if reader.done().is_some() {
             break;
         }
