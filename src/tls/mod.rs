@@ -90,6 +90,7 @@ pub struct Tls {
     sent: usize,
     out_end: usize,
     may_send: bool,
+    is_closed: bool,
 }
 
 impl fmt::Debug for Tls {
@@ -117,6 +118,7 @@ impl Tls {
             sent: 0,
             out_end: 0,
             may_send: false,
+            is_closed: false,
         };
         tls.process(&mut Vec::new())?;
         Ok(tls)
@@ -134,7 +136,7 @@ impl Tls {
     /// `n` bytes of [`Tls::space`] have been read. Plaintext is appended to `plain`.
     ///
     /// # Errors
-    /// Why the connection cannot go on, in words.
+    /// Why the connection cannot go on, in words. What came before the fault, in the same read too, is in `plain` then.
     pub fn received(&mut self, n: usize, plain: &mut Vec<u8>) -> Result<(), String> {
         self.end += n;
         self.process(plain)?;
@@ -149,6 +151,13 @@ impl Tls {
     #[must_use]
     pub const fn may_send(&self) -> bool {
         self.may_send
+    }
+
+    /// Whether the server has said that it sends no more (`close_notify`): it takes no further request, even where the
+    /// connection below stays open.
+    #[must_use]
+    pub const fn is_closed(&self) -> bool {
+        self.is_closed
     }
 
     /// Whether the handshake took up an earlier session. Only for the log.
@@ -254,7 +263,12 @@ impl Tls {
                     self.may_send = true;
                     false
                 }
-                // Waiting for more, or the peer's close_notify, behind which the socket's end follows.
+                // Said once; the state of our own direction comes next.
+                Ok(ConnectionState::PeerClosed) => {
+                    self.is_closed = true;
+                    true
+                }
+                // Waiting for more.
                 Ok(_) => false,
             };
             self.inbox.copy_within(discard..self.end, 0);

@@ -1,0 +1,232 @@
+//! One TLS connection without a socket: bytes in and bytes out, against rustls' own server.
+
+#[path = "support/certificates.rs"]
+#[allow(dead_code, reason = "each program uses its own part of the bench")]
+mod certificates;
+
+use std::io::{Read as _, Write as _};
+use std::sync::Arc;
+
+use certificates::{Authority, Leaf, OUR_NAMES};
+use pyroscope_lambda_extension::tls::{Client, Roots, Tls};
+use rcgen::KeyPair;
+use rustls::server::{ClientHello, ResolvesServerCert, ServerConfig, ServerConnection};
+use rustls::sign::CertifiedKey;
+use rustls::version::{TLS12, TLS13};
+use rustls::{ServerConfig as Config, SupportedProtocolVersion};
+
+/// Both ends of a connection.
+struct Pair {
+    tls: Tls,
+    server: ServerConnection,
+}
+
+/// Shows a certificate and signs with a key, be it the certificate's or not.
+#[derive(Debug)]
+struct Shows(Arc<CertifiedKey>);
+
+impl ResolvesServerCert for Shows {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+}
+
+fn client(roots: &str) -> Client {
+    let mut all = Roots::mozilla();
+    assert_eq!(all.add(roots.as_bytes()).added, 1);
+    Client::new("localhost", all).expect("a client")
+}
+
+fn config(leaf: Leaf, version: &'static SupportedProtocolVersion) -> ServerConfig {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let key = provider.key_provider.load_private_key(leaf.key);
+    let shown = CertifiedKey::new(leaf.chain, key.expect("a key"));
+    Config::builder_with_provider(provider)
+        .with_protocol_versions(&[version])
+        .expect("a version that the provider has")
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(Shows(Arc::new(shown))))
+}
+
+impl Pair {
+    fn new(client: &Client, config: ServerConfig) -> Self {
+        Self {
+            tls: Tls::new(client).expect("a connection"),
+            server: ServerConnection::new(Arc::new(config)).expect("a connection"),
+        }
+    }
+
+    /// After the handshake.
+    fn connected(version: &'static SupportedProtocolVersion) -> Self {
+        let root = Authority::new("Bench Root");
+        let config = config(root.leaf(&OUR_NAMES), version);
+        let mut pair = Self::new(&client(root.pem()), config);
+        pair.shake_hands().expect("a handshake");
+        assert!(pair.tls.may_send() && !pair.tls.is_closed());
+        pair
+    }
+
+    fn shake_hands(&mut self) -> Result<(), String> {
+        while self.server.is_handshaking() || !self.tls.may_send() {
+            self.deliver();
+            let flight = self.flight();
+            self.arrive(&flight, usize::MAX).1?;
+        }
+        Ok(())
+    }
+
+    fn deliver(&mut self) {
+        let mut pending = self.tls.pending();
+        while !pending.is_empty() {
+            self.server.read_tls(&mut pending).expect("read of memory");
+            self.server.process_new_packets().expect("TLS");
+        }
+        let sent = self.tls.pending().len();
+        self.tls.sent(sent);
+    }
+
+    fn flight(&mut self) -> Vec<u8> {
+        let mut flight = Vec::new();
+        while self.server.wants_write() {
+            self.server
+                .write_tls(&mut flight)
+                .expect("written to memory");
+        }
+        flight
+    }
+
+    /// What the client makes of ciphertext that comes in reads of that size: the plaintext, and how it ended.
+    fn arrive(&mut self, mut flight: &[u8], step: usize) -> (Vec<u8>, Result<(), String>) {
+        let mut plain = Vec::new();
+        while !flight.is_empty() {
+            let space = self.tls.space();
+            let n = flight.len().min(space.len()).min(step);
+            space[..n].copy_from_slice(&flight[..n]);
+            flight = &flight[n..];
+            if let Err(cause) = self.tls.received(n, &mut plain) {
+                return (plain, Err(cause));
+            }
+        }
+        (plain, Ok(()))
+    }
+
+    fn say(&mut self, plain: &[u8]) {
+        self.server.writer().write_all(plain).expect("room");
+    }
+}
+
+const STEPS: [usize; 3] = [usize::MAX, 1000, 1];
+
+#[test]
+fn what_comes_before_garbage_is_handed_out() {
+    let damaged = [b"\x17\x03\x03\x00\x20".as_slice(), &[0; 32]].concat();
+    for version in [&TLS12, &TLS13] {
+        for (garbage, reason) in [
+            (damaged.as_slice(), "damaged"),
+            (b"HTTP/1.1 200 OK\r\n\r\n", "does not speak TLS"),
+        ] {
+            for step in STEPS {
+                let mut pair = Pair::connected(version);
+                pair.say(b"an answer");
+                let flight = [&pair.flight(), garbage].concat();
+                let (plain, end) = pair.arrive(&flight, step);
+                assert_eq!(plain, b"an answer", "{reason}, {step}");
+                assert!(end.as_ref().unwrap_err().contains(reason), "{end:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_comes_before_a_fatal_alert_is_handed_out() {
+    for version in [&TLS12, &TLS13] {
+        for step in STEPS {
+            let mut pair = Pair::connected(version);
+            pair.say(b"an answer");
+            let mut flight = pair.flight();
+            let damaged = [b"\x17\x03\x03\x00\x20".as_slice(), &[0; 32]].concat();
+            pair.server.read_tls(&mut damaged.as_slice()).expect("read");
+            pair.server.process_new_packets().expect_err("a bad record");
+            flight.extend(pair.flight());
+            let (plain, end) = pair.arrive(&flight, step);
+            assert_eq!(plain, b"an answer", "{step}");
+            assert_eq!(end, Err("the server sent the TLS alert 20".to_owned()));
+            assert!(!pair.tls.is_closed(), "that was no orderly end");
+        }
+    }
+}
+
+#[test]
+fn a_close_notify_is_seen_and_what_comes_before_it_is_handed_out() {
+    for version in [&TLS12, &TLS13] {
+        for step in STEPS {
+            let mut pair = Pair::connected(version);
+            pair.say(b"an answer");
+            let answer = pair.flight();
+            pair.server.send_close_notify();
+            let notify = pair.flight();
+            if step == 1 {
+                assert_eq!(pair.arrive(&answer, step), (b"an answer".to_vec(), Ok(())));
+                assert!(!pair.tls.is_closed(), "not yet");
+                assert_eq!(pair.arrive(&notify, step), (Vec::new(), Ok(())));
+            } else {
+                let flight = [answer, notify].concat();
+                assert_eq!(pair.arrive(&flight, step), (b"an answer".to_vec(), Ok(())));
+            }
+            assert!(pair.tls.is_closed());
+        }
+    }
+}
+
+/// A server that is about to leave says so with the last of its handshake.
+#[test]
+fn a_close_notify_with_the_handshakes_end() {
+    let root = Authority::new("Bench Root");
+    let leaf = root.leaf(&OUR_NAMES);
+    let mut pair = Pair::new(&client(root.pem()), config(leaf, &TLS12));
+    while pair.server.is_handshaking() {
+        let flight = pair.flight();
+        pair.arrive(&flight, usize::MAX).1.expect("a handshake");
+        pair.deliver();
+    }
+    pair.server.send_close_notify();
+    let flight = pair.flight();
+    assert_eq!(pair.arrive(&flight, usize::MAX), (Vec::new(), Ok(())));
+    assert!(pair.tls.may_send() && pair.tls.is_closed());
+}
+
+/// The other direction is still open: what was begun is still sent.
+#[test]
+fn a_request_can_go_on_after_a_close_notify() {
+    for version in [&TLS12, &TLS13] {
+        let mut pair = Pair::connected(version);
+        pair.server.send_close_notify();
+        let flight = pair.flight();
+        assert_eq!(pair.arrive(&flight, usize::MAX), (Vec::new(), Ok(())));
+        assert_eq!(pair.tls.seal(b"the rest"), Ok(8));
+        pair.deliver();
+        let mut got = [0; 8];
+        pair.server
+            .reader()
+            .read_exact(&mut got)
+            .expect("plaintext");
+        assert_eq!(&got, b"the rest");
+    }
+}
+
+/// The certificate is for everyone to see; the key is what makes a server the one that was named.
+#[test]
+fn the_named_certificate_without_its_key_is_refused() {
+    let pair = || KeyPair::generate().expect("a key pair");
+    for version in [&TLS12, &TLS13] {
+        let (leaf, pem) = Leaf::self_signed_authority(&OUR_NAMES, &pair(), |_| {});
+        let stolen = Leaf {
+            chain: leaf.chain.clone(),
+            key: Leaf::self_signed(&OUR_NAMES).key,
+        };
+        let shake = |leaf| Pair::new(&client(&pem), config(leaf, version)).shake_hands();
+        shake(leaf).expect("with its key");
+        let refused = shake(stolen).expect_err("without");
+        assert!(refused.contains("has a bad signature"), "{refused}");
+    }
+}
