@@ -16,11 +16,20 @@ const SECRET_BYTES_MIN: usize = 4;
 /// Shorter ones are looked for as a word of their own, longer ones anywhere.
 const ANYWHERE_BYTES_MIN: usize = 8;
 
-/// How far a head goes in what a client sends; behind it is a body.
+/// How far a head goes in what a client sends; after it is a body.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// Header fields whose values are secrets, whoever sends them.
-const SECRET_FIELDS: [&str; 3] = ["Authorization", "Proxy-Authorization", "X-Scope-OrgID"];
+const SECRET_FIELDS: [&str; 8] = [
+    "Authorization",
+    "Proxy-Authorization",
+    "X-Scope-OrgID",
+    "Cookie",
+    "X-Api-Key",
+    "Api-Key",
+    "X-Auth-Token",
+    "X-Amz-Security-Token",
+];
 
 /// What clients in this process have sent, and to which port.
 static SENT: Mutex<Vec<(u16, Secret)>> = Mutex::new(Vec::new());
@@ -206,7 +215,7 @@ fn percent_decoded(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// What stands behind a colon, in JSON good or bad: a string up to its end, anything else up to a comma or a
+/// What stands after a colon, in JSON good or bad: a string up to its end, anything else up to a comma or a
 /// brace. A string with escapes in it comes in pieces.
 fn json_values(text: &str) -> Vec<&str> {
     let mut values = Vec::new();
