@@ -30,7 +30,7 @@
 //! |---|---|
 //! | what happens next, retries, shutdown | `relay/step.rs`; when the remote counts as down: `relay/backend.rs` |
 //! | when Lambda may freeze us: flush modes | `relay/flush.rs`; what telemetry says: `lambda/telemetry.rs` |
-//! | memory, who gives way, the account | `relay/ring.rs` |
+//! | memory, who gives way, the account | `relay/ring/` |
 //! | how a client is served | `relay/inlet.rs` |
 //! | the relayed request | `relay/forward.rs`, its `name` label: `relay/labels.rs` |
 //! | a connection to the remote | `relay/uplink.rs`, TLS: `tls/`, whom it trusts: `tls/trust.rs` |

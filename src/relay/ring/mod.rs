@@ -14,10 +14,23 @@
 //! once it is known, and the body. So bytes are read from the client's socket into the place they are sent
 //! from. Buffers of finished payloads are kept for the next ones while there is traffic ([`Ring::trim`] gives
 //! them back), and everything kept, in use or spare, counts towards the limit.
+//!
+//! * this file: the slots, and who gives way
+//! * `payload`: one request in its buffer
+//! * `buffers`: what buffers cost of the byte limit
+//! * `account`: what became of each payload
+
+mod account;
+mod buffers;
+mod payload;
 
 use std::time::{Duration, Instant};
 
-use crate::http1::write;
+pub use account::{Loss, Totals};
+pub use payload::Shape;
+
+use buffers::{Buffers, PAGE, cost, pages};
+use payload::{GAP, Payload};
 
 /// Most payloads at once. SDKs send one to six every 10 to 60 s; 256 is minutes of an outage.
 pub const SLOTS: usize = 256;
@@ -29,90 +42,15 @@ const BODY_START: usize = 64 * 1024;
 /// The same where no length is announced.
 const BODY_START_CHUNKED: usize = 16 * 1024;
 
-/// Buffers are multiples of a page, so that one fits the next payload of about the same size.
-const PAGE: usize = 4096;
-
 /// Longest time a payload is filled while others need its room: a client that is slow or silent, or a sandbox with
 /// hardly any processor. Where there is room, it may take for ever.
 const FILLING_MAX: Duration = Duration::from_secs(10);
-
-/// Most spare buffers kept while there is traffic.
-const SPARES_MAX: usize = 8;
-
-/// A spare buffer serves a smaller payload only up to this factor: it counts with its whole size.
-const SPARE_FACTOR_MAX: usize = 4;
-
-/// Room between head and body: `Content-Length: `, 20 digits, and two line ends.
-const GAP: usize = 16 + 20 + 2 + 2;
 
 /// Names a payload. Numbers only grow, so a stale name finds nothing and the smallest is the oldest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PayloadId {
     sequence: u64,
     slot: usize,
-}
-
-/// Why an acknowledged payload did not arrive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Loss {
-    /// It gave way to a newer one, or found no room, because the ring was full.
-    Full,
-    /// The remote refused it: a status that no repetition mends.
-    Refused,
-    /// It was tried as often as we try.
-    Attempts,
-    /// There is no usable remote address.
-    Unusable,
-    /// We had to leave before it could be sent.
-    Shutdown,
-}
-
-impl Loss {
-    /// All reasons, in the order of [`Totals::lost`].
-    pub const ALL: [Self; 5] = [
-        Self::Full,
-        Self::Refused,
-        Self::Attempts,
-        Self::Unusable,
-        Self::Shutdown,
-    ];
-
-    /// The reason's name in the closing line.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Full => "lost_full",
-            Self::Refused => "lost_refused",
-            Self::Attempts => "lost_attempts",
-            Self::Unusable => "lost_unusable_address",
-            Self::Shutdown => "lost_shutdown",
-        }
-    }
-}
-
-/// What became of the payloads so far.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// Payloads answered with 200.
-    pub acknowledged: u64,
-    /// Payloads the remote answered with 2xx.
-    pub relayed: u64,
-    /// Body bytes of those.
-    pub relayed_bytes: u64,
-    /// Times a payload was sent again.
-    pub resent: u64,
-    /// Payloads lost, by reason in the order of [`Loss::ALL`].
-    pub lost: [u64; Loss::ALL.len()],
-    /// Most bytes the ring held at once.
-    pub high_water_bytes: usize,
-}
-
-impl Totals {
-    /// All lost payloads.
-    #[must_use]
-    pub fn lost_sum(&self) -> u64 {
-        self.lost.iter().sum()
-    }
 }
 
 /// There is no room, and nothing that may give way.
@@ -133,10 +71,7 @@ pub enum NoSpace {
 pub struct Ring {
     slots: Vec<Slot>,
     next_sequence: u64,
-    bytes_max: usize,
-    /// What the buffers in slots cost.
-    bytes_used: usize,
-    spares: Vec<Vec<u8>>,
+    buffers: Buffers,
     totals: Totals,
     /// As of the last [`Ring::tick`].
     now: Option<Instant>,
@@ -164,31 +99,6 @@ enum State {
     },
 }
 
-/// One request, ready to be sent but for its length.
-#[derive(Debug, Default)]
-struct Payload {
-    /// As long as its capacity, so that a socket can be read into it.
-    buffer: Vec<u8>,
-    head_end: usize,
-    body_start: usize,
-    body_end: usize,
-    /// Where the body ends when the announced length is there.
-    body_limit: usize,
-    shape: Shape,
-    was_sent: bool,
-}
-
-/// What the request is like, beside its bytes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Shape {
-    /// The announced length of the body; `None` where it comes in chunks.
-    pub length: Option<usize>,
-    /// Whether the outgoing head says a length at all.
-    pub has_body: bool,
-    /// Whether the method is HEAD, whose answer has no body.
-    pub to_head_request: bool,
-}
-
 impl Ring {
     /// An empty ring that never holds more than `bytes_max`. Takes no memory yet.
     #[must_use]
@@ -196,9 +106,7 @@ impl Ring {
         Self {
             slots: Vec::new(),
             next_sequence: 0,
-            bytes_max,
-            bytes_used: 0,
-            spares: Vec::new(),
+            buffers: Buffers::new(bytes_max),
             totals: Totals {
                 acknowledged: 0,
                 relayed: 0,
@@ -225,13 +133,13 @@ impl Ring {
     /// Most bytes it ever holds.
     #[must_use]
     pub const fn bytes_max(&self) -> usize {
-        self.bytes_max
+        self.buffers.bytes_max()
     }
 
     /// Whether a body of that length, behind a head of that length, could ever fit.
     #[must_use]
     pub const fn could_hold(&self, head_bytes: usize, body_bytes: u64) -> bool {
-        (head_bytes + GAP + 2 * PAGE) as u64 <= (self.bytes_max as u64).saturating_sub(body_bytes)
+        (head_bytes + GAP + 2 * PAGE) as u64 <= (self.bytes_max() as u64).saturating_sub(body_bytes)
     }
 
     /// Opens a slot for a request with this head, which lacks only its `Content-Length` line and empty line.
@@ -240,9 +148,6 @@ impl Ring {
     /// No room, and nothing queued that could give way.
     pub fn open(&mut self, head: &[u8], shape: Shape) -> Result<PayloadId, Full> {
         let body_start = head.len() + GAP;
-        let body_limit = shape
-            .length
-            .map_or(usize::MAX, |length| body_start.saturating_add(length));
         let first = shape
             .length
             .map_or(BODY_START_CHUNKED, |length| length.min(BODY_START));
@@ -253,26 +158,16 @@ impl Ring {
         }
         let slot = self.free_slot()?;
         let length = shape.length.unwrap_or(first);
-        let mut buffer = self.take_buffer(body_start + length, body_start + first)?;
-        buffer[..head.len()].copy_from_slice(head);
+        let buffer = self.take_buffer(body_start + length, body_start + first)?;
         let sequence = self.next_sequence;
         self.next_sequence += 1;
-        self.bytes_used += cost(buffer.len());
-        let payload = Payload {
-            buffer,
-            head_end: head.len(),
-            body_start,
-            body_end: body_start,
-            body_limit,
-            shape,
-            was_sent: false,
-        };
+        let payload = Payload::new(buffer, head, shape);
         self.slots[slot] = Slot {
             sequence,
             state: State::Filling { since: self.now },
             payload,
         };
-        self.totals.high_water_bytes = self.totals.high_water_bytes.max(self.bytes_used);
+        self.totals.hold(self.buffers.bytes_used());
         self.check();
         Ok(PayloadId { sequence, slot })
     }
@@ -286,10 +181,8 @@ impl Ring {
             return Err(NoSpace::Full);
         }
         let payload = &self.slots[id.slot].payload;
-        let (len, end, limit) = (payload.buffer.len(), payload.body_end, payload.body_limit);
-        if end == len && end < limit {
-            // Twice as much, or what is left up to the ring's size.
-            let more = pages(len.min(limit - len)).min((self.bytes_max - cost(len)) / PAGE * PAGE);
+        if let Some(limit) = payload.grows_to() {
+            let more = self.buffers.growth(payload.buffer.len(), limit);
             if more == 0 {
                 return Err(NoSpace::TooLarge);
             }
@@ -298,20 +191,18 @@ impl Ring {
             if !self.is_filling(id) {
                 return Err(NoSpace::Full);
             }
-            self.slots[id.slot].payload.buffer.resize(len + more, 0);
-            self.bytes_used += more;
-            self.totals.high_water_bytes = self.totals.high_water_bytes.max(self.bytes_used);
+            self.buffers
+                .grow(&mut self.slots[id.slot].payload.buffer, more);
+            self.totals.hold(self.buffers.bytes_used());
             self.check();
         }
-        let payload = &mut self.slots[id.slot].payload;
-        let limit = payload.buffer.len().min(payload.body_limit);
-        Ok(&mut payload.buffer[payload.body_end..limit])
+        Ok(self.slots[id.slot].payload.space())
     }
 
     /// `n` bytes of [`Ring::space`] are body now.
     pub fn filled(&mut self, id: PayloadId, n: usize) {
         debug_assert!(self.is_filling(id));
-        self.slots[id.slot].payload.body_end += n;
+        self.slots[id.slot].payload.filled(n);
     }
 
     /// The client broke off, or the payload gave way: it was never acknowledged and is forgotten.
@@ -338,14 +229,14 @@ impl Ring {
             attempts: 0,
             not_before: None,
         };
-        self.totals.acknowledged += 1;
+        self.totals.acknowledge();
         self.check();
     }
 
     /// A payload was acknowledged that could not be kept.
     pub fn acknowledge_lost(&mut self, loss: Loss) {
-        self.totals.acknowledged += 1;
-        self.totals.lost[loss as usize] += 1;
+        self.totals.acknowledge();
+        self.totals.lose(loss);
         self.check();
     }
 
@@ -404,15 +295,14 @@ impl Ring {
 
     /// The remote took it.
     pub fn relayed(&mut self, id: PayloadId) {
-        self.totals.relayed += 1;
-        self.totals.relayed_bytes += self.slots[id.slot].payload.body_bytes() as u64;
+        self.totals.relay(self.slots[id.slot].payload.body_bytes());
         self.free(id);
         self.check();
     }
 
     /// It will not arrive.
     pub fn lost(&mut self, id: PayloadId, loss: Loss) {
-        self.totals.lost[loss as usize] += 1;
+        self.totals.lose(loss);
         self.free(id);
         self.check();
     }
@@ -438,11 +328,7 @@ impl Ring {
     /// The bytes to send: head and body.
     #[must_use]
     pub fn request(&self, id: PayloadId) -> [&[u8]; 2] {
-        let payload = &self.slots[id.slot].payload;
-        [
-            &payload.buffer[..payload.head_end],
-            &payload.buffer[payload.body_start..payload.body_end],
-        ]
+        self.slots[id.slot].payload.request()
     }
 
     /// Whether the request's method is HEAD.
@@ -488,12 +374,12 @@ impl Ring {
     /// Whether [`Ring::trim`] would give anything back.
     #[must_use]
     pub const fn has_spares(&self) -> bool {
-        !self.spares.is_empty()
+        self.buffers.has_spares()
     }
 
     /// Gives spare memory back to the system.
     pub fn trim(&mut self) {
-        self.spares = Vec::new();
+        self.buffers.trim();
     }
 
     /// There is little time left: no payload waits any more.
@@ -576,32 +462,22 @@ impl Ring {
 
     /// A spare buffer of about `whole` bytes, which takes no memory that is not taken, or a new one of `first`.
     fn take_buffer(&mut self, whole: usize, first: usize) -> Result<Vec<u8>, Full> {
-        let fits = |spare: &Vec<u8>| {
-            spare.len() >= whole && spare.len() / SPARE_FACTOR_MAX <= pages(whole)
-        };
-        if let Some(at) = self.spares.iter().position(fits) {
-            return Ok(self.spares.swap_remove(at));
+        if let Some(spare) = self.buffers.take_spare(whole) {
+            return Ok(spare);
         }
         self.make_room(cost(pages(first)))?;
-        Ok(vec![0; pages(first)])
+        Ok(self.buffers.take_new(first))
     }
 
     /// Makes `bytes` more fit: spare buffers go first, then the oldest queued payloads. Nothing goes in vain.
     fn make_room(&mut self, bytes: usize) -> Result<(), Full> {
-        loop {
-            let spare_bytes: usize = self.spares.iter().map(|spare| cost(spare.len())).sum();
-            if self.bytes_used + spare_bytes + bytes <= self.bytes_max {
-                return Ok(());
-            }
-            if self.spares.pop().is_some() {
-                continue;
-            }
+        while !self.buffers.make_room(bytes) {
             if !self.fits_beside_what_stays(bytes) {
                 return Err(Full);
             }
-
             self.push_out()?;
         }
+        Ok(())
     }
 
     /// Whether `bytes` more fit once all have given way that may.
@@ -613,7 +489,7 @@ impl Ring {
         stay.map(|slot| cost(slot.payload.buffer.len()))
             .sum::<usize>()
             + bytes
-            <= self.bytes_max
+            <= self.bytes_max()
     }
 
     fn free(&mut self, id: PayloadId) {
@@ -621,76 +497,20 @@ impl Ring {
         debug_assert_eq!(slot.sequence, id.sequence, "a stale name");
         slot.state = State::Free;
         let buffer = std::mem::take(&mut slot.payload).buffer;
-        self.bytes_used -= cost(buffer.len());
-        if self.spares.len() < SPARES_MAX {
-            self.spares.push(buffer);
-        }
+        self.buffers.give_back(buffer);
     }
 
     /// What must hold after every change.
     fn check(&self) {
+        self.totals.check(self.in_hand());
         debug_assert_eq!(
-            self.totals.acknowledged,
-            self.totals.relayed + self.totals.lost_sum() + self.in_hand() as u64,
-            "an acknowledged payload is unaccounted for"
-        );
-        debug_assert_eq!(
-            self.bytes_used,
+            self.buffers.bytes_used(),
             self.slots
                 .iter()
                 .map(|s| cost(s.payload.buffer.len()))
                 .sum::<usize>()
         );
-        debug_assert!(self.bytes_used <= self.bytes_max);
     }
-}
-
-impl Payload {
-    const fn body_bytes(&self) -> usize {
-        self.body_end - self.body_start
-    }
-
-    /// Writes the length, now known, and the empty line into the gap behind the head.
-    fn end_head(&mut self) {
-        let mut end = ArrayWriter {
-            bytes: [0; GAP],
-            len: 0,
-        };
-        if self.shape.has_body {
-            end.push(b"Content-Length: ");
-            end.push(write::decimal(&mut [0; 20], self.body_bytes() as u64));
-            end.push(b"\r\n");
-        }
-        end.push(b"\r\n");
-        self.buffer[self.head_end..self.head_end + end.len].copy_from_slice(&end.bytes[..end.len]);
-        self.head_end += end.len;
-    }
-}
-
-/// The gap's content, put together without an allocation.
-struct ArrayWriter {
-    bytes: [u8; GAP],
-    len: usize,
-}
-
-impl ArrayWriter {
-    fn push(&mut self, bytes: &[u8]) {
-        self.bytes[self.len..self.len + bytes.len()].copy_from_slice(bytes);
-        self.len += bytes.len();
-    }
-}
-
-/// What a buffer takes of the limit: allocators do not begin it where a page begins, so it touches one more.
-const fn cost(buffer_bytes: usize) -> usize {
-    if buffer_bytes == 0 {
-        0
-    } else {
-        buffer_bytes + PAGE
-    }
-}
-
-const fn pages(bytes: usize) -> usize {
-    bytes.div_ceil(PAGE) * PAGE
 }
 
 #[cfg(test)]
@@ -745,7 +565,11 @@ mod tests {
         assert_eq!(ring.space(slow), Err(NoSpace::Full));
         assert_eq!(ring.in_hand(), 1, "what was acknowledged stays");
         ring.lose_all(Loss::Shutdown);
-        assert_eq!(ring.bytes_used, 0, "and nothing is held for nobody");
+        assert_eq!(
+            ring.buffers.bytes_used(),
+            0,
+            "and nothing is held for nobody"
+        );
     }
 
     #[test]

@@ -1,0 +1,94 @@
+//! The account: what became of every payload that was answered with 200.
+
+/// Why an acknowledged payload did not arrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// It gave way to a newer one, or found no room, because the ring was full.
+    Full,
+    /// The remote refused it: a status that no repetition mends.
+    Refused,
+    /// It was tried as often as we try.
+    Attempts,
+    /// There is no usable remote address.
+    Unusable,
+    /// We had to leave before it could be sent.
+    Shutdown,
+}
+
+impl Loss {
+    /// All reasons, in the order of [`Totals::lost`].
+    pub const ALL: [Self; 5] = [
+        Self::Full,
+        Self::Refused,
+        Self::Attempts,
+        Self::Unusable,
+        Self::Shutdown,
+    ];
+
+    /// The reason's name in the closing line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Full => "lost_full",
+            Self::Refused => "lost_refused",
+            Self::Attempts => "lost_attempts",
+            Self::Unusable => "lost_unusable_address",
+            Self::Shutdown => "lost_shutdown",
+        }
+    }
+}
+
+/// What became of the payloads so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Payloads answered with 200.
+    pub acknowledged: u64,
+    /// Payloads the remote answered with 2xx.
+    pub relayed: u64,
+    /// Body bytes of those.
+    pub relayed_bytes: u64,
+    /// Times a payload was sent again.
+    pub resent: u64,
+    /// Payloads lost, by reason in the order of [`Loss::ALL`].
+    pub lost: [u64; Loss::ALL.len()],
+    /// Most bytes the ring held at once.
+    pub high_water_bytes: usize,
+}
+
+impl Totals {
+    /// All lost payloads.
+    #[must_use]
+    pub fn lost_sum(&self) -> u64 {
+        self.lost.iter().sum()
+    }
+
+    /// A payload was answered with 200.
+    pub(super) const fn acknowledge(&mut self) {
+        self.acknowledged += 1;
+    }
+
+    /// The remote took a payload with so many bytes of body.
+    pub(super) const fn relay(&mut self, body_bytes: usize) {
+        self.relayed += 1;
+        self.relayed_bytes += body_bytes as u64;
+    }
+
+    /// A payload was lost.
+    pub(super) const fn lose(&mut self, loss: Loss) {
+        self.lost[loss as usize] += 1;
+    }
+
+    /// The ring holds so many bytes now.
+    pub(super) fn hold(&mut self, bytes: usize) {
+        self.high_water_bytes = self.high_water_bytes.max(bytes);
+    }
+
+    /// The sum that must hold after every change.
+    pub(super) fn check(&self, in_hand: usize) {
+        debug_assert_eq!(
+            self.acknowledged,
+            self.relayed + self.lost_sum() + in_hand as u64,
+            "an acknowledged payload is unaccounted for"
+        );
+    }
+}

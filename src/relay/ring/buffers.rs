@@ -1,0 +1,128 @@
+//! The buffers of payloads, and what they cost of the byte limit: those in use and the spare ones together.
+
+/// Buffers are multiples of a page, so that one fits the next payload of about the same size.
+pub(super) const PAGE: usize = 4096;
+
+/// Most spare buffers kept while there is traffic.
+const SPARES_MAX: usize = 8;
+
+/// A spare buffer serves a smaller payload only up to this factor: it counts with its whole size.
+const SPARE_FACTOR_MAX: usize = 4;
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(super) struct Buffers {
+    bytes_max: usize,
+    /// What the buffers in use cost.
+    bytes_used: usize,
+    /// Buffers of finished payloads, for the next ones.
+    ///
+    /// Invariant: with those in use, they cost no more than `bytes_max`, and they are [`SPARES_MAX`] at most.
+    spares: Vec<Vec<u8>>,
+}
+
+impl Buffers {
+    /// None, which never cost more than `bytes_max`.
+    pub(super) const fn new(bytes_max: usize) -> Self {
+        Self {
+            bytes_max,
+            bytes_used: 0,
+            spares: Vec::new(),
+        }
+    }
+
+    /// Most bytes they ever cost.
+    pub(super) const fn bytes_max(&self) -> usize {
+        self.bytes_max
+    }
+
+    /// What those in use cost.
+    pub(super) const fn bytes_used(&self) -> usize {
+        self.bytes_used
+    }
+
+    /// A spare buffer of about `whole` bytes, which takes no memory that is not taken.
+    pub(super) fn take_spare(&mut self, whole: usize) -> Option<Vec<u8>> {
+        let fits = |spare: &Vec<u8>| {
+            spare.len() >= whole && spare.len() / SPARE_FACTOR_MAX <= pages(whole)
+        };
+        let at = self.spares.iter().position(fits)?;
+        let buffer = self.spares.swap_remove(at);
+        self.bytes_used += cost(buffer.len());
+        self.check();
+        Some(buffer)
+    }
+
+    /// A new buffer of at least `bytes`, for which there is room.
+    pub(super) fn take_new(&mut self, bytes: usize) -> Vec<u8> {
+        let len = pages(bytes);
+        self.bytes_used += cost(len);
+        self.check();
+        vec![0; len]
+    }
+
+    /// How much a buffer of `len` bytes grows that is to become `limit` long: it doubles, up to the byte limit.
+    pub(super) fn growth(&self, len: usize, limit: usize) -> usize {
+        pages(len.min(limit - len)).min((self.bytes_max - cost(len)) / PAGE * PAGE)
+    }
+
+    /// Makes a buffer `more` bytes longer, for which there is room.
+    pub(super) fn grow(&mut self, buffer: &mut Vec<u8>, more: usize) {
+        buffer.resize(buffer.len() + more, 0);
+        self.bytes_used += more;
+        self.check();
+    }
+
+    /// Whether `bytes` more fit. Spare buffers give way.
+    pub(super) fn make_room(&mut self, bytes: usize) -> bool {
+        while self.bytes_used + self.spare_bytes() + bytes > self.bytes_max {
+            if self.spares.pop().is_none() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// A buffer is not in use any more.
+    pub(super) fn give_back(&mut self, buffer: Vec<u8>) {
+        self.bytes_used -= cost(buffer.len());
+        if self.spares.len() < SPARES_MAX {
+            self.spares.push(buffer);
+        }
+        self.check();
+    }
+
+    /// Whether [`Buffers::trim`] would give anything back.
+    pub(super) const fn has_spares(&self) -> bool {
+        !self.spares.is_empty()
+    }
+
+    /// Gives spare memory back to the system.
+    pub(super) fn trim(&mut self) {
+        self.spares = Vec::new();
+    }
+
+    fn spare_bytes(&self) -> usize {
+        self.spares.iter().map(|spare| cost(spare.len())).sum()
+    }
+
+    /// What must hold after every change.
+    fn check(&self) {
+        debug_assert!(self.bytes_used + self.spare_bytes() <= self.bytes_max);
+        debug_assert!(self.spares.len() <= SPARES_MAX);
+    }
+}
+
+/// What a buffer takes of the limit: allocators do not begin it where a page begins, so it touches one more.
+pub(super) const fn cost(buffer_bytes: usize) -> usize {
+    if buffer_bytes == 0 {
+        0
+    } else {
+        buffer_bytes + PAGE
+    }
+}
+
+/// Rounded up to whole pages.
+pub(super) const fn pages(bytes: usize) -> usize {
+    bytes.div_ceil(PAGE) * PAGE
+}
