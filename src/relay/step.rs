@@ -323,19 +323,17 @@ impl Relay {
             },
             // Nothing was wrong with the payload, nor with the backend.
             Outcome::Stale(sent) => {
-                let attempts = self.ring.attempts(payload);
                 if sent {
                     self.ring.was_sent(payload);
                 } else {
                     self.ring.was_not_sent(payload);
                 }
-                self.ring.retry(payload, attempts, None);
+                self.ring.retry(payload, None);
             }
             // Nothing was wrong with the payload: it waits until the backend is back.
             Outcome::Unreached(cause) => {
                 self.ring.was_not_sent(payload);
-                let attempts = self.ring.attempts(payload);
-                self.ring.retry(payload, attempts, None);
+                self.ring.retry(payload, None);
                 self.forget_addresses(now);
                 self.backend.unreached(now.mono, (self.entropy)());
                 self.tell_failed(&cause, now);
@@ -348,7 +346,7 @@ impl Relay {
     fn again(&mut self, payload: PayloadId, cause: &str, pause: Option<Duration>, now: Now) {
         self.backend.broke(now.mono, (self.entropy)());
         self.tell_failed(cause, now);
-        let attempts = self.ring.attempts(payload) + 1;
+        let attempts = self.ring.fail_attempt(payload).tries;
         if attempts >= ATTEMPTS_MAX {
             self.ring.lost(payload, Loss::Attempts);
             return self.tell_spent(cause, now);
@@ -356,7 +354,7 @@ impl Relay {
         self.ring.was_sent(payload);
         let backoff = jitter(RETRY_PAUSE * (1 << (attempts - 1)), (self.entropy)());
         self.ring
-            .retry(payload, attempts, Some(now.mono + pause.unwrap_or(backoff)));
+            .retry(payload, Some(now.mono + pause.unwrap_or(backoff)));
     }
 
     /// Spare memory goes back to the system some time after the last payload.

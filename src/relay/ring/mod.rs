@@ -27,10 +27,10 @@ mod payload;
 use std::time::{Duration, Instant};
 
 pub use account::{Loss, Totals};
-pub use payload::Shape;
+pub use payload::{Failed, Shape};
 
 use buffers::{Buffers, PAGE, cost, pages};
-use payload::{GAP, Payload};
+use payload::{GAP, Payload, Tries};
 
 /// Most payloads at once. SDKs send one to six every 10 to 60 s; 256 is minutes of an outage.
 pub const SLOTS: usize = 256;
@@ -87,16 +87,9 @@ struct Slot {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Free,
-    Filling {
-        since: Option<Instant>,
-    },
-    Queued {
-        attempts: u8,
-        not_before: Option<Instant>,
-    },
-    Sending {
-        attempts: u8,
-    },
+    Filling { since: Option<Instant> },
+    Queued { not_before: Option<Instant> },
+    Sending,
 }
 
 impl Ring {
@@ -225,10 +218,8 @@ impl Ring {
         }
         let slot = &mut self.slots[id.slot];
         slot.payload.end_head();
-        slot.state = State::Queued {
-            attempts: 0,
-            not_before: None,
-        };
+        slot.payload.tries = Tries::new(self.totals.relayed);
+        slot.state = State::Queued { not_before: None };
         self.totals.acknowledge();
         self.check();
     }
@@ -243,14 +234,24 @@ impl Ring {
     /// The oldest payload that may be sent at `now`.
     #[must_use]
     pub fn ready(&self, now: Instant) -> Option<PayloadId> {
-        self.oldest(|not_before| not_before.is_none_or(|at| at <= now))
+        self.first(|not_before| not_before.is_none_or(|at| at <= now), |_| 0)
+    }
+
+    /// The payload to find out with at `now` whether the remote is back: one that failed least often, and the oldest
+    /// of those. What the remote chokes on does not keep the others from being tried.
+    #[must_use]
+    pub fn ready_for_probe(&self, now: Instant) -> Option<PayloadId> {
+        self.first(
+            |not_before| not_before.is_none_or(|at| at <= now),
+            |payload| payload.tries.failed().tries,
+        )
     }
 
     /// When the next payload that waits for a time after `now` may be sent.
     #[must_use]
     pub fn next_due(&self, now: Instant) -> Option<Instant> {
         let times = self.slots.iter().filter_map(|slot| match slot.state {
-            State::Queued { not_before, .. } => not_before.filter(|at| *at > now),
+            State::Queued { not_before } => not_before.filter(|at| *at > now),
             _ => None,
         });
         times.min()
@@ -259,8 +260,8 @@ impl Ring {
     /// `Queued` → `Sending`.
     pub fn start(&mut self, id: PayloadId) {
         let slot = &mut self.slots[id.slot];
-        if let State::Queued { attempts, .. } = slot.state {
-            slot.state = State::Sending { attempts };
+        if let State::Queued { .. } = slot.state {
+            slot.state = State::Sending;
             self.totals.resent += u64::from(slot.payload.was_sent);
         }
     }
@@ -276,21 +277,27 @@ impl Ring {
     }
 
     /// `Sending` → `Queued`, not to be sent before `not_before`.
-    pub fn retry(&mut self, id: PayloadId, attempts: u8, not_before: Option<Instant>) {
-        self.slots[id.slot].state = State::Queued {
-            attempts,
-            not_before,
-        };
+    pub fn retry(&mut self, id: PayloadId, not_before: Option<Instant>) {
+        self.slots[id.slot].state = State::Queued { not_before };
         self.check();
     }
 
-    /// Attempts that a payload being sent has behind it.
+    /// An attempt to send it failed. It counts only if another payload was relayed since the last one failed, or since
+    /// this one was committed: as long as nothing gets through, the payload is not to blame.
+    pub fn fail_attempt(&mut self, id: PayloadId) -> Failed {
+        let relayed = self.totals.relayed;
+        self.slots[id.slot].payload.tries.fail(relayed)
+    }
+
+    /// Whether it may still be sent again once for nothing, because a freeze killed its connection.
     #[must_use]
-    pub fn attempts(&self, id: PayloadId) -> u8 {
-        match self.slots[id.slot].state {
-            State::Sending { attempts } | State::Queued { attempts, .. } => attempts,
-            _ => 0,
-        }
+    pub fn has_free_resend(&self, id: PayloadId) -> bool {
+        self.slots[id.slot].payload.tries.has_free_resend()
+    }
+
+    /// Uses that up: `true` once per payload.
+    pub fn takes_free_resend(&mut self, id: PayloadId) -> bool {
+        self.slots[id.slot].payload.tries.takes_free_resend()
     }
 
     /// The remote took it.
@@ -312,7 +319,7 @@ impl Ring {
         for slot in 0..self.slots.len() {
             if matches!(
                 self.slots[slot].state,
-                State::Queued { .. } | State::Sending { .. }
+                State::Queued { .. } | State::Sending
             ) {
                 self.lost(
                     PayloadId {
@@ -342,7 +349,7 @@ impl Ring {
     pub fn in_hand(&self) -> usize {
         self.slots
             .iter()
-            .filter(|s| matches!(s.state, State::Queued { .. } | State::Sending { .. }))
+            .filter(|s| matches!(s.state, State::Queued { .. } | State::Sending))
             .count()
     }
 
@@ -358,8 +365,8 @@ impl Ring {
         self.slots.iter().any(|slot| {
             slot.sequence < mark
                 && match slot.state {
-                    State::Queued { not_before, .. } => not_before.is_none_or(|at| at <= soon),
-                    State::Sending { .. } => true,
+                    State::Queued { not_before } => not_before.is_none_or(|at| at <= soon),
+                    State::Sending => true,
                     State::Free | State::Filling { .. } => false,
                 }
         })
@@ -385,7 +392,7 @@ impl Ring {
     /// There is little time left: no payload waits any more.
     pub fn hasten(&mut self) {
         for slot in &mut self.slots {
-            if let State::Queued { not_before, .. } = &mut slot.state {
+            if let State::Queued { not_before } = &mut slot.state {
                 *not_before = None;
             }
         }
@@ -397,7 +404,6 @@ impl Ring {
             if let State::Filling { since: Some(at) }
             | State::Queued {
                 not_before: Some(at),
-                ..
             } = &mut slot.state
             {
                 *at += frozen;
@@ -405,17 +411,22 @@ impl Ring {
         }
     }
 
-    fn oldest(&self, may: impl Fn(Option<Instant>) -> bool) -> Option<PayloadId> {
+    /// The queued payload that `may` be taken with the lowest `rank`, and the oldest of those.
+    fn first(
+        &self,
+        may: impl Fn(Option<Instant>) -> bool,
+        rank: impl Fn(&Payload) -> u8,
+    ) -> Option<PayloadId> {
         let queued = self
             .slots
             .iter()
             .enumerate()
             .filter(|(_, slot)| match slot.state {
-                State::Queued { not_before, .. } => may(not_before),
+                State::Queued { not_before } => may(not_before),
                 _ => false,
             });
         queued
-            .min_by_key(|(_, slot)| slot.sequence)
+            .min_by_key(|(_, slot)| (rank(&slot.payload), slot.sequence))
             .map(|(slot, s)| PayloadId {
                 sequence: s.sequence,
                 slot,
@@ -446,7 +457,7 @@ impl Ring {
             self.abandon(id);
             return Ok(id);
         }
-        let oldest = self.oldest(|_| true).ok_or(Full)?;
+        let oldest = self.first(|_| true, |_| 0).ok_or(Full)?;
         self.lost(oldest, Loss::Full);
         Ok(oldest)
     }
@@ -730,13 +741,79 @@ mod tests {
         let now = Instant::now();
         let (old, new) = (put(&mut ring, b"old"), put(&mut ring, b"new"));
         ring.start(old);
-        ring.retry(old, 1, Some(now + Duration::from_secs(1)));
+        ring.retry(old, Some(now + Duration::from_secs(1)));
         assert_eq!(ring.ready(now), Some(new));
         assert_eq!(ring.next_due(now), Some(now + Duration::from_secs(1)));
         ring.thawed(Duration::from_secs(9));
         assert_eq!(ring.next_due(now), Some(now + Duration::from_secs(10)));
         assert_eq!(ring.ready(now + Duration::from_secs(10)), Some(old));
-        assert_eq!(ring.attempts(old), 1);
+    }
+
+    #[test]
+    fn a_failed_attempt_counts_only_if_another_payload_got_through_since() {
+        let mut ring = Ring::new(1 << 20);
+        let relay_one = |ring: &mut Ring| {
+            let id = put(ring, b"other");
+            ring.start(id);
+            ring.relayed(id);
+        };
+        let failed = |tries, attempts| Failed { tries, attempts };
+        relay_one(&mut ring);
+        let id = put(&mut ring, b"body");
+        ring.start(id);
+        assert_eq!(ring.fail_attempt(id), failed(1, 0), "none since it came");
+        ring.retry(id, None);
+        relay_one(&mut ring);
+        relay_one(&mut ring);
+        ring.start(id);
+        assert_eq!(ring.fail_attempt(id), failed(2, 1));
+        assert_eq!(ring.fail_attempt(id), failed(3, 1), "none since the last");
+        relay_one(&mut ring);
+        assert_eq!(ring.fail_attempt(id), failed(4, 2));
+        for _ in 0..300 {
+            relay_one(&mut ring);
+            ring.fail_attempt(id);
+        }
+        assert_eq!(ring.fail_attempt(id), failed(255, 255), "and no overflow");
+    }
+
+    #[test]
+    fn a_payload_has_one_free_resend() {
+        let mut ring = Ring::new(1 << 20);
+        for body in ["one", "in the same slot"] {
+            let id = put(&mut ring, body.as_bytes());
+            assert!(ring.has_free_resend(id));
+            ring.start(id);
+            ring.fail_attempt(id);
+            assert!(ring.takes_free_resend(id));
+            ring.retry(id, None);
+            assert!(!ring.has_free_resend(id) && !ring.takes_free_resend(id));
+            ring.start(id);
+            ring.relayed(id);
+        }
+    }
+
+    #[test]
+    fn a_probe_takes_what_failed_least_often_and_the_oldest_of_those() {
+        let mut ring = Ring::new(1 << 20);
+        let now = Instant::now();
+        assert_eq!(ring.ready_for_probe(now), None);
+        let ids = [(); 3].map(|()| put(&mut ring, b"body"));
+        let mut probed = Vec::new();
+        for _ in 0..7 {
+            let id = ring.ready_for_probe(now).unwrap();
+            probed.push(ids.iter().position(|other| *other == id).unwrap());
+            ring.start(id);
+            ring.fail_attempt(id);
+            ring.retry(id, None);
+            assert_eq!(ring.ready(now), Some(ids[0]), "not so while it is up");
+        }
+        assert_eq!(probed, [0, 1, 2, 0, 1, 2, 0]);
+        ring.start(ids[1]);
+        ring.retry(ids[2], Some(now + Duration::from_secs(1)));
+        assert_eq!(ring.ready_for_probe(now), Some(ids[0]), "one, for want");
+        let later = now + Duration::from_secs(1);
+        assert_eq!(ring.ready_for_probe(later), Some(ids[2]));
     }
 
     #[test]

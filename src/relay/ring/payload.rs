@@ -34,6 +34,66 @@ pub(super) struct Payload {
     pub(super) shape: Shape,
     /// Whether it may have reached the remote before.
     pub(super) was_sent: bool,
+    pub(super) tries: Tries,
+}
+
+/// What was tried with a payload so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Tries {
+    /// Failed attempts, all of them.
+    failed: Failed,
+    /// Payloads relayed in all when the last attempt failed, or when this one was committed.
+    relayed_then: u64,
+    free_resend_used: bool,
+}
+
+/// How often a payload's attempts failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Failed {
+    /// All failed attempts.
+    pub tries: u8,
+    /// Those that count: where no payload got through in between, nothing is said against this one.
+    pub attempts: u8,
+}
+
+impl Tries {
+    /// None so far; `relayed` payloads got through before.
+    pub(super) const fn new(relayed: u64) -> Self {
+        Self {
+            failed: Failed {
+                tries: 0,
+                attempts: 0,
+            },
+            relayed_then: relayed,
+            free_resend_used: false,
+        }
+    }
+
+    /// An attempt failed; `relayed` payloads have got through by now.
+    pub(super) const fn fail(&mut self, relayed: u64) -> Failed {
+        let Failed { tries, attempts } = &mut self.failed;
+        *tries = tries.saturating_add(1);
+        if relayed > self.relayed_then {
+            *attempts = attempts.saturating_add(1);
+        }
+        self.relayed_then = relayed;
+        self.failed
+    }
+
+    /// How often attempts failed so far.
+    pub(super) const fn failed(&self) -> Failed {
+        self.failed
+    }
+
+    /// Whether the free resend is still there.
+    pub(super) const fn has_free_resend(&self) -> bool {
+        !self.free_resend_used
+    }
+
+    /// Uses the free resend up. Whether it was there.
+    pub(super) const fn takes_free_resend(&mut self) -> bool {
+        !std::mem::replace(&mut self.free_resend_used, true)
+    }
 }
 
 impl Payload {
@@ -51,6 +111,7 @@ impl Payload {
                 .map_or(usize::MAX, |length| body_start.saturating_add(length)),
             shape,
             was_sent: false,
+            tries: Tries::new(0),
         }
     }
 
