@@ -54,6 +54,8 @@ pub struct Inlet {
     sent: usize,
     /// The client will send no more.
     half_closed: bool,
+    /// Whether a byte of it was ever read.
+    was_heard: bool,
     progressed: Instant,
 }
 
@@ -126,6 +128,7 @@ impl Inlet {
             answers: Vec::new(),
             sent: 0,
             half_closed: false,
+            was_heard: false,
             progressed: now,
         }
     }
@@ -176,6 +179,7 @@ impl Inlet {
 
     /// `n` bytes of [`Inlet::space`] have been read.
     pub fn received(&mut self, n: usize, cx: &mut Context) {
+        self.was_heard = true;
         self.progressed = cx.now.mono;
         if let State::Body {
             sink: Sink::Slot(id),
@@ -265,6 +269,9 @@ impl Inlet {
         if let State::Linger { until, .. } = &mut self.state {
             *until += frozen;
         }
+        if !self.was_heard {
+            self.progressed += frozen;
+        }
     }
 
     /// Gives way to another connection.
@@ -289,6 +296,29 @@ impl Inlet {
     #[must_use]
     pub const fn is_busy(&self) -> bool {
         matches!(self.state, State::Body { .. }) || self.has_answers() || !self.inbox.is_empty()
+    }
+
+    /// Whether a request has begun that is not whole yet.
+    #[must_use]
+    pub const fn is_reading(&self) -> bool {
+        match self.state {
+            State::Body { .. } => !self.half_closed,
+            State::Head => !self.half_closed && !self.inbox.is_empty(),
+            State::Last | State::Linger { .. } | State::Closed => false,
+        }
+    }
+
+    /// Whether the client has just come and not said anything: its request is on its way.
+    #[must_use]
+    pub fn is_new(&self, now: Instant) -> bool {
+        self.new_until().is_some_and(|until| now < until)
+    }
+
+    /// Until when [`Inlet::is_new`] holds, or did, while nothing is read.
+    #[must_use]
+    pub fn new_until(&self) -> Option<Instant> {
+        let is_silent = !self.was_heard && !self.half_closed && matches!(self.state, State::Head);
+        is_silent.then(|| self.progressed + super::NEWCOMER)
     }
 
     const fn has_answers(&self) -> bool {
@@ -538,5 +568,110 @@ pub(super) fn session_id(
             let random = entropy();
             std::array::from_fn(|i| HEX[(random >> (60 - 4 * i) & 15) as usize])
         })
+    }
+}
+
+#[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a made-up clock has to start somewhere"
+)]
+mod tests {
+    use super::*;
+
+    /// What one inlet needs, and the inlet.
+    struct Bench {
+        inlet: Inlet,
+        ring: Ring,
+        now: Instant,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let now = Instant::now();
+            Self {
+                inlet: Inlet::new(now),
+                ring: Ring::new(1 << 20),
+                now,
+            }
+        }
+
+        /// Does that with the inlet and what it needs.
+        fn with(&mut self, act: impl FnOnce(&mut Inlet, &mut Context)) {
+            let mut cx = Context {
+                ring: &mut self.ring,
+                remote: None,
+                session: &mut None,
+                entropy: || 0,
+                head: &mut Vec::new(),
+                taking: true,
+                refusals: &mut Limit::default(),
+                log: &mut Log::new(Level::Error),
+                now: Now {
+                    mono: self.now,
+                    unix_ms: 0,
+                },
+            };
+            act(&mut self.inlet, &mut cx);
+        }
+
+        fn receive(&mut self, bytes: &[u8]) {
+            self.inlet.space(&mut self.ring)[..bytes.len()].copy_from_slice(bytes);
+            self.with(|inlet, cx| inlet.received(bytes.len(), cx));
+        }
+
+        fn write_answers(&mut self) {
+            self.with(|inlet, cx| inlet.sent(inlet.pending().len(), cx));
+        }
+    }
+
+    const REQUEST: &[u8] = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody";
+
+    #[test]
+    fn a_request_is_being_read_from_its_first_byte_to_its_last() {
+        for end in 0..=REQUEST.len() {
+            let mut bench = Bench::new();
+            if end > 0 {
+                bench.receive(&REQUEST[..end]);
+            }
+            let is_part = end > 0 && end < REQUEST.len();
+            assert_eq!(bench.inlet.is_reading(), is_part, "{end} bytes");
+            if is_part {
+                bench.inlet.ended(true, &mut bench.ring);
+                assert!(!bench.inlet.is_reading(), "{end} bytes, and no more");
+                continue;
+            }
+            bench.write_answers();
+            assert!(!bench.inlet.is_reading(), "answered");
+        }
+        let mut bench = Bench::new();
+        bench.receive(b"\0not HTTP");
+        assert!(!bench.inlet.is_reading(), "refused");
+    }
+
+    #[test]
+    fn a_client_is_new_until_it_says_something_or_some_time_is_over() {
+        let mut bench = Bench::new();
+        let until = bench.now + crate::relay::NEWCOMER;
+        let just_before = until.checked_sub(Duration::from_nanos(1)).unwrap();
+        assert_eq!(bench.inlet.new_until(), Some(until));
+        assert!(bench.inlet.is_new(bench.now) && bench.inlet.is_new(just_before));
+        assert!(!bench.inlet.is_new(until));
+
+        let frozen = Duration::from_mins(1);
+        bench.inlet.thawed(frozen);
+        assert!(bench.inlet.is_new(just_before + frozen), "frozen meanwhile");
+        assert!(!bench.inlet.is_new(until + frozen));
+
+        bench.receive(&REQUEST[..1]);
+        bench.inlet.thawed(frozen);
+        assert_eq!(bench.inlet.new_until(), None, "its request has begun");
+        bench.receive(&REQUEST[1..]);
+        bench.write_answers();
+        assert_eq!(bench.inlet.new_until(), None, "it was served");
+
+        let mut bench = Bench::new();
+        bench.inlet.ended(true, &mut bench.ring);
+        assert_eq!(bench.inlet.new_until(), None, "it left");
     }
 }
