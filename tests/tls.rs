@@ -8,6 +8,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use nix::sys::signal::Signal;
+use pyroscope_lambda_extension::tls;
 use rustls::ProtocolVersion;
 use rustls::server::{ServerConfig, ServerConnection};
 use rustls::version::{TLS12, TLS13};
@@ -377,4 +378,70 @@ fn a_ticket_in_two_records() {
     end(extension, 1, 0);
     let plain = server.join().expect("the server ends well");
     assert!(plain.ends_with(&whole), "byte for byte");
+}
+
+/// What the server makes of these records.
+fn read_by(server: &mut ServerConnection, mut records: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::new();
+    while !records.is_empty() {
+        server.read_tls(&mut records).expect("read from memory");
+        server.process_new_packets().expect("records it can read");
+        // It ends with an error where no more has come.
+        let _ = server.reader().read_to_end(&mut plain);
+    }
+    plain
+}
+
+/// Two ends of TLS 1.3 in memory, as far as either has something to say to the other.
+fn exchange(client: &mut tls::Tls, server: &mut ServerConnection) {
+    loop {
+        let flight = client.pending().to_vec();
+        client.sent(flight.len());
+        assert_eq!(read_by(server, &flight), b"");
+        let mut answer = Vec::new();
+        while server.wants_write() {
+            server.write_tls(&mut answer).expect("written to memory");
+        }
+        if flight.is_empty() && answer.is_empty() {
+            return;
+        }
+        let mut plain = Vec::new();
+        for piece in answer.chunks(1000) {
+            client.space()[..piece.len()].copy_from_slice(piece);
+            client
+                .received(piece.len(), &mut plain)
+                .expect("records the client takes");
+        }
+        assert_eq!(plain, b"");
+    }
+}
+
+/// A server may ask for new keys at any time. The answer waits until there is data, and goes out before it: the room
+/// for both has to be there, whatever there was room for until then.
+#[test]
+fn an_answer_to_a_key_update_has_room_beside_the_data() {
+    for length in [1, 900, 1000, 16 * 1024, 16 * 1024 + 1, tls::SEAL_BYTES_MAX] {
+        let authority = Authority::new("Bench Root");
+        let leaf = authority.leaf(&OUR_NAMES);
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&TLS13])
+            .expect("TLS 1.3")
+            .with_no_client_auth()
+            .with_single_cert(leaf.chain, leaf.key)
+            .expect("a certificate and its key");
+        let mut server = ServerConnection::new(Arc::new(config)).expect("a server");
+        let mut roots = tls::Roots::mozilla();
+        roots.add(authority.pem().as_bytes());
+        let client = tls::Client::new("localhost", roots).expect("a client");
+        let mut client = tls::Tls::new(&client).expect("a connection");
+        exchange(&mut client, &mut server);
+        assert!(client.may_send() && !server.is_handshaking());
+
+        server.refresh_traffic_keys().expect("a KeyUpdate");
+        exchange(&mut client, &mut server);
+        let body = vec![7; length];
+        assert_eq!(client.seal(&body), Ok(length), "{length} bytes");
+        assert!(read_by(&mut server, client.pending()) == body);
+    }
 }

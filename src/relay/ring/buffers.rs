@@ -126,3 +126,22 @@ pub(super) const fn cost(buffer_bytes: usize) -> usize {
 pub(super) const fn pages(bytes: usize) -> usize {
     bytes.div_ceil(PAGE) * PAGE
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_spare_buffers_are_kept_than_there_may_be() {
+        let mut buffers = Buffers::new(1 << 20);
+        let taken: Vec<_> = (0..100).map(|_| buffers.take_new(1)).collect();
+        assert_eq!(buffers.bytes_used(), 100 * 2 * PAGE);
+        for buffer in taken {
+            buffers.give_back(buffer);
+        }
+        assert_eq!(buffers.bytes_used(), 0);
+        assert_eq!(buffers.spare_bytes(), SPARES_MAX * 2 * PAGE);
+        buffers.trim();
+        assert!(!buffers.has_spares());
+    }
+}
