@@ -8,6 +8,7 @@ use std::io::{Read as _, Write as _};
 use std::sync::Arc;
 
 use certificates::{Authority, Leaf, OUR_NAMES};
+use pyroscope_lambda_extension::http1::buffer::ReceiveBuffer;
 use pyroscope_lambda_extension::tls::{Client, Roots, Tls};
 use rcgen::KeyPair;
 use rustls::server::{ClientHello, ResolvesServerCert, ServerConfig, ServerConnection};
@@ -97,17 +98,17 @@ impl Pair {
 
     /// What the client makes of ciphertext that comes in reads of that size: the plaintext, and how it ended.
     fn arrive(&mut self, mut flight: &[u8], step: usize) -> (Vec<u8>, Result<(), String>) {
-        let mut plain = Vec::new();
+        let mut plain = ReceiveBuffer::new();
         while !flight.is_empty() {
             let space = self.tls.space();
             let n = flight.len().min(space.len()).min(step);
             space[..n].copy_from_slice(&flight[..n]);
             flight = &flight[n..];
             if let Err(cause) = self.tls.received(n, &mut plain) {
-                return (plain, Err(cause));
+                return (plain.bytes().to_vec(), Err(cause));
             }
         }
-        (plain, Ok(()))
+        (plain.bytes().to_vec(), Ok(()))
     }
 
     fn say(&mut self, plain: &[u8]) {

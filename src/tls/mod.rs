@@ -23,6 +23,8 @@ use rustls::sign::SigningKey;
 use rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedStatus};
 use rustls::{CertificateError, ClientConfig, Error, OtherError, ProtocolVersion, SignatureScheme};
 
+use crate::http1::buffer::ReceiveBuffer;
+
 pub use trust::{Found, Roots};
 
 /// Sessions kept for resumption. There is one remote; a few names leave room for redirected look-ups.
@@ -120,7 +122,7 @@ impl Tls {
             may_send: false,
             is_closed: false,
         };
-        tls.process(&mut Vec::new())?;
+        tls.process(&mut ReceiveBuffer::new())?;
         Ok(tls)
     }
 
@@ -137,7 +139,7 @@ impl Tls {
     ///
     /// # Errors
     /// Why the connection cannot go on, in words. What came before the fault, in the same read too, is in `plain` then.
-    pub fn received(&mut self, n: usize, plain: &mut Vec<u8>) -> Result<(), String> {
+    pub fn received(&mut self, n: usize, plain: &mut ReceiveBuffer) -> Result<(), String> {
         self.end += n;
         self.process(plain)?;
         if self.end == INBOX_MAX {
@@ -226,7 +228,7 @@ impl Tls {
         }
     }
 
-    fn process(&mut self, plain: &mut Vec<u8>) -> Result<(), String> {
+    fn process(&mut self, plain: &mut ReceiveBuffer) -> Result<(), String> {
         loop {
             let UnbufferedStatus { discard, state, .. } = self
                 .connection
@@ -255,7 +257,7 @@ impl Tls {
                 }
                 Ok(ConnectionState::ReadTraffic(mut traffic)) => {
                     while let Some(record) = traffic.next_record() {
-                        plain.extend_from_slice(record.map_err(|error| words(&error))?.payload);
+                        plain.append(record.map_err(|error| words(&error))?.payload);
                     }
                     true
                 }

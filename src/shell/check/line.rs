@@ -118,11 +118,7 @@ impl Line {
             Ok(read) => read,
         };
         match &mut self.tls {
-            Some(tls) => {
-                let mut opened = Vec::new();
-                tls.received(read, &mut opened)?;
-                plain.append(&opened);
-            }
+            Some(tls) => tls.received(read, plain)?,
             None => plain.received(read),
         }
         Ok(read > 0)
