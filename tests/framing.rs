@@ -90,14 +90,24 @@ fn mutated_answers_end_in_a_counter() {
             wire.truncate(random.below(wire.len() + 1));
             let mut world = World::new(&[RING]);
             world.post("x");
-            while world.totals().relayed + world.totals().lost_sum() == 0 {
+            let in_hand = |world: &World| {
+                let totals = world.totals();
+                totals.acknowledged - totals.relayed - totals.lost_sum()
+            };
+            let mut tries = 0;
+            while in_hand(&world) > 0 {
+                if tries > 0 {
+                    // Another gets through: this one's failures count.
+                    world.relay_another();
+                }
+                tries += 1;
+                assert!(tries < 10, "it never ends");
                 let id = world.next_attempt();
                 world.offer(id, &wire, 1 + random.below(50));
                 if world.written.contains_key(&id) {
                     world.close(id, End::Eof);
                 }
             }
-            assert_eq!(world.totals().acknowledged, 1);
         }
     }
 }

@@ -1,27 +1,33 @@
 //! Whether the remote can be reached: a state of the backend, not of a payload.
 //!
 //! ```text
-//! Untried ── reached ──▶ Up ◀── reached ── Down
-//!    └── not reached ──▶ Down ◀── not reached, or three attempts in a row broke ── Up
+//! Untried ── reached ──▶ Up ◀── reached ── Down, Waits
+//!    └── not reached ──▶ Down ◀── not reached, or three attempts in a row failed ── Up
+//!                        Waits ◀── asked to wait (Retry-After, a limit) ── any
 //! ```
 //!
 //! While it is `Untried`, connections are made one after the other, so that the later ones can resume the TLS
-//! session of the first. While it is `Down`, one attempt goes ahead: its success lets all of them go.
+//! session of the first. While it is `Down`, and after it has waited, one attempt goes ahead: its success lets all
+//! of them go.
 
 use std::time::{Duration, Instant};
+
+use crate::contract::Now;
 
 /// First pause before a backend that is down is tried again, doubling up to the maximum.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
-/// Attempts that break one after another before the backend counts as down.
-const BROKEN_IN_A_ROW: u8 = 3;
+/// Attempts that fail one after another before the backend counts as down.
+const FAILED_IN_A_ROW: u8 = 3;
 
 /// See the module's documentation.
 #[derive(Debug, Default)]
-pub struct Backend {
+pub(super) struct Backend {
     state: State,
-    broken: u8,
+    failed: u8,
+    /// We are leaving: pauses no longer grow, and are no longer asked for with success.
+    leaving: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -33,64 +39,119 @@ enum State {
         pause: Duration,
         probe_at: Instant,
     },
+    /// By the wall clock, as it is the remote that counts: frozen time too.
+    Waits {
+        until_ms: u64,
+        why: Wait,
+    },
+}
+
+/// Why the remote wants nothing for a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// `Retry-After`.
+    RetryAfter,
+    /// A limit that begins anew at a known time: until then every attempt is in vain.
+    Limit,
+}
+
+/// Connections under way, but for those that a freeze may have killed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Load {
+    /// Connections that carry an attempt.
+    pub(super) busy: usize,
+    /// Those of them that have not reached the remote yet.
+    pub(super) unproven: usize,
+    /// There is little time left: one connection that has reached the remote is proof enough.
+    pub(super) hurried: bool,
 }
 
 impl Backend {
-    /// Whether another attempt may begin while `busy` are under way, of which `unproven` have not reached it.
-    #[must_use]
-    pub fn admits(&self, busy: usize, unproven: usize, now: Instant) -> bool {
+    /// Whether another attempt may begin beside those under way.
+    pub(super) fn admits(&self, load: Load, now: Now) -> bool {
         match self.state {
             State::Up => true,
-            State::Untried => unproven == 0,
-            State::Down { probe_at, .. } => busy == 0 && probe_at <= now,
+            State::Untried => load.unproven == 0 || load.hurried && load.busy > load.unproven,
+            State::Down { probe_at, .. } => load.busy == 0 && probe_at <= now.mono,
+            State::Waits { until_ms, .. } => load.busy == 0 && until_ms <= now.unix_ms,
         }
     }
 
-    /// Whether it is down.
-    #[must_use]
-    pub const fn is_down(&self) -> bool {
-        matches!(self.state, State::Down { .. })
+    /// Whether it is down, or has asked to be left alone.
+    pub(super) const fn is_down(&self) -> bool {
+        matches!(self.state, State::Down { .. } | State::Waits { .. })
     }
 
     /// When a backend that is down is to be tried again.
-    #[must_use]
-    pub const fn probe_at(&self) -> Option<Instant> {
+    pub(super) fn probe_at(&self, now: Now) -> Option<Instant> {
         match self.state {
             State::Down { probe_at, .. } => Some(probe_at),
-            _ => None,
+            State::Waits { until_ms, .. } => {
+                let left = Duration::from_millis(until_ms.saturating_sub(now.unix_ms));
+                now.mono.checked_add(left)
+            }
+            State::Untried | State::Up => None,
         }
     }
 
-    /// It answered.
-    pub const fn reached(&mut self) {
-        (self.state, self.broken) = (State::Up, 0);
+    /// It answered. Whether it was down until now.
+    pub(super) const fn reached(&mut self, now: Now) -> bool {
+        self.failed = 0;
+        match self.state {
+            // An attempt that began before it asked to wait: that still holds.
+            State::Waits { until_ms, .. } if now.unix_ms < until_ms => false,
+            _ => {
+                let was_down = self.is_down();
+                self.state = State::Up;
+                was_down
+            }
+        }
     }
 
     /// An attempt did not reach it.
-    pub fn unreached(&mut self, now: Instant, random: u64) {
+    pub(super) fn unreached(&mut self, now: Now, random: u64) {
         let pause = match self.state {
             // An attempt that began before: it tells nothing new.
-            State::Down { probe_at, .. } if now < probe_at => return,
-            State::Down { pause, .. } => (pause * 2).min(PAUSE_MAX),
+            State::Down { probe_at, .. } if now.mono < probe_at => return,
+            State::Waits { until_ms, .. } if now.unix_ms < until_ms => return,
+            State::Down { pause, .. } if !self.leaving => (pause * 2).min(PAUSE_MAX),
             _ => PAUSE_MIN,
         };
         self.state = State::Down {
             pause,
-            probe_at: now + jitter(pause, random),
+            probe_at: now.mono + jitter(pause, random),
         };
     }
 
-    /// An attempt broke after it was reached, or it asked for patience.
-    pub fn broke(&mut self, now: Instant, random: u64) {
-        self.broken = self.broken.saturating_add(1);
-        if self.broken >= BROKEN_IN_A_ROW || self.is_down() {
+    /// An attempt failed after the remote was reached.
+    pub(super) fn failed(&mut self, now: Now, random: u64) {
+        self.failed = self.failed.saturating_add(1);
+        if self.failed >= FAILED_IN_A_ROW || self.is_down() {
             self.unreached(now, random);
         }
     }
 
-    /// There is little time left: it is tried at once.
-    pub const fn hasten(&mut self, now: Instant) {
-        if self.is_down() {
+    /// It asked us to send nothing until then, by the wall clock.
+    pub(super) fn asked_to_wait(&mut self, until_ms: u64, why: Wait, now: Now, random: u64) {
+        if self.leaving && why == Wait::RetryAfter {
+            return self.failed(now, random);
+        }
+        let (until_ms, why) = match self.state {
+            State::Waits { until_ms: at, why } if at > until_ms => (at, why),
+            _ => (until_ms, why),
+        };
+        self.state = State::Waits { until_ms, why };
+    }
+
+    /// We are leaving: a backend that is down is tried at once, and then without growing pauses.
+    pub(super) const fn leave(&mut self, now: Instant) {
+        self.leaving = true;
+        if let State::Down { .. }
+        | State::Waits {
+            why: Wait::RetryAfter,
+            ..
+        } = self.state
+        {
             self.state = State::Down {
                 pause: PAUSE_MIN,
                 probe_at: now,
@@ -99,7 +160,7 @@ impl Backend {
     }
 
     /// Frozen time does not count.
-    pub fn thawed(&mut self, frozen: Duration) {
+    pub(super) fn thawed(&mut self, frozen: Duration) {
         if let State::Down { probe_at, .. } = &mut self.state {
             *probe_at += frozen;
         }
@@ -107,8 +168,7 @@ impl Backend {
 }
 
 /// Between three quarters of `pause` and all of it, so that sandboxes do not come back as one.
-#[must_use]
-pub fn jitter(pause: Duration, random: u64) -> Duration {
+pub(super) fn jitter(pause: Duration, random: u64) -> Duration {
     pause.saturating_sub(pause / 4 * (random % 1024) as u32 / 1024)
 }
 
@@ -120,56 +180,153 @@ pub fn jitter(pause: Duration, random: u64) -> Duration {
 mod tests {
     use super::*;
 
+    fn now() -> Now {
+        Now {
+            mono: Instant::now(),
+            unix_ms: 1_800_000_000_000,
+        }
+    }
+
+    fn later(now: Now, time: Duration) -> Now {
+        Now {
+            mono: now.mono + time,
+            unix_ms: now.unix_ms + time.as_millis() as u64,
+        }
+    }
+
+    fn admits(backend: &Backend, busy: usize, unproven: usize, now: Now) -> bool {
+        let hurried = false;
+        backend.admits(
+            Load {
+                busy,
+                unproven,
+                hurried,
+            },
+            now,
+        )
+    }
+
     #[test]
     fn one_goes_ahead_until_the_first_success() {
-        let now = Instant::now();
+        let now = now();
         let mut backend = Backend::default();
-        assert!(backend.admits(0, 0, now));
-        assert!(!backend.admits(1, 1, now));
-        backend.reached();
-        assert!(backend.admits(4, 4, now));
+        assert!(admits(&backend, 0, 0, now));
+        assert!(!admits(&backend, 1, 1, now));
+        assert!(admits(&backend, 1, 0, now), "it has reached the remote");
+        backend.reached(now);
+        assert!(admits(&backend, 4, 4, now));
+    }
+
+    #[test]
+    fn in_a_hurry_one_connection_that_stands_is_enough() {
+        let backend = Backend::default();
+        for (busy, unproven, admitted) in [(0, 0, true), (1, 1, false), (2, 1, true), (9, 8, true)]
+        {
+            let load = Load {
+                busy,
+                unproven,
+                hurried: true,
+            };
+            assert_eq!(
+                backend.admits(load, now()),
+                admitted,
+                "{unproven} of {busy}"
+            );
+        }
     }
 
     #[test]
     fn down_is_probed_with_growing_pauses() {
-        let now = Instant::now();
+        let now = now();
         let mut backend = Backend::default();
         backend.unreached(now, 0);
-        assert!(!backend.admits(0, 0, now));
-        assert_eq!(backend.probe_at(), Some(now + PAUSE_MIN));
-        assert!(backend.admits(0, 0, now + PAUSE_MIN));
-        assert!(!backend.admits(1, 0, now + PAUSE_MIN));
+        assert!(!admits(&backend, 0, 0, now));
+        assert_eq!(backend.probe_at(now), Some(now.mono + PAUSE_MIN));
+        let probe = later(now, PAUSE_MIN);
+        assert!(admits(&backend, 0, 0, probe));
+        assert!(!admits(&backend, 1, 0, probe));
         backend.unreached(now, 0);
         assert_eq!(
-            backend.probe_at(),
-            Some(now + PAUSE_MIN),
+            backend.probe_at(now),
+            Some(probe.mono),
             "one that began before the probe changes nothing"
         );
-        let mut last = now;
+        let mut last = probe;
         for _ in 0..10 {
-            last = backend.probe_at().unwrap();
             backend.unreached(last, 1023);
+            let pause = backend.probe_at(last).unwrap() - last.mono;
+            assert!(pause <= PAUSE_MAX, "{pause:?}");
+            last = later(last, pause);
         }
-        let pause = backend.probe_at().unwrap() - last;
+        backend.unreached(last, 1023);
+        let pause = backend.probe_at(last).unwrap() - last.mono;
         assert!(
             pause > PAUSE_MAX * 74 / 100 && pause < PAUSE_MAX,
             "{pause:?}"
         );
-        backend.reached();
+        assert!(backend.reached(last));
         assert!(!backend.is_down());
     }
 
     #[test]
-    fn three_broken_in_a_row_are_down() {
-        let now = Instant::now();
+    fn three_failed_in_a_row_are_down() {
+        let now = now();
         let mut backend = Backend::default();
-        backend.broke(now, 0);
-        backend.broke(now, 0);
+        backend.failed(now, 0);
+        backend.failed(now, 0);
         assert!(!backend.is_down());
-        backend.broke(now, 0);
+        backend.failed(now, 0);
         assert!(backend.is_down());
-        backend.reached();
-        backend.broke(now, 0);
+        backend.reached(now);
+        backend.failed(now, 0);
         assert!(!backend.is_down());
+    }
+
+    #[test]
+    fn a_wait_is_over_by_the_wall_clock_and_not_before() {
+        let now = now();
+        let mut backend = Backend::default();
+        let second = Duration::from_secs(1);
+        backend.asked_to_wait(now.unix_ms + 3000, Wait::RetryAfter, now, 0);
+        backend.asked_to_wait(now.unix_ms + 1000, Wait::RetryAfter, now, 0);
+        assert_eq!(backend.probe_at(now), Some(now.mono + second * 3));
+        // What was under way tells nothing, be it good or bad.
+        backend.reached(now);
+        backend.unreached(now, 0);
+        backend.thawed(second);
+        assert!(!admits(&backend, 0, 0, later(now, second * 2)));
+        let over = Now {
+            mono: now.mono,
+            unix_ms: now.unix_ms + 3000,
+        };
+        assert!(admits(&backend, 0, 0, over), "though one clock stood still");
+        assert!(!admits(&backend, 1, 0, over), "one goes ahead");
+        assert!(backend.reached(over));
+        assert!(admits(&backend, 9, 9, over));
+    }
+
+    #[test]
+    fn leaving_waits_for_a_limit_alone_and_pauses_do_not_grow() {
+        let now = now();
+        for (why, waits) in [(Wait::RetryAfter, false), (Wait::Limit, true)] {
+            let mut backend = Backend::default();
+            backend.asked_to_wait(now.unix_ms + 9000, why, now, 0);
+            backend.leave(now.mono);
+            assert_eq!(admits(&backend, 0, 0, now), !waits, "{why:?}");
+            backend.asked_to_wait(now.unix_ms + 9000, why, now, 0);
+            assert_eq!(
+                admits(&backend, 0, 0, later(now, PAUSE_MIN)),
+                !waits,
+                "{why:?}"
+            );
+        }
+        let mut backend = Backend::default();
+        backend.leave(now.mono);
+        let mut last = now;
+        for _ in 0..5 {
+            backend.unreached(last, 0);
+            assert_eq!(backend.probe_at(last), Some(last.mono + PAUSE_MIN));
+            last = later(last, PAUSE_MIN);
+        }
     }
 }

@@ -16,6 +16,17 @@ use super::{Phase, Relay, SVC, Why};
 /// fails the invocation.
 const HOLD_MARGIN: Duration = Duration::from_millis(200);
 
+/// Longest time that the next event is held back for sending alone. A healthy server answers a push in 0.3 to 1 s; it is
+/// enough, too, to give up a connection that a freeze has killed, and to send on a new one.
+const HOLD_BUDGET: Duration = Duration::from_secs(2);
+
+/// Longest wait for `platform.runtimeDone`: an event that is lost must not hold the sandbox until the function's own
+/// deadline. Of a function that runs for longer, what it uploads at its end goes out at the next wake.
+const RUNTIME_DONE_MAX: Duration = Duration::from_mins(1);
+
+/// How long a client may be silent in the middle of an upload that the next event is held back for.
+const UPLOAD_SILENCE_MAX: Duration = Duration::from_secs(1);
+
 /// Longest pause of a payload that the next event is held back for: to wait out a `Retry-After` is billed.
 const HOLD_PAUSE_MAX: Duration = Duration::from_secs(1);
 
@@ -26,54 +37,92 @@ impl Relay {
         if let Some(telemetry) = &mut self.telemetry {
             telemetry.await_done(request_id);
         }
-        let why = match self.config.flush_mode {
+        let (why, budget) = match self.config.flush_mode {
             FlushMode::None => return,
-            FlushMode::Invoke => Why::Queued {
-                mark: self.ring.mark(),
-            },
-            FlushMode::End => Why::Running,
+            FlushMode::Invoke => (self.queued(), HOLD_BUDGET),
+            FlushMode::End => (Why::Running, RUNTIME_DONE_MAX),
         };
         let left = deadline_ms.map_or(self.config.timeout, |at| {
             Duration::from_millis(at.saturating_sub(now.unix_ms))
         });
         if self.phase == Phase::Serve {
+            let latest = now.mono + left.saturating_sub(HOLD_MARGIN);
             self.phase = Phase::Hold {
                 why,
                 since: now.mono,
-                until: now.mono + left.saturating_sub(HOLD_MARGIN),
+                until: latest.min(now.mono + budget),
+                latest,
             };
+        }
+    }
+
+    const fn queued(&self) -> Why {
+        Why::Queued {
+            mark: self.ring.mark(),
         }
     }
 
     /// Ends a hold whose reason is gone, or whose time is up.
     pub(super) fn release(&mut self, now: Now) {
         self.hear_telemetry(now);
-        let Phase::Hold { why, since, until } = self.phase else {
+        if let Phase::Hold {
+            why: why @ Why::Running,
+            until,
+            latest,
+            ..
+        } = &mut self.phase
+            && self.telemetry.as_mut().is_none_or(Telemetry::takes_done)
+        {
+            // From here on the invocation is longer for our sake alone.
+            *why = Why::Done;
+            *until = (*latest).min(now.mono + HOLD_BUDGET);
+        }
+        let Phase::Hold {
+            why,
+            since,
+            until,
+            latest,
+        } = self.phase
+        else {
             return;
         };
-        let (running, mark) = match why {
-            Why::Queued { mark } => (false, mark),
-            Why::Running => {
-                let telemetry = self.telemetry.as_mut();
-                let running = telemetry.is_some_and(|telemetry| !telemetry.takes_done());
-                (running, self.ring.mark())
-            }
-        };
         let is_over = self.hold_until().is_some_and(|at| at <= now.mono);
+        if self.holds_for(why, now) && !self.backend.is_down() && !is_over {
+            return;
+        }
+        self.phase = Phase::Serve;
+        self.held += now.mono.saturating_duration_since(since);
+        if is_over && now.mono < until {
+            self.flush_at_invoke("none is delivered", now);
+        } else if is_over && until < latest {
+            self.log_hold_over(why, now);
+        }
+    }
+
+    /// Whether there is still something to hold for.
+    fn holds_for(&self, why: Why, now: Now) -> bool {
         let soon = now.mono + HOLD_PAUSE_MAX;
-        let waits = running || self.ring.moves_before(mark, soon);
-        if !waits || self.backend.is_down() || is_over {
-            self.phase = Phase::Serve;
-            self.held += now.mono.saturating_duration_since(since);
-            if is_over && now.mono < until {
-                self.flush_at_invoke("none is delivered", now);
+        let is_uploading = || {
+            self.inlets.iter().any(|(_, inlet)| {
+                let silent = now.mono.saturating_duration_since(inlet.progressed());
+                inlet.is_reading() && silent < UPLOAD_SILENCE_MAX
+            })
+        };
+        match why {
+            Why::Running => true,
+            Why::Queued { mark } => {
+                self.ring.moves_before(mark, soon) || self.ring.fills_before(mark) && is_uploading()
             }
+            Why::Done => self.ring.moves_before(self.ring.mark(), soon) || is_uploading(),
         }
     }
 
     /// When the next event is asked for at the latest. Where telemetry does not come at all, that is soon.
     pub(super) fn hold_until(&self) -> Option<Instant> {
-        let Phase::Hold { why, since, until } = self.phase else {
+        let Phase::Hold {
+            why, since, until, ..
+        } = self.phase
+        else {
             return None;
         };
         let silent = self.telemetry.as_ref().is_some_and(|own| !own.was_heard());
@@ -139,10 +188,13 @@ impl Relay {
             return;
         }
         self.config.flush_mode = FlushMode::Invoke;
-        if let Phase::Hold { why, .. } = &mut self.phase {
-            *why = Why::Queued {
-                mark: self.ring.mark(),
-            };
+        let queued = self.queued();
+        if let Phase::Hold {
+            why, until, latest, ..
+        } = &mut self.phase
+        {
+            *why = queued;
+            *until = (*latest).min(now.mono + HOLD_BUDGET);
         }
         let fields = [
             ("cause", cause.into()),

@@ -78,6 +78,7 @@ impl Relay {
     }
 
     fn upload_profile(&mut self, last: bool, now: Now) -> bool {
+        self.forget_shared_session();
         let (Some(profile), Some(remote)) = (&mut self.profile, &self.config.remote) else {
             return false;
         };

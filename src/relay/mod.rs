@@ -8,18 +8,22 @@
 //!  client ──▶ Inlet ──▶ Ring ──▶ Uplink ──▶ remote        Lambda ◀──▶ Extensions API
 //! ```
 
-pub mod backend;
+mod backend;
+mod dispatch;
 mod flush;
 pub mod forward;
 pub mod inlet;
 pub mod itself;
 pub mod labels;
+mod outcome;
 mod peers;
 mod phrases;
 pub mod report;
 pub mod ring;
 mod step;
-pub mod uplink;
+mod transport;
+mod tunnel;
+mod uplink;
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -35,7 +39,8 @@ use crate::profile::SelfProfile;
 use backend::Backend;
 use inlet::Inlet;
 use peers::{Addresses, Trust};
-use ring::Ring;
+use ring::{PayloadId, Ring};
+use transport::Path;
 use uplink::Uplink;
 
 /// Local connections at once. SDKs hold one to five; when all are taken, the one without progress for longest
@@ -86,13 +91,24 @@ pub struct Relay {
     /// Where clients connect to.
     listening: Vec<SocketAddr>,
     to_close: Vec<ConnId>,
-    /// Connections due to another address of the remote.
-    to_connect: Vec<(ConnId, SocketAddr)>,
+    /// The remote's address that answered last.
+    worked: Option<SocketAddr>,
+    /// How often the sandbox may have been frozen so far: see [`Wake`].
+    wakes: u64,
     next_id: u64,
     head: Vec<u8>,
     trim_at: Option<Instant>,
     /// Of the extension itself, if that is wanted.
     profile: Option<SelfProfile>,
+}
+
+/// Why the sandbox may have been frozen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wake {
+    /// The clocks show it.
+    Seen,
+    /// An INVOKE or SHUTDOWN came: before it there may have been a freeze too short to be seen.
+    Unseen,
 }
 
 /// Whose a connection is; of inlets and uplinks, at which place.
@@ -112,7 +128,10 @@ enum Phase {
     Hold {
         why: Why,
         since: Instant,
+        /// The end of the budget for what it is held for, at the latest `latest`.
         until: Instant,
+        /// What the invocation's deadline allows.
+        latest: Instant,
     },
     Drain {
         until: Instant,
@@ -125,8 +144,17 @@ enum Phase {
 enum Why {
     /// What the ring held at `mark` is still here.
     Queued { mark: u64 },
-    /// The invocation goes on, or the ring is not empty.
+    /// The function runs: this costs nothing yet.
     Running,
+    /// The function is done, and the ring is not empty.
+    Done,
+}
+
+impl Why {
+    /// Whether the sandbox waits for us alone.
+    const fn is_flush(self) -> bool {
+        matches!(self, Self::Queued { .. } | Self::Done)
+    }
 }
 
 impl Relay {
@@ -164,7 +192,8 @@ impl Relay {
             limits: report::Limits::default(),
             listening: Vec::new(),
             to_close: Vec::new(),
-            to_connect: Vec::new(),
+            worked: None,
+            wakes: 0,
             next_id: 0,
             head: Vec::new(),
             trim_at: None,
@@ -260,13 +289,11 @@ impl Relay {
     }
 
     /// A connection asked for stands.
-    pub fn connected(&mut self, id: ConnId, _now: Now) {
+    pub fn connected(&mut self, id: ConnId, now: Now) {
         match (self.owner(id), &mut self.lambda, &mut self.telemetry) {
             (Owner::Uplink(at), ..) => {
-                let client = self.trust.client();
-                let remote = self.config.remote.as_ref();
-                let proxy = remote.and_then(|remote| remote.proxy.as_ref());
-                self.uplinks[at].connected(proxy, client, &self.ring);
+                let path = path(&self.config, &self.trust);
+                self.uplinks[at].connected(id, path, &self.ring, now);
             }
             (Owner::Lambda, Some(lambda), _) => lambda.connected(id),
             (Owner::Telemetry, _, Some(telemetry)) => telemetry.connected(id),
@@ -325,8 +352,8 @@ impl Relay {
                 inlet.received(n, &mut cx);
             }
             (Owner::Uplink(at), ..) => {
-                let client = self.trust.client();
-                self.uplinks[at].received(n, client, &self.ring, &mut self.log, now);
+                let path = path(&self.config, &self.trust);
+                self.uplinks[at].received(n, path, &self.ring, &mut self.log, now);
             }
             (Owner::Lambda, Some(lambda), _) => {
                 self.to_close.extend(lambda.received(id, n, now.mono));
@@ -349,9 +376,7 @@ impl Relay {
                     "Remote connection ended",
                     &[("cause", why.words().into()), SVC],
                 );
-                if self.uplinks[at].ended(why) {
-                    self.try_next_address(at, why, now);
-                }
+                self.uplinks[at].ended(id, why, now);
             }
             (Owner::Lambda, Some(lambda), _) => {
                 lambda.ended(why, now.mono);
@@ -383,25 +408,12 @@ impl Relay {
                 let (inlet, mut cx) = self.inlet_context(at, now);
                 inlet.sent(n, &mut cx);
             }
-            (Owner::Uplink(at), ..) => self.uplinks[at].sent(n),
+            (Owner::Uplink(at), ..) => self.uplinks[at].sent(n, now),
             (Owner::Lambda, Some(lambda), _) => lambda.sent(n),
             (Owner::Telemetry, _, Some(telemetry)) => {
                 self.to_close.extend(telemetry.sent(id, n));
             }
             _ => {}
-        }
-    }
-
-    /// The remote's next address after one that failed, or the end of this attempt.
-    fn try_next_address(&mut self, at: usize, why: End, now: Now) {
-        let id = self.fresh_id();
-        let addresses = match &self.remote_addresses {
-            Addresses::Known(addresses, _) => &addresses[..],
-            Addresses::Unknown | Addresses::Asked => &[],
-        };
-        match self.uplinks[at].connect_next(id, addresses, now.mono) {
-            Some(address) => self.to_connect.push((id, address)),
-            None => self.uplinks[at].unconnected(why),
         }
     }
 
@@ -437,17 +449,27 @@ impl Relay {
             lambda.thawed(frozen);
         }
         self.forget_addresses(now);
+        self.wake(Wake::Seen, now);
+    }
+
+    /// The sandbox may have been frozen until now: a connection that is busy has to show that it lives.
+    fn wake(&mut self, wake: Wake, now: Now) {
+        self.wakes += 1;
+        for uplink in &mut self.uplinks {
+            // Where a freeze is only possible, one resend is enough: else a slow server would never be heard out.
+            let may_resend =
+                |payload: PayloadId| wake == Wake::Seen || self.ring.has_free_resend(payload);
+            if uplink.payload().is_some_and(may_resend) {
+                uplink.suspect(now.mono);
+            }
+        }
     }
 
     /// Time went on. To be reported last in a turn: what has arrived counts before what is late.
     pub fn expire(&mut self, now: Now) {
-        for at in 0..self.uplinks.len() {
-            if self.uplinks[at].is_connecting_too_long(now.mono) {
-                self.to_close.push(self.uplinks[at].id());
-                self.try_next_address(at, End::Io(ErrorKind::TimedOut), now);
-            }
-            self.uplinks[at].expire(now.mono);
-        }
+        self.uplinks
+            .iter_mut()
+            .for_each(|uplink| uplink.expire(now));
         self.inlets
             .iter_mut()
             .for_each(|(_, inlet)| inlet.expire(now.mono));
@@ -470,7 +492,10 @@ impl Relay {
         };
         let telemetry = self.telemetry.as_ref();
         let subscription = telemetry.and_then(|own| own.holds_next(now.mono));
-        let probe = self.backend.probe_at().filter(|_| self.ring.in_hand() > 0);
+        let probe = self
+            .backend
+            .probe_at(now)
+            .filter(|_| self.ring.in_hand() > 0);
         let lambda = self.lambda.as_ref().and_then(Lambda::deadline);
         let uplinks = self.uplinks.iter().filter_map(Uplink::deadline);
         let inlets = self.inlets.iter().filter_map(|(_, inlet)| inlet.deadline());
@@ -491,7 +516,7 @@ impl Relay {
     fn owner(&self, id: ConnId) -> Owner {
         if let Some(at) = self.inlets.iter().position(|(own, _)| *own == id) {
             Owner::Inlet(at)
-        } else if let Some(at) = self.uplinks.iter().position(|uplink| uplink.id() == id) {
+        } else if let Some(at) = self.uplinks.iter().position(|uplink| uplink.owns(id)) {
             Owner::Uplink(at)
         } else if self.lambda.as_ref().is_some_and(|own| own.owns(id)) {
             Owner::Lambda
@@ -504,6 +529,7 @@ impl Relay {
 
     /// The inlet at that place, and what it needs.
     fn inlet_context(&mut self, at: usize, now: Now) -> (&mut Inlet, inlet::Context<'_>) {
+        self.forget_shared_session();
         let cx = inlet::Context {
             ring: &mut self.ring,
             remote: self.config.remote.as_ref(),
@@ -516,6 +542,14 @@ impl Relay {
             now,
         };
         (&mut self.inlets[at].1, cx)
+    }
+
+    /// Until the first INVOKE every copy of a snapshot has the session id that was drawn before it was taken: so none is
+    /// kept, and each upload has one of its own.
+    const fn forget_shared_session(&mut self) {
+        if self.config.snap_start && !self.invoked {
+            self.session = None;
+        }
     }
 
     const fn fresh_id(&mut self) -> ConnId {
@@ -533,7 +567,16 @@ impl Relay {
             },
             Phase::Done => Phase::Done,
         };
-        self.ring.hasten();
-        self.backend.hasten(now.mono);
+        self.ring.clear_pauses();
+        self.backend.leave(now.mono);
+    }
+}
+
+/// What lies between us and the remote.
+fn path<'r>(config: &'r Config, trust: &'r Trust) -> Path<'r> {
+    let remote = config.remote.as_ref();
+    Path {
+        proxy: remote.and_then(|remote| remote.proxy.as_ref()),
+        client: trust.client(),
     }
 }

@@ -98,6 +98,7 @@ impl Relay {
             Peer::Remote => {
                 self.remote_addresses = addresses;
                 if let Some(cause) = cause {
+                    let cause = ["name lookup: ", &cause].concat();
                     self.uplinks
                         .iter_mut()
                         .for_each(|uplink| uplink.unresolved(&cause));

@@ -10,7 +10,7 @@ use crate::log::Level;
 use super::phrases;
 use super::ring::Loss;
 use super::uplink::Answer;
-use super::{CONTROLLER, Relay, SVC};
+use super::{CONTROLLER, Relay, SVC, Why};
 
 /// Shortest time between two lines about the same trouble.
 const LINE_EVERY: Duration = Duration::from_mins(1);
@@ -60,6 +60,8 @@ pub struct Limits {
     pub client: Limit,
     /// Lambda answers what we do not understand.
     odd: Limit,
+    /// An invocation was held for longer than it may be.
+    hold: Limit,
 }
 
 impl Relay {
@@ -162,6 +164,24 @@ impl Relay {
                 "Odd answer from Lambda",
                 &fields,
             );
+        }
+    }
+
+    /// An invocation is not held any longer, though what it was held for is not done.
+    pub(super) fn log_hold_over(&mut self, why: Why, now: Now) {
+        let cause = match why {
+            Why::Running => "no platform.runtimeDone came",
+            Why::Queued { .. } | Why::Done => "the remote is slow",
+        };
+        if let Some(count) = self.limits.hold.happened(now.mono) {
+            let fields = [
+                ("cause", cause.into()),
+                ("count", count.into()),
+                SVC,
+                ("waiting", (self.ring.in_hand() as u64).into()),
+            ];
+            let msg = "Flush not finished, the invocation is not held any longer";
+            self.log.line(Level::Warning, now.unix_ms, msg, &fields);
         }
     }
 

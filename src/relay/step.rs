@@ -10,22 +10,11 @@ use crate::contract::{Command, ConnId, Now, Peer};
 use crate::lambda::Event;
 use crate::log::Level;
 
-use super::backend::jitter;
 use super::inlet::Hang;
 use super::peers::{Addresses, Trust};
-use super::phrases;
-use super::ring::{Loss, PayloadId};
-use super::uplink::{Answer, Outcome, Uplink};
-use super::{Phase, Relay, SHUTDOWN_DEFAULT, SHUTDOWN_MARGIN, SVC};
-
-/// Attempts for one payload, if the remote was reached.
-const ATTEMPTS_MAX: u8 = 5;
-
-/// Pause before a payload's second attempt, doubling with each.
-const RETRY_PAUSE: Duration = Duration::from_millis(200);
-
-/// Longest `Retry-After` honoured.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
+use super::ring::Loss;
+use super::uplink::Uplink;
+use super::{Phase, Relay, SHUTDOWN_DEFAULT, SHUTDOWN_MARGIN, SVC, Wake};
 
 /// How long spare memory is kept after the last payload.
 const TRIM_AFTER: Duration = Duration::from_secs(1);
@@ -35,11 +24,11 @@ impl Relay {
     pub fn step(&mut self, now: Now) -> Option<Command> {
         self.ring.tick(now.mono);
         let leave = self.heed_lambda(now);
-        self.judge_finished(now);
+        self.record_finished(now);
         self.release(now);
         self.profile_itself(now);
         leave
-            .or_else(|| self.hang_up(now))
+            .or_else(|| self.close_ended(now))
             .or_else(|| self.leave(now))
             .or_else(|| self.subscribe(now))
             .or_else(|| self.ask_lambda(now))
@@ -52,7 +41,7 @@ impl Relay {
     }
 
     /// Connections that have ended, or should.
-    fn hang_up(&mut self, now: Now) -> Option<Command> {
+    pub(super) fn close_ended(&mut self, now: Now) -> Option<Command> {
         if let Some(id) = self.to_close.pop() {
             return Some(Command::Close(id));
         }
@@ -68,8 +57,15 @@ impl Relay {
                 }
             }
         }
-        let at = self.uplinks.iter().position(Uplink::is_closed)?;
-        Some(Command::Close(self.uplinks.swap_remove(at).id()))
+        for at in (0..self.uplinks.len()).rev() {
+            if let Some(id) = self.uplinks[at].takes_over() {
+                return Some(Command::Close(id));
+            }
+            if self.uplinks[at].is_closed() {
+                self.uplinks.swap_remove(at);
+            }
+        }
+        None
     }
 
     /// What Lambda told us.
@@ -93,7 +89,7 @@ impl Relay {
                 if !std::mem::replace(&mut self.invoked, true) {
                     self.forget_init(now);
                 }
-                self.uplinks.iter_mut().for_each(Uplink::may_have_frozen);
+                self.wake(Wake::Unseen, now);
                 self.hold(&request_id, deadline_ms, now);
                 self.log.line(
                     Level::Debug,
@@ -112,9 +108,8 @@ impl Relay {
                     "Shutting down",
                     &[("reason", (&reason).into()), SVC],
                 );
-                let left = deadline_ms.map_or(SHUTDOWN_DEFAULT, |at| {
-                    Duration::from_millis(at.saturating_sub(now.unix_ms))
-                });
+                let left = shutdown_left(deadline_ms, now);
+                self.wake(Wake::Unseen, now);
                 self.drain(now.mono + left.saturating_sub(SHUTDOWN_MARGIN), now);
             }
             Event::Odd(what) => {
@@ -184,177 +179,12 @@ impl Relay {
     /// It is over: what is still here is lost, and the totals are told.
     fn close_account(&mut self, now: Now) {
         self.uplinks.iter_mut().for_each(Uplink::settle);
-        self.judge_finished(now);
+        self.record_finished(now);
         self.ring.lose_all(Loss::Shutdown);
-        // Their payloads are gone.
+        // Their payloads are gone; the sockets end with the process.
         self.uplinks.clear();
         self.phase = Phase::Done;
         self.tell_totals(now);
-    }
-
-    /// Gives waiting payloads to connections.
-    fn dispatch(&mut self, now: Now) -> Option<Command> {
-        if self.phase == Phase::Done {
-            return None;
-        }
-        while let Some(payload) = self.ring.ready(now.mono) {
-            let busy = self
-                .uplinks
-                .iter()
-                .filter(|uplink| uplink.is_busy())
-                .count();
-            let unproven = self
-                .uplinks
-                .iter()
-                .filter(|uplink| uplink.is_unproven())
-                .count();
-            if !self.backend.admits(busy, unproven, now.mono) {
-                return None;
-            }
-            self.uplinks
-                .iter_mut()
-                .for_each(|uplink| uplink.retire(now));
-            let deadline = now.mono + self.config.timeout;
-            // The one used last: the others age until they are retired.
-            let ready = self
-                .uplinks
-                .iter_mut()
-                .filter(|uplink| uplink.ready_since().is_some());
-            if let Some(uplink) =
-                ready.max_by_key(|uplink| uplink.ready_since().map(|since| since.mono))
-            {
-                self.ring.start(payload);
-                uplink.send(payload, deadline, &self.ring);
-            } else if self.uplinks.len() < self.config.workers {
-                self.ring.start(payload);
-                let id = self.fresh_id();
-                self.uplinks.push(Uplink::new(id, payload, deadline));
-            } else {
-                return self.hang_up(now);
-            }
-        }
-        None
-    }
-
-    /// Gets new uplinks what they need before they can connect: the TLS client, then addresses.
-    fn prepare_connections(&mut self, now: Now) -> Option<Command> {
-        while let Some((id, address)) = self.to_connect.pop() {
-            // Its time may have been up since: nobody would close it.
-            if self.uplinks.iter().any(|uplink| uplink.id() == id) {
-                return Some(Command::Connect(id, address));
-            }
-        }
-        let at = self.uplinks.iter().position(Uplink::awaits_address)?;
-        match &self.trust {
-            Trust::Asked => return None,
-            Trust::Unread => {
-                let (file, directories) = (&self.config.ca_file, &self.config.ca_directories);
-                if file.is_some() || !directories.is_empty() {
-                    self.trust = Trust::Asked;
-                    return Some(Command::ReadRoots(file.clone(), directories.clone()));
-                }
-                self.roots(Vec::new(), now);
-                return self.prepare_connections(now);
-            }
-            Trust::Bad(cause) => {
-                let cause = cause.clone();
-                self.uplinks[at].unresolved(&cause);
-                self.judge_finished(now);
-                return None;
-            }
-            Trust::None | Trust::Client(_) => {}
-        }
-        if let Addresses::Known(_, Some(until)) = self.remote_addresses
-            && until <= now.mono
-        {
-            self.remote_addresses = Addresses::Unknown;
-        }
-        match &self.remote_addresses {
-            Addresses::Asked => None,
-            Addresses::Unknown => {
-                let remote = self.config.remote.as_ref()?;
-                self.remote_addresses = Addresses::Asked;
-                let (host, port) = remote.peer();
-                let name = format!("{host}:{port}");
-                Some(Command::Resolve(Peer::Remote, name))
-            }
-            Addresses::Known(addresses, _) => {
-                if Addresses::is_own(addresses, &self.listening) {
-                    self.uplinks[at].unresolved("PYROSCOPE_REMOTE_ADDRESS is this relay itself");
-                    self.judge_finished(now);
-                    return None;
-                }
-                let id = ConnId(self.next_id + 1);
-                let address = self.uplinks[at].connect(id, addresses, now.mono)?;
-                self.next_id += 1;
-                Some(Command::Connect(id, address))
-            }
-        }
-    }
-
-    /// Draws the conclusions from every attempt that ended.
-    fn judge_finished(&mut self, now: Now) {
-        for at in 0..self.uplinks.len() {
-            if let Some(finished) = self.uplinks[at].finished(now) {
-                self.judge(finished.payload, finished.outcome, now);
-            }
-        }
-    }
-
-    /// What an outcome means for the payload and for the backend: the table of failures.
-    fn judge(&mut self, payload: PayloadId, outcome: Outcome, now: Now) {
-        match outcome {
-            Outcome::Answered(answer) => match answer.status {
-                200..=299 => {
-                    self.backend.reached();
-                    self.ring.relayed(payload);
-                    self.tell_well(now);
-                }
-                _ if may_mend(&answer) => {
-                    let cause = phrases::words(&answer);
-                    let pause = answer.retry_after.map(|pause| pause.min(RETRY_AFTER_MAX));
-                    self.again(payload, &cause, pause, now);
-                }
-                _ => {
-                    self.backend.reached();
-                    self.tell_refused(&answer, now);
-                    self.ring.lost(payload, Loss::Refused);
-                }
-            },
-            // Nothing was wrong with the payload, nor with the backend.
-            Outcome::Stale(sent) => {
-                if sent {
-                    self.ring.was_sent(payload);
-                } else {
-                    self.ring.was_not_sent(payload);
-                }
-                self.ring.retry(payload, None);
-            }
-            // Nothing was wrong with the payload: it waits until the backend is back.
-            Outcome::Unreached(cause) => {
-                self.ring.was_not_sent(payload);
-                self.ring.retry(payload, None);
-                self.forget_addresses(now);
-                self.backend.unreached(now.mono, (self.entropy)());
-                self.tell_failed(&cause, now);
-            }
-            Outcome::Broken(cause) => self.again(payload, &cause, None, now),
-        }
-    }
-
-    /// The payload is tried again later, unless that was its last attempt.
-    fn again(&mut self, payload: PayloadId, cause: &str, pause: Option<Duration>, now: Now) {
-        self.backend.broke(now.mono, (self.entropy)());
-        self.tell_failed(cause, now);
-        let attempts = self.ring.fail_attempt(payload).tries;
-        if attempts >= ATTEMPTS_MAX {
-            self.ring.lost(payload, Loss::Attempts);
-            return self.tell_spent(cause, now);
-        }
-        self.ring.was_sent(payload);
-        let backoff = jitter(RETRY_PAUSE * (1 << (attempts - 1)), (self.entropy)());
-        self.ring
-            .retry(payload, Some(now.mono + pause.unwrap_or(backoff)));
     }
 
     /// Spare memory goes back to the system some time after the last payload.
@@ -367,20 +197,10 @@ impl Relay {
     }
 }
 
-/// Whether the payload may be taken another time. Pyroscope's status does not always tell: where `/ingest` has read
-/// a pprof or a JFR and cannot push it on, it says 422, be it for want of a place to store it or for a rate limit;
-/// and Push says 429 of what will always be too large.
-fn may_mend(answer: &Answer) -> bool {
-    let says = |words: &[u8]| {
-        answer
-            .excerpt
-            .windows(words.len())
-            .any(|part| part == words)
-    };
-    match answer.status {
-        408 | 500 | 502 | 503 | 504 => true,
-        429 => !says(b"larger than configured"),
-        422 => says(b"pushing ") && !says(b"invalid_argument"),
-        _ => false,
-    }
+/// How long Lambda gives us to leave. Its own clock and ours may differ, as after a freeze: what is over already, or
+/// longer than Lambda ever gives, is no deadline.
+fn shutdown_left(deadline_ms: Option<u64>, now: Now) -> Duration {
+    let left = deadline_ms.map(|at| Duration::from_millis(at.saturating_sub(now.unix_ms)));
+    left.filter(|left| !left.is_zero() && *left <= SHUTDOWN_DEFAULT)
+        .unwrap_or(SHUTDOWN_DEFAULT)
 }

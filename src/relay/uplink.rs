@@ -1,33 +1,30 @@
-//! One connection to the remote, and the attempt it carries.
+//! One connection to the remote, and the attempt it carries: HTTP only.
 //!
 //! ```text
-//! Resolve ─▶ Connect ─▶ Tunnel ─▶ Handshake ─▶ Exchange ── answered ──▶ Finished ──▶ Ready
-//!    │          │     (proxy)│  (https)  │            │ ▲                      │           │
-//!    └──────────┴────────────┴───────────┴── failed ──┼─┼──────────────────────┘     next payload
-//!                                                     ▼ └─────────────────────────────┘
-//!                                                  Finished ──▶ Closed
+//! Opening ─▶ Exchange ── answered ──▶ Finished ──▶ Ready
+//!    │           │ ▲                      │          │
+//!    │           │ └──────────────────────┼── next payload
+//!    └── failed ─┴── died ──▶ Finished ───┴──▶ Closed
 //! ```
 //!
-//! An uplink says what happened ([`Finished`]); what that means for the payload and for the backend is the
-//! owner's to judge.
+//! What is below HTTP is the [`Transport`]'s. An uplink says what happened ([`Finished`]), and how its connection
+//! died ([`Death`]); what that means for the payload and for the backend is decided by [`super::outcome`].
+//!
+//! After a freeze a connection can be dead without a word. So each wake of the sandbox makes a busy uplink
+//! *suspect*: it has [`SUSPECT_MAX`] of awake time to show that its peer lives.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::config::proxy::Proxy;
 use crate::contract::{ConnId, End, Now};
+use crate::http1::buffer::ReceiveBuffer;
 use crate::http1::head;
 use crate::http1::response::ResponseReader;
 use crate::log::{Level, Log};
-use crate::tls::{self, Tls};
 
+use super::phrases;
 use super::ring::{PayloadId, Ring};
-
-/// First size of the buffer for answers: Pyroscope's have a head of 200 bytes and no body.
-const INBOX_START: usize = 2048;
-
-/// Largest buffer for an answer's head, which must be whole to be read.
-const INBOX_MAX: usize = crate::http1::HEAD_BYTES_MAX;
+use super::transport::{Path, Stage, Transport};
 
 /// Most bytes of an answer's body read so that the connection can be used again.
 const ANSWER_BODY_MAX: usize = 64 * 1024;
@@ -39,30 +36,26 @@ const EXCERPT_BYTES: usize = 1024;
 /// Lambda's network forgets at 350 s without a word.
 const IDLE_MAX: Duration = Duration::from_secs(50);
 
+/// Awake time that a connection has after a possible freeze to show that it lives. A healthy server answers a push
+/// within it, and what TCP had under way before the freeze may be repeated only minutes later.
+const SUSPECT_MAX: Duration = Duration::from_secs(1);
+
 /// See the module's documentation.
 #[derive(Debug)]
-pub struct Uplink {
-    id: ConnId,
+pub(super) struct Uplink {
+    transport: Transport,
     state: State,
-    /// Plaintext of the answer not used yet is `inbox[..end]`.
-    inbox: Vec<u8>,
-    end: usize,
-    tls: Option<Box<Tls>>,
+    /// Plaintext of the answer not used yet.
+    inbox: ReceiveBuffer,
     /// Exchanges completed on this connection.
     served: u32,
-    /// The sandbox may have been frozen since the connection was asked for: if it dies, that is why.
-    frozen: bool,
+    suspicion: Option<Suspicion>,
 }
 
 #[derive(Debug)]
 enum State {
-    /// Waiting for the remote's addresses.
-    Resolve(Attempt),
-    /// Waiting for the connection to the address of that index, until the next address's turn.
-    Connect(Attempt, usize, Instant),
-    /// Waiting for the proxy to make the connection a tunnel to the remote.
-    Tunnel(Attempt, Box<Tunnel>),
-    Handshake(Attempt),
+    /// The transport is being made.
+    Opening(Attempt),
     Exchange(Exchange),
     Finished(Finished),
     Ready {
@@ -77,15 +70,18 @@ struct Attempt {
     payload: PayloadId,
     /// From the name lookup to the answer's end: `PYROSCOPE_TIMEOUT`.
     deadline: Instant,
+    /// Until when the address under way has to get through a tunnel and a handshake, if there are others.
+    share: Option<Instant>,
+    /// Wakes of the sandbox before it began: with one more, a freeze may be why it failed.
+    wakes: u64,
 }
 
-/// The request to a proxy, and its answer.
-#[derive(Debug)]
-struct Tunnel {
-    request: Vec<u8>,
-    sent: usize,
-    reader: ResponseReader,
-    status: u16,
+/// A freeze may have killed the connection.
+#[derive(Debug, Clone, Copy)]
+struct Suspicion {
+    /// The wake's turn. What is read in it may have come before the freeze.
+    since: Instant,
+    until: Instant,
 }
 
 #[derive(Debug)]
@@ -104,210 +100,195 @@ struct Exchange {
 
 /// What the remote answered.
 #[derive(Debug, Clone, Default)]
-pub struct Answer {
+pub(super) struct Answer {
     /// The status code.
-    pub status: u16,
+    pub(super) status: u16,
     /// `Retry-After` in seconds; dates are not taken (RFC 9110 section 10.2.3 allows either).
-    pub retry_after: Option<Duration>,
+    pub(super) retry_after: Option<Duration>,
     /// Where a 3xx points, without what may be secret.
-    pub place: String,
+    pub(super) place: String,
     /// The beginning of the body. It may quote what was sent: not for the log.
-    pub excerpt: Vec<u8>,
+    pub(super) excerpt: Vec<u8>,
 }
 
 /// How an attempt ended.
 #[derive(Debug)]
-pub struct Finished {
+pub(super) struct Finished {
     /// The payload it was for.
-    pub payload: PayloadId,
+    pub(super) payload: PayloadId,
     /// What came of it.
-    pub outcome: Outcome,
+    pub(super) outcome: Outcome,
+    /// Whether the connection had carried other exchanges before.
+    pub(super) reused: bool,
+    /// Wakes of the sandbox before the attempt began.
+    pub(super) wakes: u64,
     /// Whether the connection may carry another.
     reusable: bool,
-    /// Whether a connection died before a byte of an answer came: nobody's fault if it was an old one.
-    died_unheard: bool,
 }
 
 /// What came of an attempt.
 #[derive(Debug)]
-pub enum Outcome {
+pub(super) enum Outcome {
     /// The remote answered.
     Answered(Answer),
-    /// The remote was not reached: look-up, connection or TLS handshake failed.
-    Unreached(String),
-    /// The connection broke, or time ran out, after sending began.
-    Broken(String),
-    /// A connection used before, or frozen since, had died: nothing was wrong with either end. Whether sending had
-    /// begun.
-    Stale(bool),
+    /// The connection ended, or stayed silent after a wake; and why, in words.
+    Died(Death, String),
+    /// It was given up: time ran out, or what came cannot be used; and why, in words.
+    GivenUp(Death, String),
+}
+
+/// How far an exchange had come when its connection died. Decided once, where it dies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Death {
+    /// Nothing of the request was sent.
+    BeforeSending,
+    /// Sending had begun, and not a byte of an answer came.
+    Silent,
+    /// A part of an answer had come.
+    MidAnswer,
 }
 
 impl Uplink {
     /// A connection to be made, for that payload.
-    #[must_use]
-    pub const fn new(id: ConnId, payload: PayloadId, deadline: Instant) -> Self {
-        let state = State::Resolve(Attempt { payload, deadline });
+    pub(super) const fn new(payload: PayloadId, deadline: Instant, wakes: u64) -> Self {
+        let attempt = Attempt {
+            payload,
+            deadline,
+            share: None,
+            wakes,
+        };
         Self {
-            id,
-            state,
-            inbox: Vec::new(),
-            end: 0,
-            tls: None,
+            transport: Transport::new(),
+            state: State::Opening(attempt),
+            inbox: ReceiveBuffer::new(),
             served: 0,
-            frozen: false,
+            suspicion: None,
         }
     }
 
-    /// The connection's name.
-    #[must_use]
-    pub const fn id(&self) -> ConnId {
-        self.id
+    /// Whether that connection is this one's, or one of those that are being made for it.
+    pub(super) fn owns(&self, id: ConnId) -> bool {
+        self.transport.owns(id)
+    }
+
+    /// The remote's address it is connected to.
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        self.transport.address()
     }
 
     /// Whether it waits for the remote's addresses.
-    #[must_use]
-    pub const fn awaits_address(&self) -> bool {
-        matches!(self.state, State::Resolve(_))
+    pub(super) fn awaits_address(&self) -> bool {
+        self.is_unproven() && self.transport.stage() == Stage::NameLookup
     }
 
     /// Whether the remote has not been reached on it yet.
-    #[must_use]
-    pub const fn is_unproven(&self) -> bool {
-        matches!(
-            self.state,
-            State::Resolve(_) | State::Connect(..) | State::Tunnel(..) | State::Handshake(_)
-        )
+    pub(super) const fn is_unproven(&self) -> bool {
+        matches!(self.state, State::Opening(_))
     }
 
     /// Whether it carries an attempt.
-    #[must_use]
-    pub const fn is_busy(&self) -> bool {
+    pub(super) const fn is_busy(&self) -> bool {
         !matches!(self.state, State::Ready { .. } | State::Closed)
     }
 
+    /// Whether a freeze may have killed it, and it has not shown yet that it lives.
+    pub(super) const fn is_suspect(&self) -> bool {
+        self.suspicion.is_some()
+    }
+
     /// Since when it is idle, if it is.
-    #[must_use]
-    pub const fn ready_since(&self) -> Option<Now> {
+    pub(super) const fn ready_since(&self) -> Option<Now> {
         match self.state {
             State::Ready { since } => Some(since),
             _ => None,
         }
     }
 
-    /// Whether an attempt ended that is not judged yet.
-    #[must_use]
-    pub const fn is_finished(&self) -> bool {
+    /// Whether an attempt ended that is not recorded yet.
+    pub(super) const fn is_finished(&self) -> bool {
         matches!(self.state, State::Finished(_))
     }
 
-    /// Whether it is to be closed.
-    #[must_use]
-    pub const fn is_closed(&self) -> bool {
+    /// Whether it is over.
+    pub(super) const fn is_closed(&self) -> bool {
         matches!(self.state, State::Closed)
     }
 
-    /// The addresses are there: the one to connect to first, under the name `id`.
-    pub fn connect(
-        &mut self,
-        id: ConnId,
-        addresses: &[SocketAddr],
-        now: Instant,
-    ) -> Option<SocketAddr> {
-        let State::Resolve(attempt) = self.state else {
-            return None;
-        };
-        self.connect_to(attempt, 0, id, addresses, now)
+    /// A connection that is over, to be closed now.
+    pub(super) fn takes_over(&mut self) -> Option<ConnId> {
+        if self.is_closed() {
+            self.transport.close();
+        }
+        self.transport.takes_over()
     }
 
-    /// The address to connect to after one that failed, if there is another.
-    pub fn connect_next(
-        &mut self,
-        id: ConnId,
-        addresses: &[SocketAddr],
-        now: Instant,
-    ) -> Option<SocketAddr> {
-        let State::Connect(attempt, tried, _) = self.state else {
-            return None;
-        };
-        self.connect_to(attempt, tried + 1, id, addresses, now)
-    }
-
-    /// Each address gets its share of the time that is left, as in Go: one that is silent must not use it up.
-    fn connect_to(
-        &mut self,
-        attempt: Attempt,
-        index: usize,
-        id: ConnId,
-        addresses: &[SocketAddr],
-        now: Instant,
-    ) -> Option<SocketAddr> {
-        let address = addresses.get(index)?;
-        let shares = u32::try_from(addresses.len() - index).unwrap_or(1);
-        let share = attempt.deadline.saturating_duration_since(now) / shares;
-        self.id = id;
-        self.state = State::Connect(attempt, index, now + share);
-        Some(*address)
-    }
-
-    /// Whether it is another address's turn.
-    #[must_use]
-    pub fn is_connecting_too_long(&self, now: Instant) -> bool {
-        matches!(self.state, State::Connect(attempt, _, until) if until <= now && now < attempt.deadline)
-    }
-
-    /// The look-up failed.
-    pub fn unresolved(&mut self, cause: &str) {
-        if let State::Resolve(attempt) = self.state {
-            self.finish(
-                attempt,
-                Outcome::Unreached(format!("name lookup: {cause}")),
-                false,
-                false,
-            );
+    /// The payload it is busy with.
+    pub(super) const fn payload(&self) -> Option<PayloadId> {
+        match &self.state {
+            State::Opening(attempt) => Some(attempt.payload),
+            State::Exchange(exchange) => Some(exchange.attempt.payload),
+            _ => None,
         }
     }
 
-    /// The connection stands: to the proxy, if there is one. `client` is there for https.
-    pub fn connected(&mut self, proxy: Option<&Proxy>, client: Option<&tls::Client>, ring: &Ring) {
-        let State::Connect(attempt, ..) = self.state else {
+    /// The remote's addresses are there, in the order in which they are to be tried.
+    pub(super) fn resolved(&mut self, addresses: Vec<SocketAddr>, now: Instant) {
+        self.transport.resolved(addresses, now);
+    }
+
+    /// Whether a connection to another address is due, to be made with [`Uplink::connecting`].
+    pub(super) fn is_connection_due(&self, now: Instant) -> bool {
+        self.is_unproven() && self.transport.is_connection_due(now)
+    }
+
+    /// The connection that is due is made under that name: to which address.
+    pub(super) fn connecting(&mut self, id: ConnId, now: Instant) -> Option<SocketAddr> {
+        self.transport.connecting(id, now)
+    }
+
+    /// The addresses cannot be had, or not be used.
+    pub(super) fn unresolved(&mut self, cause: &str) {
+        if self.awaits_address() {
+            self.finish(Outcome::GivenUp(Death::BeforeSending, cause.to_owned()));
+        }
+    }
+
+    /// That connection stands: to the proxy, if there is one.
+    pub(super) fn connected(&mut self, id: ConnId, path: Path, ring: &Ring, now: Now) {
+        let State::Opening(attempt) = &mut self.state else {
             return;
         };
-        match proxy {
-            None => self.reached(attempt, client, ring),
-            Some(proxy) => {
-                let tunnel = Tunnel {
-                    request: proxy.connect.clone(),
-                    sent: 0,
-                    // A success has no content (RFC 9112 section 6.3), and a failure's is not read.
-                    reader: ResponseReader::new(true),
-                    status: 0,
-                };
-                self.state = State::Tunnel(attempt, Box::new(tunnel));
-            }
+        attempt.share = self.transport.share(attempt.deadline, now.mono);
+        match self.transport.connected(id, path) {
+            Ok(()) => self.go_on(ring),
+            Err(cause) => self.fail(cause, now),
         }
+        self.shows_life(now.mono);
     }
 
-    /// The other end is the remote.
-    fn reached(&mut self, attempt: Attempt, client: Option<&tls::Client>, ring: &Ring) {
-        let Some(client) = client else {
-            return self.begin(attempt, ring);
-        };
-        match Tls::new(client) {
-            Ok(tls) => {
-                self.tls = Some(Box::new(tls));
-                self.state = State::Handshake(attempt);
-            }
-            Err(cause) => self.finish(attempt, Outcome::Unreached(cause), false, false),
+    /// Begins the exchange once the transport is open.
+    fn go_on(&mut self, ring: &Ring) {
+        if let State::Opening(attempt) = self.state
+            && self.transport.stage() == Stage::Open
+        {
+            self.begin(attempt, ring);
         }
     }
 
     /// Takes up a payload on an idle connection.
-    pub fn send(&mut self, payload: PayloadId, deadline: Instant, ring: &Ring) {
-        self.begin(Attempt { payload, deadline }, ring);
+    pub(super) fn send(&mut self, payload: PayloadId, deadline: Instant, wakes: u64, ring: &Ring) {
+        let attempt = Attempt {
+            payload,
+            deadline,
+            share: None,
+            wakes,
+        };
+        self.suspicion = None;
+        self.begin(attempt, ring);
     }
 
     fn begin(&mut self, attempt: Attempt, ring: &Ring) {
-        self.end = 0;
+        self.inbox.clear();
         self.state = State::Exchange(Exchange {
             attempt,
             sent: 0,
@@ -320,190 +301,215 @@ impl Uplink {
     }
 
     /// Whether bytes from the remote are wanted.
-    #[must_use]
-    pub const fn wants(&self) -> bool {
+    pub(super) const fn wants(&self) -> bool {
         !matches!(self.state, State::Closed | State::Finished(_))
     }
 
     /// Where the next bytes from the remote go.
-    pub fn space(&mut self) -> &mut [u8] {
-        match &mut self.tls {
-            _ if matches!(self.state, State::Closed | State::Finished(_)) => &mut [],
-            Some(tls) => tls.space(),
-            None => {
-                if self.end == self.inbox.len() {
-                    let len = (self.inbox.len() * 2).clamp(INBOX_START, INBOX_MAX);
-                    self.inbox.resize(len, 0);
-                }
-                &mut self.inbox[self.end..]
-            }
+    pub(super) fn space(&mut self) -> &mut [u8] {
+        if self.wants() {
+            self.transport.space(&mut self.inbox)
+        } else {
+            &mut []
         }
     }
 
     /// `n` bytes of [`Uplink::space`] have been read.
-    pub fn received(
-        &mut self,
-        n: usize,
-        client: Option<&tls::Client>,
-        ring: &Ring,
-        log: &mut Log,
-        now: Now,
-    ) {
-        if let Some(tls) = &mut self.tls {
-            self.inbox.truncate(self.end);
-            if let Err(cause) = tls.received(n, &mut self.inbox) {
-                return self.fail(cause);
-            }
-            self.end = self.inbox.len();
-            if let State::Handshake(attempt) = self.state {
-                if !tls.may_send() {
-                    return;
-                }
-                let kind = if tls.is_resumed() { "resumed" } else { "full" };
-                log.line(
-                    Level::Debug,
-                    now.unix_ms,
-                    "TLS handshake done",
-                    &[("handshake", kind.into()), super::SVC],
-                );
-                self.begin(attempt, ring);
-            }
-        } else {
-            self.end += n;
+    pub(super) fn received(&mut self, n: usize, path: Path, ring: &Ring, log: &mut Log, now: Now) {
+        let before = self.transport.stage();
+        let result = self.transport.received(n, &mut self.inbox, path);
+        if before == Stage::Handshake
+            && let Some(tls) = self.transport.tls()
+        {
+            let kind = if tls.is_resumed() { "resumed" } else { "full" };
+            log.line(
+                Level::Debug,
+                now.unix_ms,
+                "TLS handshake done",
+                &[("handshake", kind.into()), super::SVC],
+            );
         }
+        self.shows_life(now.mono);
+        if before != Stage::Open {
+            match result {
+                Ok(()) => self.go_on(ring),
+                Err(cause) => self.fail(cause, now),
+            }
+            return;
+        }
+        // What came before an error counts: it may be the whole answer.
         match self.state {
-            State::Tunnel(..) => self.read_tunnel(client, ring),
-            State::Exchange(_) if self.end > 0 => self.read_answer(ring),
+            State::Exchange(_) if !self.inbox.is_empty() => self.read_answer(ring, now),
             // A server that speaks without being asked cannot be trusted with a request.
-            State::Ready { .. } if self.end > 0 => self.state = State::Closed,
+            State::Ready { .. } if !self.inbox.is_empty() => self.state = State::Closed,
             _ => {}
+        }
+        match result {
+            Ok(()) if self.transport.is_half_closed() => self.ended_in_tls(now),
+            Ok(()) => {}
+            Err(cause) => self.fail(cause, now),
         }
     }
 
-    /// The connection ended. Reports whether it failed while connecting, so that another address may be tried.
-    pub fn ended(&mut self, why: End) -> bool {
-        match &mut self.state {
-            State::Connect(..) => return true,
+    /// The remote said in TLS that it sends no more.
+    fn ended_in_tls(&mut self, now: Now) {
+        if let State::Finished(finished) = &mut self.state {
+            finished.reusable = false;
+        } else {
+            self.ended_open(End::Eof, now);
+        }
+    }
+
+    /// A connection ended.
+    pub(super) fn ended(&mut self, id: ConnId, why: End, now: Now) {
+        if self.is_unproven() && self.transport.stage() == Stage::Connect {
+            if self.transport.ended(id, now.mono) {
+                self.die(why.words().to_owned(), now);
+            }
+        } else {
+            self.ended_open(why, now);
+        }
+    }
+
+    fn ended_open(&mut self, why: End, now: Now) {
+        match &self.state {
             State::Exchange(exchange) if exchange.reader.is_whole_at_close() => {
                 self.answered(false);
             }
             State::Ready { .. } => self.state = State::Closed,
-            _ => self.died(why),
+            _ => self.die(why.words().to_owned(), now),
         }
-        false
-    }
-
-    /// No address is left to try.
-    pub fn unconnected(&mut self, why: End) {
-        self.died(why);
     }
 
     /// Bytes to be written: from the ring as they are, or sealed.
-    pub fn pending<'b>(&'b mut self, ring: &'b Ring) -> [&'b [u8]; 2] {
-        if self.tls.is_some() {
-            if let Err(cause) = self.seal(ring) {
-                self.fail(cause);
+    pub(super) fn pending<'b>(&'b mut self, ring: &'b Ring) -> [&'b [u8]; 2] {
+        if let State::Exchange(exchange) = &mut self.state {
+            match self.transport.seal(exchange.unsent(ring)) {
+                Ok(n) => exchange.sent += n,
+                Err(cause) => self.finish_failed(cause, Outcome::GivenUp),
             }
-            let sealed = self.tls.as_ref().map_or(&[][..], |tls| tls.pending());
-            return [sealed, &[]];
         }
         match &self.state {
-            State::Exchange(exchange) => exchange.unsent(ring),
-            State::Tunnel(_, tunnel) => [&tunnel.request[tunnel.sent..], &[]],
-            _ => [&[], &[]],
+            State::Exchange(exchange) => self.transport.pending(exchange.unsent(ring)),
+            State::Opening(_) => self.transport.pending([&[], &[]]),
+            // As after a server's KeyUpdate: what TLS has to say by itself.
+            State::Ready { .. } => self.transport.pending([&[], &[]]),
+            State::Finished(_) | State::Closed => [&[], &[]],
         }
-    }
-
-    /// Encrypts what comes next, if all before it has been written.
-    fn seal(&mut self, ring: &Ring) -> Result<(), String> {
-        let (State::Exchange(exchange), Some(tls)) = (&mut self.state, &mut self.tls) else {
-            return Ok(());
-        };
-        if tls.pending().is_empty() {
-            for part in exchange.unsent(ring) {
-                // Where nothing is left, as while the answer is awaited, TLS is not asked at all.
-                let sealed = if part.is_empty() { 0 } else { tls.seal(part)? };
-                exchange.sent += sealed;
-                if sealed < part.len() {
-                    break;
-                }
-            }
-        }
-        Ok(())
     }
 
     /// `n` bytes of [`Uplink::pending`] have been written.
-    pub fn sent(&mut self, n: usize) {
-        match (&mut self.tls, &mut self.state) {
-            (Some(tls), _) => tls.sent(n),
-            (None, State::Exchange(exchange)) => exchange.sent += n,
-            (None, State::Tunnel(_, tunnel)) => tunnel.sent += n,
-            _ => {}
+    pub(super) fn sent(&mut self, n: usize, now: Now) {
+        let plain = self.transport.sent(n);
+        if let State::Exchange(exchange) = &mut self.state {
+            exchange.sent += plain;
+        }
+        // The system takes bytes for a dead peer too; but it may have had to wait for a living one.
+        if let Some(suspicion) = &mut self.suspicion {
+            suspicion.until = now.mono + SUSPECT_MAX;
         }
     }
 
-    /// Ends an attempt whose time is up.
-    pub fn expire(&mut self, now: Instant) {
-        let attempt = match &self.state {
-            State::Resolve(attempt)
-            | State::Connect(attempt, ..)
-            | State::Tunnel(attempt, _)
-            | State::Handshake(attempt) => attempt,
-            State::Exchange(exchange) => &exchange.attempt,
-            _ => return,
+    /// Ends an attempt whose time is up, and closes a connection that was idle too long.
+    pub(super) fn expire(&mut self, now: Now) {
+        let Some(attempt) = self.attempt() else {
+            return self.retire(now);
         };
-        if attempt.deadline <= now {
-            self.fail("timed out".to_owned());
+        let is_up = |at: Option<Instant>| at.is_some_and(|at| at <= now.mono);
+        if attempt.deadline <= now.mono {
+            let cause = ["timed out: ", self.stage_words()].concat();
+            // No other address has any time either.
+            self.finish_failed(cause, Outcome::GivenUp);
+        } else if is_up(self.suspicion.map(|suspicion| suspicion.until)) {
+            self.die("silent since the sandbox was frozen".to_owned(), now);
+        } else if is_up(attempt.share) && self.transport.stage() != Stage::Open {
+            let cause = ["timed out: ", self.stage_words()].concat();
+            self.fail(cause, now);
         }
     }
 
-    /// When [`Uplink::expire`] or [`Uplink::is_connecting_too_long`] has something to say.
-    #[must_use]
-    pub const fn deadline(&self) -> Option<Instant> {
+    /// What the attempt is waiting for.
+    fn stage_words(&self) -> &'static str {
         match &self.state {
-            State::Resolve(attempt) | State::Tunnel(attempt, _) | State::Handshake(attempt) => {
-                Some(attempt.deadline)
-            }
-            State::Connect(_, _, until) => Some(*until),
-            State::Exchange(exchange) => Some(exchange.attempt.deadline),
+            State::Opening(_) => self.transport.stage().words(),
+            _ => Stage::Open.words(),
+        }
+    }
+
+    const fn attempt(&self) -> Option<Attempt> {
+        match &self.state {
+            State::Opening(attempt) => Some(*attempt),
+            State::Exchange(exchange) => Some(exchange.attempt),
             _ => None,
         }
     }
 
+    /// When [`Uplink::expire`] or [`Uplink::is_connection_due`] has something to say.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let Some(attempt) = self.attempt() else {
+            return self.ready_since().map(|since| since.mono + IDLE_MAX);
+        };
+        let suspect = self.suspicion.map(|suspicion| suspicion.until);
+        let next = self.transport.next_at();
+        let share = attempt.share.filter(|_| self.is_unproven());
+        let all = [Some(attempt.deadline), suspect, next, share];
+        all.into_iter().flatten().min()
+    }
+
+    /// The sandbox woke: a freeze may have killed the connection.
+    pub(super) fn suspect(&mut self, now: Instant) {
+        if self.attempt().is_some() && !self.awaits_address() && self.suspicion.is_none() {
+            self.suspicion = Some(Suspicion {
+                since: now,
+                until: now + SUSPECT_MAX,
+            });
+        }
+    }
+
+    /// Something came from the peer. In the wake's own turn it may have come before the freeze.
+    fn shows_life(&mut self, now: Instant) {
+        if self
+            .suspicion
+            .is_some_and(|suspicion| suspicion.since < now)
+        {
+            self.suspicion = None;
+        }
+    }
+
     /// Frozen time does not count against an attempt; an idle connection did not survive it.
-    pub fn thawed(&mut self, frozen: Duration) {
-        self.may_have_frozen();
+    pub(super) fn thawed(&mut self, frozen: Duration) {
+        self.transport.thawed(frozen);
+        if let Some(suspicion) = &mut self.suspicion {
+            suspicion.since += frozen;
+            suspicion.until += frozen;
+        }
         match &mut self.state {
-            State::Connect(attempt, _, until) => {
-                attempt.deadline += frozen;
-                *until += frozen;
-            }
-            State::Resolve(attempt) | State::Tunnel(attempt, _) | State::Handshake(attempt) => {
-                attempt.deadline += frozen;
-            }
-            State::Exchange(exchange) => exchange.attempt.deadline += frozen,
+            State::Opening(attempt) => attempt.thawed(frozen),
+            State::Exchange(exchange) => exchange.attempt.thawed(frozen),
             State::Ready { .. } => self.state = State::Closed,
             State::Finished(_) | State::Closed => {}
         }
     }
 
-    /// An invocation began: before it, there may have been a freeze too short to be noticed.
-    pub const fn may_have_frozen(&mut self) {
-        self.frozen = true;
+    /// The connection must not be used again: it is closed if it is idle, and else after what it carries.
+    pub(super) fn let_go(&mut self) {
+        if let State::Ready { .. } = self.state {
+            self.state = State::Closed;
+        }
     }
 
     /// We are a copy: every other copy has the same connection and the same keys, so it must not be used again.
-    pub fn forget(&mut self) {
+    pub(super) fn forget(&mut self) {
         if let State::Finished(finished) = &mut self.state {
             finished.reusable = false;
-        } else if !matches!(self.state, State::Resolve(_)) {
-            self.frozen = true;
-            self.give_up("copied with the sandbox".to_owned(), true);
+        } else if !self.awaits_address() {
+            self.let_go();
+            self.finish_failed("copied with the sandbox".to_owned(), Outcome::Died);
         }
     }
 
     /// There is no time left: a remote that said yes has the payload, whatever is missing of its answer.
-    pub fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         if let State::Exchange(exchange) = &self.state
             && exchange.is_accepted()
         {
@@ -512,38 +518,31 @@ impl Uplink {
     }
 
     /// Closes an idle connection that is too old to be used again, by the clock that ran further.
-    pub fn retire(&mut self, now: Now) {
+    pub(super) fn retire(&mut self, now: Now) {
         if let State::Ready { since } = self.state
-            && now.since(since) > IDLE_MAX
+            && now.since(since) >= IDLE_MAX
         {
             self.state = State::Closed;
         }
     }
 
     /// Gives the buffers back while nothing is under way.
-    pub fn trim(&mut self) {
+    pub(super) fn trim(&mut self) {
         if let State::Ready { .. } = self.state {
-            self.inbox = Vec::new();
-            self.end = 0;
-            if let Some(tls) = &mut self.tls {
-                tls.trim();
-            }
+            self.inbox.release();
+            self.transport.trim();
         }
     }
 
     /// How the attempt ended, once. The connection is ready for another, or closed.
-    pub fn finished(&mut self, now: Now) -> Option<Finished> {
-        if !matches!(self.state, State::Finished(_)) {
+    pub(super) fn finished(&mut self, now: Now) -> Option<Finished> {
+        if !self.is_finished() {
             return None;
         }
-        let State::Finished(mut finished) = std::mem::replace(&mut self.state, State::Closed)
-        else {
+        let State::Finished(finished) = std::mem::replace(&mut self.state, State::Closed) else {
             return None;
         };
-        if finished.died_unheard && (self.served > 0 || self.frozen) {
-            let sent = !matches!(finished.outcome, Outcome::Unreached(_));
-            finished.outcome = Outcome::Stale(sent);
-        }
+        self.suspicion = None;
         if finished.reusable {
             self.served += 1;
             self.state = State::Ready { since: now };
@@ -551,76 +550,47 @@ impl Uplink {
         Some(finished)
     }
 
-    /// Reads the proxy's answer: with a success, what follows is the remote's (RFC 9110 section 9.3.6).
-    fn read_tunnel(&mut self, client: Option<&tls::Client>, ring: &Ring) {
-        let State::Tunnel(attempt, tunnel) = &mut self.state else {
-            return;
-        };
-        let attempt = *attempt;
-        let mut used = 0;
-        while used < self.end && tunnel.reader.done().is_none() {
-            let status = &mut tunnel.status;
-            let bytes = &mut self.inbox[used..self.end];
-            match tunnel.reader.advance(bytes, |head| *status = head.status) {
-                Err(cause) => return self.fail(cause.to_owned()),
-                Ok(at) if at.used == 0 => break,
-                Ok(at) => used += at.used,
-            }
-        }
-        let (heard, status) = (tunnel.reader.has_head(), tunnel.status);
-        self.inbox.copy_within(used..self.end, 0);
-        self.end -= used;
-        if !heard {
-            return;
-        }
-        match status {
-            200..=299 if self.end == 0 => self.reached(attempt, client, ring),
-            // TLS begins with us.
-            200..=299 => self.fail("it says more than it was asked".to_owned()),
-            // 401 is what tinyproxy says.
-            401 | 407 => self.fail(format!("status {status}, it wants other credentials")),
-            _ => self.fail(format!("status {status}")),
-        }
-    }
-
-    fn read_answer(&mut self, ring: &Ring) {
+    fn read_answer(&mut self, ring: &Ring, now: Now) {
         let State::Exchange(exchange) = &mut self.state else {
             return;
         };
         exchange.heard = true;
-        let mut used = 0;
-        let result = loop {
-            let answer = &mut exchange.answer;
-            let bytes = &mut self.inbox[used..self.end];
-            let given = bytes.len();
-            match exchange
-                .reader
-                .advance(bytes, |head| answer.read_head(head))
-            {
-                Err(cause) => break Err(cause),
-                Ok(at) => {
-                    answer.keep_excerpt(&bytes[..at.body]);
-                    exchange.body_bytes += at.body;
-                    used += at.used;
-                    if at.used == 0 || at.used == given || exchange.reader.done().is_some() {
-                        break Ok(());
-                    }
+        let Answer {
+            status,
+            retry_after,
+            place,
+            excerpt,
+        } = &mut exchange.answer;
+        let body_bytes = &mut exchange.body_bytes;
+        let result = exchange.reader.read(
+            &mut self.inbox,
+            |head| {
+                let seconds = head::value(head.headers, "retry-after").and_then(head::digits);
+                *status = head.status;
+                *retry_after = seconds.map(Duration::from_secs);
+                if (300..400).contains(&head.status)
+                    && let Some(location) = head::value(head.headers, "location")
+                {
+                    *place = phrases::place(location);
                 }
-            }
-        };
-        self.inbox.copy_within(used..self.end, 0);
-        self.end -= used;
+            },
+            |body| {
+                let room = EXCERPT_BYTES - excerpt.len();
+                excerpt.extend_from_slice(&body[..body.len().min(room)]);
+                *body_bytes += body.len();
+            },
+        );
         let unsent = exchange.unsent(ring).iter().any(|rest| !rest.is_empty());
         exchange.early |= exchange.reader.has_head() && unsent;
         let early = exchange.early;
         match (result, exchange.reader.done()) {
-            (Err(cause), _) => self.fail(cause.to_owned()),
             // Final before it heard us out: take the status, then close. But what it did not hear, it did not take.
-            (Ok(()), _) if early && exchange.answer.status / 100 == 2 => {
-                self.fail("success before the whole request was sent".to_owned());
+            (_, _) if early && exchange.answer.status / 100 == 2 => {
+                self.fail("success before the whole request was sent".to_owned(), now);
             }
+            (Err(cause), _) => self.fail(cause.to_owned(), now),
             (Ok(()), _) if early => self.answered(false),
-            (Ok(()), Some(keep_alive)) => self.answered(keep_alive && self.end == 0),
+            (Ok(()), Some(keep_alive)) => self.answered(keep_alive && self.inbox.is_empty()),
             (Ok(()), None) if exchange.body_bytes > ANSWER_BODY_MAX => self.answered(false),
             (Ok(()), None) => {}
         }
@@ -628,56 +598,77 @@ impl Uplink {
 
     fn answered(&mut self, reusable: bool) {
         if let State::Exchange(exchange) = &mut self.state {
-            let (attempt, answer) = (exchange.attempt, std::mem::take(&mut exchange.answer));
-            self.finish(attempt, Outcome::Answered(answer), reusable, false);
+            let answer = std::mem::take(&mut exchange.answer);
+            self.finish(Outcome::Answered(answer));
+            if let State::Finished(finished) = &mut self.state {
+                finished.reusable = reusable;
+            }
         }
     }
 
-    /// The attempt failed, with the connection: something is wrong with one end, or time is up.
-    fn fail(&mut self, cause: String) {
-        self.give_up(cause, false);
+    /// The attempt failed, with the connection: something is wrong with one end.
+    fn fail(&mut self, cause: String, now: Now) {
+        self.end(cause, Outcome::GivenUp, now);
     }
 
     /// The connection died under the attempt.
-    fn died(&mut self, why: End) {
-        self.give_up(why.words().to_owned(), true);
+    fn die(&mut self, cause: String, now: Now) {
+        self.end(cause, Outcome::Died, now);
     }
 
-    fn give_up(&mut self, cause: String, died: bool) {
+    /// This address is of no use: another one is tried, or the attempt has failed.
+    fn end(&mut self, cause: String, how: fn(Death, String) -> Outcome, now: Now) {
+        if self.is_unproven() && self.transport.falls_back(now.mono) {
+            self.inbox.clear();
+            self.suspicion = None;
+        } else {
+            self.finish_failed(cause, how);
+        }
+    }
+
+    fn finish_failed(&mut self, cause: String, how: fn(Death, String) -> Outcome) {
         match &self.state {
-            State::Resolve(attempt) | State::Connect(attempt, ..) | State::Handshake(attempt) => {
-                self.finish(*attempt, Outcome::Unreached(cause), false, died);
+            State::Opening(_) => {
+                let cause = if self.transport.stage() == Stage::Proxy {
+                    ["the proxy: ", &cause].concat()
+                } else {
+                    cause
+                };
+                self.finish(how(Death::BeforeSending, cause));
             }
-            State::Tunnel(attempt, _) => {
-                let cause = ["the proxy: ", &cause].concat();
-                self.finish(*attempt, Outcome::Unreached(cause), false, died);
-            }
-            // It stood, and was gone, or time was up, before sending began.
-            State::Exchange(exchange) if exchange.sent == 0 && !exchange.heard => {
-                self.finish(exchange.attempt, Outcome::Unreached(cause), false, died);
+            // A final status counts, whatever became of the rest of the answer, if all was sent.
+            State::Exchange(exchange)
+                if exchange.reader.has_head() && exchange.answer.status / 100 != 2
+                    || exchange.is_accepted() =>
+            {
+                self.answered(false);
             }
             State::Exchange(exchange) => {
-                // A final status counts, whatever became of the rest of the answer, if all was sent.
-                if exchange.reader.has_head() && exchange.answer.status / 100 != 2
-                    || exchange.is_accepted()
-                {
-                    return self.answered(false);
-                }
-                let unheard = died && !exchange.heard;
-                self.finish(exchange.attempt, Outcome::Broken(cause), false, unheard);
+                let death = exchange.death();
+                self.finish(how(death, cause));
             }
             State::Ready { .. } => self.state = State::Closed,
             State::Finished(_) | State::Closed => {}
         }
     }
 
-    fn finish(&mut self, attempt: Attempt, outcome: Outcome, reusable: bool, died_unheard: bool) {
-        self.state = State::Finished(Finished {
-            payload: attempt.payload,
-            outcome,
-            reusable,
-            died_unheard,
-        });
+    fn finish(&mut self, outcome: Outcome) {
+        if let Some(attempt) = self.attempt() {
+            self.state = State::Finished(Finished {
+                payload: attempt.payload,
+                outcome,
+                reused: self.served > 0,
+                wakes: attempt.wakes,
+                reusable: false,
+            });
+        }
+    }
+}
+
+impl Attempt {
+    fn thawed(&mut self, frozen: Duration) {
+        self.deadline += frozen;
+        self.share = self.share.map(|at| at + frozen);
     }
 }
 
@@ -687,33 +678,21 @@ impl Exchange {
         self.reader.has_head() && self.answer.status / 100 == 2 && !self.early
     }
 
+    /// How far it has come, if the connection is dead now.
+    const fn death(&self) -> Death {
+        match (self.heard, self.sent) {
+            (true, _) => Death::MidAnswer,
+            (false, 0) => Death::BeforeSending,
+            (false, _) => Death::Silent,
+        }
+    }
+
     fn unsent<'r>(&self, ring: &'r Ring) -> [&'r [u8]; 2] {
         let [head, body] = ring.request(self.attempt.payload);
         if self.sent < head.len() {
             [&head[self.sent..], body]
         } else {
             [&[], &body[self.sent - head.len()..]]
-        }
-    }
-}
-
-impl Answer {
-    fn read_head(&mut self, response: &head::Response) {
-        self.status = response.status;
-        let seconds = head::value(response.headers, "retry-after").and_then(head::digits);
-        self.retry_after = seconds.map(Duration::from_secs);
-        if (300..400).contains(&response.status)
-            && let Some(location) = head::value(response.headers, "location")
-        {
-            self.place = super::phrases::place(location);
-        }
-    }
-
-    fn keep_excerpt(&mut self, body: &[u8]) {
-        if self.status / 100 != 2 {
-            let room = EXCERPT_BYTES - self.excerpt.len();
-            self.excerpt
-                .extend_from_slice(&body[..body.len().min(room)]);
         }
     }
 }

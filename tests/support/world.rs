@@ -244,6 +244,29 @@ impl World {
         panic!("no attempt is made");
     }
 
+    /// Another payload goes through, on whatever connection there is for it.
+    pub fn relay_another(&mut self) {
+        let relayed = self.totals().relayed;
+        self.post("another");
+        for _ in 0..20 {
+            while !self.connecting.is_empty() {
+                self.connect();
+            }
+            let on = self
+                .written
+                .iter()
+                .find(|(_, written)| written.ends_with(b"\r\n\r\nanother"));
+            if let Some((&id, _)) = on {
+                self.written.get_mut(&id).unwrap().clear();
+                self.answer(id, OK);
+                assert_eq!(self.totals().relayed, relayed + 1);
+                return;
+            }
+            self.pass_to_deadline();
+        }
+        panic!("it is not sent");
+    }
+
     pub fn totals(&self) -> Totals {
         *self.relay.totals()
     }

@@ -372,6 +372,15 @@ impl Ring {
         })
     }
 
+    /// Whether a payload from before `mark` is being filled.
+    #[must_use]
+    pub fn fills_before(&self, mark: u64) -> bool {
+        let is_filling = |slot: &Slot| matches!(slot.state, State::Filling { .. });
+        self.slots
+            .iter()
+            .any(|slot| slot.sequence < mark && is_filling(slot))
+    }
+
     /// Whether no slot is taken.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -390,7 +399,7 @@ impl Ring {
     }
 
     /// There is little time left: no payload waits any more.
-    pub fn hasten(&mut self) {
+    pub fn clear_pauses(&mut self) {
         for slot in &mut self.slots {
             if let State::Queued { not_before } = &mut slot.state {
                 *not_before = None;

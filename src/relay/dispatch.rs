@@ -1,0 +1,193 @@
+//! Who goes out on which connection, and how many connections there are.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::contract::{Command, Now, Peer};
+
+use super::backend::Load;
+use super::peers::{Addresses, Trust};
+use super::uplink::Uplink;
+use super::{Phase, Relay};
+
+/// Most connections to the remote at once: when there is little time left, every waiting payload gets one of its own.
+/// The remote takes half a second to answer, so on [`Config::workers`](crate::config::Config::workers) connections few
+/// would arrive. And never more, whatever a freeze has killed.
+const UPLINKS_MAX: usize = 64;
+
+/// With less time left no connection is begun: it takes two round trips until a request can be sent on it.
+const HANDSHAKE_MIN: Duration = Duration::from_millis(100);
+
+impl Relay {
+    /// Gives waiting payloads to connections.
+    pub(super) fn dispatch(&mut self, now: Now) -> Option<Command> {
+        if self.phase == Phase::Done {
+            return None;
+        }
+        loop {
+            // Those that a freeze may have killed hold up nobody.
+            let living = self.uplinks.iter().filter(|uplink| !uplink.is_suspect());
+            let load = Load {
+                busy: living.clone().filter(|uplink| uplink.is_busy()).count(),
+                unproven: living.clone().filter(|uplink| uplink.is_unproven()).count(),
+                hurried: self.is_hurried(),
+            };
+            let living = living.count();
+            if !self.backend.admits(load, now) {
+                return None;
+            }
+            let payload = if self.backend.is_down() {
+                self.ring.ready_for_probe(now.mono)?
+            } else {
+                self.ring.ready(now.mono)?
+            };
+            self.uplinks
+                .iter_mut()
+                .for_each(|uplink| uplink.retire(now));
+            let (deadline, wakes) = (now.mono + self.config.timeout, self.wakes);
+            // The one used last: the others age until they are retired.
+            let ready = self
+                .uplinks
+                .iter_mut()
+                .filter(|uplink| uplink.ready_since().is_some());
+            if let Some(uplink) =
+                ready.max_by_key(|uplink| uplink.ready_since().map(|since| since.mono))
+            {
+                self.ring.start(payload);
+                uplink.send(payload, deadline, wakes, &self.ring);
+            } else if living < self.uplinks_wanted(now) && self.uplinks.len() < UPLINKS_MAX {
+                self.ring.start(payload);
+                self.uplinks.push(Uplink::new(payload, deadline, wakes));
+            } else {
+                return self.close_ended(now);
+            }
+        }
+    }
+
+    /// Whether all that waits is to go out at once, for little time is left.
+    const fn is_hurried(&self) -> bool {
+        match self.phase {
+            Phase::Drain { .. } => true,
+            Phase::Hold { why, .. } => why.is_flush(),
+            Phase::Serve | Phase::Done => false,
+        }
+    }
+
+    /// How many connections there are to be if enough payloads wait.
+    fn uplinks_wanted(&self, now: Now) -> usize {
+        let until = match self.phase {
+            Phase::Drain { until } => until,
+            Phase::Hold { why, until, .. } if why.is_flush() => until,
+            _ => return self.config.workers,
+        };
+        if until.saturating_duration_since(now.mono) >= HANDSHAKE_MIN {
+            UPLINKS_MAX
+        } else if matches!(self.phase, Phase::Drain { .. }) {
+            0
+        } else {
+            self.config.workers
+        }
+    }
+
+    /// Gets new uplinks what they need before they can connect: the TLS client, then addresses; then connections.
+    pub(super) fn prepare_connections(&mut self, now: Now) -> Option<Command> {
+        if let Some(at) = self.uplinks.iter().position(Uplink::awaits_address)
+            && let Some(command) = self.prepare_address(at, now)
+        {
+            return Some(command);
+        }
+        let is_due = |uplink: &Uplink| uplink.is_connection_due(now.mono);
+        let at = self.uplinks.iter().position(is_due)?;
+        let id = self.fresh_id();
+        let address = self.uplinks[at].connecting(id, now.mono)?;
+        Some(Command::Connect(id, address))
+    }
+
+    fn prepare_address(&mut self, at: usize, now: Now) -> Option<Command> {
+        match &self.trust {
+            Trust::Asked => return None,
+            Trust::Unread => {
+                let (file, directories) = (&self.config.ca_file, &self.config.ca_directories);
+                if file.is_some() || !directories.is_empty() {
+                    self.trust = Trust::Asked;
+                    return Some(Command::ReadRoots(file.clone(), directories.clone()));
+                }
+                self.roots(Vec::new(), now);
+                return self.prepare_address(at, now);
+            }
+            Trust::Bad(cause) => {
+                let cause = cause.clone();
+                self.uplinks[at].unresolved(&cause);
+                self.record_finished(now);
+                return None;
+            }
+            Trust::None | Trust::Client(_) => {}
+        }
+        if let Addresses::Known(_, Some(until)) = self.remote_addresses
+            && until <= now.mono
+        {
+            self.remote_addresses = Addresses::Unknown;
+        }
+        match &self.remote_addresses {
+            Addresses::Asked => None,
+            Addresses::Unknown => {
+                let remote = self.config.remote.as_ref()?;
+                self.remote_addresses = Addresses::Asked;
+                let (host, port) = remote.peer();
+                let name = format!("{host}:{port}");
+                Some(Command::Resolve(Peer::Remote, name))
+            }
+            Addresses::Known(addresses, _) => {
+                if Addresses::is_own(addresses, &self.listening) {
+                    self.uplinks[at].unresolved("PYROSCOPE_REMOTE_ADDRESS is this relay itself");
+                    self.record_finished(now);
+                    return None;
+                }
+                let addresses = in_order(addresses, self.worked);
+                for uplink in self.uplinks.iter_mut().filter(|own| own.awaits_address()) {
+                    uplink.resolved(addresses.clone(), now.mono);
+                }
+                None
+            }
+        }
+    }
+}
+
+/// The addresses in the order in which they are tried (RFC 8305 section 4): the families take turns, the one that
+/// worked before first, else that of the resolver's first.
+fn in_order(addresses: &[SocketAddr], worked: Option<SocketAddr>) -> Vec<SocketAddr> {
+    let first_is_v4 = worked
+        .or_else(|| addresses.first().copied())
+        .is_some_and(|address| address.is_ipv4());
+    let of = |is_v4| addresses.iter().filter(move |own| own.is_ipv4() == is_v4);
+    let (mut first, mut other) = (of(first_is_v4), of(!first_is_v4));
+    let mut ordered = Vec::with_capacity(addresses.len());
+    while ordered.len() < addresses.len() {
+        ordered.extend(first.next());
+        ordered.extend(other.next());
+    }
+    ordered
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_take_turns_and_the_one_that_worked_is_first() {
+        let parse = |list: &[&str]| -> Vec<SocketAddr> {
+            list.iter().map(|text| text.parse().unwrap()).collect()
+        };
+        let found = parse(&["[::1]:1", "[::2]:1", "[::3]:1", "1.0.0.1:1", "1.0.0.2:1"]);
+        assert_eq!(
+            in_order(&found, None),
+            parse(&["[::1]:1", "1.0.0.1:1", "[::2]:1", "1.0.0.2:1", "[::3]:1"])
+        );
+        assert_eq!(
+            in_order(&found, "9.9.9.9:1".parse().ok()),
+            parse(&["1.0.0.1:1", "[::1]:1", "1.0.0.2:1", "[::2]:1", "[::3]:1"])
+        );
+        assert_eq!(in_order(&found[3..], None), found[3..]);
+        assert_eq!(in_order(&[], None), []);
+    }
+}

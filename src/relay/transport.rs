@@ -1,0 +1,369 @@
+//! One connection to the remote below HTTP: plain or TLS, direct or through a proxy's tunnel. It yields plaintext
+//! and takes plaintext.
+//!
+//! ```text
+//! Resolve ──▶ Connect ──▶ Tunnel ──▶ Handshake ──▶ Open ──▶ Closed
+//!                ▲   │   (a proxy)    (https)  │
+//!                └───┴── failed: the next address
+//! ```
+//!
+//! Several addresses are tried as RFC 8305 says: the families take turns, one address is begun 250 ms after the
+//! other, and the first that connects goes on. An address whose tunnel or handshake fails is followed by the
+//! addresses that were not tried yet.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use crate::config::proxy::Proxy;
+use crate::contract::ConnId;
+use crate::http1::HEAD_BYTES_MAX;
+use crate::http1::buffer::ReceiveBuffer;
+use crate::tls::{self, Tls};
+
+use super::tunnel::Tunnel;
+
+/// How long one address is tried alone (RFC 8305 section 5, "Connection Attempt Delay").
+const CONNECTION_ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+
+/// First size of the buffer for plaintext: Pyroscope's answers have a head of 200 bytes and no body.
+const PLAIN_START: usize = 2048;
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(super) struct Transport {
+    state: State,
+    /// Addresses not tried yet, the next one last.
+    untried: Vec<SocketAddr>,
+    /// Connections that are over, to be closed.
+    over: Vec<ConnId>,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Waiting for the remote's addresses.
+    Resolve,
+    /// Waiting for the first of these to connect; then, another address may be begun beside them.
+    Connect(Vec<Link>, Instant),
+    /// Waiting for the proxy to make the connection a tunnel to the remote.
+    Tunnel(Link, Box<Tunnel>),
+    Handshake(Link, Box<Tls>),
+    Plain(Link),
+    Tls(Link, Box<Tls>),
+    Closed,
+}
+
+/// One connection, and where it leads.
+#[derive(Debug, Clone, Copy)]
+struct Link {
+    id: ConnId,
+    address: SocketAddr,
+}
+
+/// What lies between us and the remote.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Path<'r> {
+    pub(super) proxy: Option<&'r Proxy>,
+    /// There for https.
+    pub(super) client: Option<&'r tls::Client>,
+}
+
+/// What a transport is waiting for; what a timeout is named by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    NameLookup,
+    Connect,
+    Proxy,
+    Handshake,
+    Open,
+}
+
+impl Stage {
+    /// In words, for the log.
+    pub(super) const fn words(self) -> &'static str {
+        match self {
+            Self::NameLookup => "name lookup",
+            Self::Connect => "connect",
+            Self::Proxy => "the proxy's answer",
+            Self::Handshake => "TLS handshake",
+            Self::Open => "answer",
+        }
+    }
+}
+
+impl Transport {
+    /// One that waits for the remote's addresses.
+    pub(super) const fn new() -> Self {
+        Self {
+            state: State::Resolve,
+            untried: Vec::new(),
+            over: Vec::new(),
+        }
+    }
+
+    pub(super) fn owns(&self, id: ConnId) -> bool {
+        match &self.state {
+            State::Connect(racing, _) => racing.iter().any(|link| link.id == id),
+            _ => self.link().is_some_and(|link| link.id == id),
+        }
+    }
+
+    /// The connection that goes on, once one does.
+    const fn link(&self) -> Option<Link> {
+        match &self.state {
+            State::Tunnel(link, _)
+            | State::Handshake(link, _)
+            | State::Plain(link)
+            | State::Tls(link, _) => Some(*link),
+            State::Resolve | State::Connect(..) | State::Closed => None,
+        }
+    }
+
+    /// Where it leads, once it is connected.
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        self.link().map(|link| link.address)
+    }
+
+    pub(super) const fn stage(&self) -> Stage {
+        match self.state {
+            State::Resolve => Stage::NameLookup,
+            State::Connect(..) => Stage::Connect,
+            State::Tunnel(..) => Stage::Proxy,
+            State::Handshake(..) => Stage::Handshake,
+            State::Plain(_) | State::Tls(..) | State::Closed => Stage::Open,
+        }
+    }
+
+    pub(super) const fn tls(&self) -> Option<&Tls> {
+        match &self.state {
+            State::Tls(_, tls) => Some(tls),
+            _ => None,
+        }
+    }
+
+    /// Whether the remote has said that it sends no more, though the connection stands.
+    pub(super) fn is_half_closed(&self) -> bool {
+        self.tls().is_some_and(Tls::is_closed)
+    }
+
+    /// The remote's addresses, in the order in which they are to be tried.
+    pub(super) fn resolved(&mut self, mut addresses: Vec<SocketAddr>, now: Instant) {
+        addresses.reverse();
+        self.untried = addresses;
+        self.state = State::Connect(Vec::new(), now);
+    }
+
+    /// Whether a connection to another address is due, to be reported by [`Transport::connecting`].
+    pub(super) fn is_connection_due(&self, now: Instant) -> bool {
+        self.next_at().is_some_and(|at| at <= now)
+    }
+
+    /// When a connection to another address is due.
+    pub(super) fn next_at(&self) -> Option<Instant> {
+        match self.state {
+            State::Connect(_, at) if !self.untried.is_empty() => Some(at),
+            _ => None,
+        }
+    }
+
+    /// The connection that is due is made under that name: to which address.
+    pub(super) fn connecting(&mut self, id: ConnId, now: Instant) -> Option<SocketAddr> {
+        let State::Connect(racing, next_at) = &mut self.state else {
+            return None;
+        };
+        let address = self.untried.pop()?;
+        racing.push(Link { id, address });
+        *next_at = now + CONNECTION_ATTEMPT_DELAY;
+        Some(address)
+    }
+
+    /// Until when the address that has connected may take for a tunnel and a handshake, if others are left: each gets
+    /// its share of the time, as one that is silent must not use it up.
+    pub(super) fn share(&self, deadline: Instant, now: Instant) -> Option<Instant> {
+        let others = u32::try_from(self.untried.len()).ok().filter(|n| *n > 0)?;
+        Some(now + deadline.saturating_duration_since(now) / (others + 1))
+    }
+
+    /// That connection stands; others to the remote that were begun beside it are over.
+    ///
+    /// # Errors
+    /// TLS cannot begin, and why.
+    pub(super) fn connected(&mut self, id: ConnId, path: Path) -> Result<(), String> {
+        let State::Connect(racing, _) = &self.state else {
+            return Ok(());
+        };
+        let Some(link) = racing.iter().copied().find(|link| link.id == id) else {
+            return Ok(());
+        };
+        let losers = racing.iter().map(|link| link.id).filter(|own| *own != id);
+        self.over.extend(losers);
+        match path.proxy {
+            None => self.reach(link, path),
+            Some(proxy) => {
+                self.state = State::Tunnel(link, Box::new(Tunnel::new(proxy)));
+                Ok(())
+            }
+        }
+    }
+
+    /// The other end is the remote.
+    fn reach(&mut self, link: Link, path: Path) -> Result<(), String> {
+        self.state = match path.client {
+            None => State::Plain(link),
+            Some(client) => {
+                // Whatever becomes of it, the connection is closed with the state.
+                self.state = State::Plain(link);
+                State::Handshake(link, Box::new(Tls::new(client)?))
+            }
+        };
+        Ok(())
+    }
+
+    /// A connection ended. Whether that leaves nothing to wait for: no other is being made, and none is due.
+    pub(super) fn ended(&mut self, id: ConnId, now: Instant) -> bool {
+        if let State::Connect(racing, next_at) = &mut self.state {
+            racing.retain(|link| link.id != id);
+            self.over.push(id);
+            *next_at = now;
+            return racing.is_empty() && self.untried.is_empty();
+        }
+        true
+    }
+
+    /// The address that was connected to is given up for one not tried yet, if there is one.
+    pub(super) fn falls_back(&mut self, now: Instant) -> bool {
+        if self.untried.is_empty() || matches!(self.state, State::Resolve) {
+            return false;
+        }
+        self.give_up();
+        self.state = State::Connect(Vec::new(), now);
+        true
+    }
+
+    /// Where the next bytes from the remote go.
+    pub(super) fn space<'b>(&'b mut self, plain: &'b mut ReceiveBuffer) -> &'b mut [u8] {
+        match &mut self.state {
+            State::Handshake(_, tls) | State::Tls(_, tls) => tls.space(),
+            State::Plain(_) | State::Tunnel(..) => plain.space(PLAIN_START, HEAD_BYTES_MAX),
+            State::Resolve | State::Connect(..) | State::Closed => &mut [],
+        }
+    }
+
+    /// `n` bytes of [`Transport::space`] have been read: plaintext is added to `plain`, also where an error follows it.
+    ///
+    /// # Errors
+    /// Why the connection cannot go on, in words.
+    pub(super) fn received(
+        &mut self,
+        n: usize,
+        plain: &mut ReceiveBuffer,
+        path: Path,
+    ) -> Result<(), String> {
+        match &mut self.state {
+            State::Handshake(_, tls) => {
+                tls.received(n, plain)?;
+                if tls.may_send() {
+                    self.open();
+                }
+                Ok(())
+            }
+            State::Tls(_, tls) => tls.received(n, plain),
+            State::Tunnel(link, tunnel) => {
+                plain.received(n);
+                let link = *link;
+                if tunnel.read(plain)? {
+                    self.reach(link, path)?;
+                }
+                Ok(())
+            }
+            State::Plain(_) => {
+                plain.received(n);
+                Ok(())
+            }
+            State::Resolve | State::Connect(..) | State::Closed => Ok(()),
+        }
+    }
+
+    /// The handshake is done.
+    fn open(&mut self) {
+        if let State::Handshake(link, tls) = std::mem::replace(&mut self.state, State::Closed) {
+            self.state = State::Tls(link, tls);
+        }
+    }
+
+    /// Encrypts what comes next of `plain`, if there is TLS and all before it has been written. Returns how much of
+    /// it is on its way now.
+    ///
+    /// # Errors
+    /// Why it cannot be, in words.
+    pub(super) fn seal(&mut self, plain: [&[u8]; 2]) -> Result<usize, String> {
+        let mut taken = 0;
+        if let State::Tls(_, tls) = &mut self.state
+            && tls.pending().is_empty()
+        {
+            for part in plain {
+                // Where nothing is left, as while the answer is awaited, TLS is not asked at all.
+                let sealed = if part.is_empty() { 0 } else { tls.seal(part)? };
+                taken += sealed;
+                if sealed < part.len() {
+                    break;
+                }
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Bytes to be written: `plain` as it is, or what is sealed, or what is said before.
+    pub(super) fn pending<'b>(&'b self, plain: [&'b [u8]; 2]) -> [&'b [u8]; 2] {
+        match &self.state {
+            State::Plain(_) => plain,
+            State::Handshake(_, tls) | State::Tls(_, tls) => [tls.pending(), &[]],
+            State::Tunnel(_, tunnel) => [tunnel.pending(), &[]],
+            State::Resolve | State::Connect(..) | State::Closed => [&[], &[]],
+        }
+    }
+
+    /// `n` bytes of [`Transport::pending`] have been written. Returns how many of them were plaintext.
+    pub(super) fn sent(&mut self, n: usize) -> usize {
+        match &mut self.state {
+            State::Plain(_) => return n,
+            State::Handshake(_, tls) | State::Tls(_, tls) => tls.sent(n),
+            State::Tunnel(_, tunnel) => tunnel.sent(n),
+            State::Resolve | State::Connect(..) | State::Closed => {}
+        }
+        0
+    }
+
+    /// Gives the buffers back while nothing is under way.
+    pub(super) fn trim(&mut self) {
+        if let State::Tls(_, tls) = &mut self.state {
+            tls.trim();
+        }
+    }
+
+    /// Frozen time does not count.
+    pub(super) fn thawed(&mut self, frozen: Duration) {
+        if let State::Connect(_, next_at) = &mut self.state {
+            *next_at += frozen;
+        }
+    }
+
+    /// It is over.
+    pub(super) fn close(&mut self) {
+        self.give_up();
+        self.untried = Vec::new();
+        self.state = State::Closed;
+    }
+
+    fn give_up(&mut self) {
+        let one = self.link().map(|link| link.id);
+        self.over.extend(one);
+        if let State::Connect(racing, _) = &self.state {
+            self.over.extend(racing.iter().map(|link| link.id));
+        }
+    }
+
+    /// A connection that is over, to be closed now.
+    pub(super) fn takes_over(&mut self) -> Option<ConnId> {
+        self.over.pop()
+    }
+}
