@@ -7,6 +7,7 @@
 
 pub mod check;
 mod dns;
+mod freeze;
 pub(crate) mod roots;
 mod signals;
 mod stages;
@@ -26,14 +27,12 @@ use crate::relay::{Relay, SVC};
 use crate::tls;
 
 use dns::Dns;
+use freeze::Turn;
 use signals::Signals;
 use stages::Stages;
 
 /// Events taken from the system at once; what is left stays for the next turn.
 const EVENTS_PER_TURN: usize = 64;
-
-/// A wait that overslept by more, or clocks that drifted apart by more, mean that the sandbox was frozen.
-const FREEZE_MIN: Duration = Duration::from_secs(1);
 
 /// While an attempt is under way, no wait is longer: what oversleeps it shows a freeze, and how long it was.
 const WATCH_EVERY: Duration = Duration::from_millis(500);
@@ -343,18 +342,14 @@ impl Shell {
             _ => {}
         }
         let now = clock();
-        // A freeze can stop us at work as well as in our sleep; and where the work itself took so long, that was
-        // nobody's time-out either.
-        let worked = before.mono.saturating_duration_since(turn.mono);
-        let slept = now.mono.saturating_duration_since(before.mono);
-        let frozen =
-            worked + timeout.map_or(Duration::ZERO, |timeout| slept.saturating_sub(timeout));
-        let wall = Duration::from_millis(now.unix_ms.saturating_sub(turn.unix_ms));
-        if frozen > FREEZE_MIN {
+        let turn = Turn {
+            began: turn,
+            slept: before,
+            woke: now,
+            timeout,
+        };
+        if let Some(frozen) = turn.frozen() {
             self.relay.thawed(frozen, now);
-        } else if wall.saturating_sub(worked + slept) > FREEZE_MIN {
-            // The monotonic clock stood still: no deadline on it has moved, but connections have aged.
-            self.relay.thawed(Duration::ZERO, now);
         }
         Ok(now)
     }
