@@ -176,7 +176,7 @@ impl World {
             (
                 wanted,
                 self.relay.deadline(self.now),
-                self.relay.is_attempting(),
+                self.relay.has_connections(),
             )
         });
     }

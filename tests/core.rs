@@ -437,6 +437,24 @@ fn an_idle_connection_does_not_survive_a_freeze() {
 }
 
 #[test]
+fn an_idle_connection_is_closed_when_it_is_too_old_to_be_used() {
+    let mut world = World::new(&[]);
+    assert!(!world.relay.has_connections());
+    world.post("x");
+    let id = world.connect();
+    assert!(world.relay.has_connections(), "one that is busy");
+    world.answer(id, OK);
+    assert!(world.relay.has_connections(), "one that is idle");
+    let mut waited = Duration::ZERO;
+    while world.asleep_for().is_some() {
+        waited += world.pass_to_deadline();
+    }
+    assert_eq!(waited, Duration::from_secs(50));
+    assert!(!world.written.contains_key(&id));
+    assert!(!world.relay.has_connections(), "nothing to watch over");
+}
+
+#[test]
 fn names_are_looked_up_and_every_address_is_tried() {
     let mut world = World::new(&[("PYROSCOPE_REMOTE_ADDRESS", "http://pyroscope.test:99")]);
     world.post("x");

@@ -21,7 +21,7 @@ use std::time::Duration;
 use support::certificates::Authority;
 use support::client::{chunked, post};
 use support::extensions_api::ExtensionsApi;
-use support::monitor::let_pass;
+use support::monitor::{GUARD, let_pass};
 use support::name_server::{Mood, NameServer};
 use support::play::{Gate, Play};
 use support::pyroscope::{Pyroscope, Tls};
@@ -368,6 +368,43 @@ fn while_idle() {
         let bodies = [b"idle 1".to_vec(), b"idle 2".to_vec()];
         bench.end(2).expect_once(&bodies, 0);
     });
+}
+
+/// Nothing is under way and nothing is due, so that no event shows how long the freeze was. The connection must be
+/// closed after it all the same: its other end may have forgotten it.
+#[test]
+fn an_idle_connection_is_closed_after_a_freeze_that_no_timer_ran_in() {
+    let bench = Bench::over(false);
+    let unused_kib = bench.extension.status_kib("VmRSS:");
+    bench.post(&[b'i'; 4 << 20]);
+    bench.remote.wait_answered(1);
+    bench.remote.wait_idle(1);
+    // The last timer of an upload gives its memory back.
+    let kib = bench
+        .extension
+        .wait_kib_at_most("VmRSS:", unused_kib + 2048, GUARD);
+    assert!(kib <= unused_kib + 2048, "{kib} KiB are kept");
+    bench.extension.wait_asleep();
+    bench.freeze_for(freeze().max(Duration::from_secs(2)), || {});
+    bench.remote.wait_ended(0);
+    bench.extension.wait_log("Thawed");
+    bench.post(b"after");
+    let bodies = [b"after".to_vec(), vec![b'i'; 4 << 20]];
+    bench.end(2).expect_once(&bodies, 0);
+}
+
+/// To watch for a freeze costs CPU time, so it is done only while there is a connection that one could harm.
+#[test]
+fn without_a_connection_to_the_remote_nothing_wakes_it() {
+    let bench = Bench::over(false);
+    let woken = || {
+        bench.extension.wait_asleep();
+        bench.extension.status("voluntary_ctxt_switches:")
+    };
+    let before = woken();
+    let_pass(Duration::from_millis(1600));
+    assert_eq!(woken(), before, "it woke up");
+    bench.end(0).expect_once(&[], 0);
 }
 
 /// Ends every connection as the case has it.

@@ -10,6 +10,9 @@ use world::{OK, World};
 
 const EVERY: Duration = Duration::from_secs(15);
 
+/// How long an idle connection is kept.
+const IDLE: Duration = Duration::from_secs(50);
+
 /// A relay that profiles itself or not, and whose every turn costs a millisecond of CPU time.
 fn profiled(profiling: &str) -> World {
     let mut world = World::new(&[("PYROSCOPE_SELF_PROFILING", profiling)]);
@@ -55,6 +58,7 @@ fn fifteen_seconds_after_work_began_and_never_while_idle() {
     world.pass(Duration::from_secs(13));
     assert_eq!(take(&mut world), [true]);
     world.pass(Duration::from_secs(2));
+    assert_eq!(world.pass_to_deadline() + Duration::from_secs(2), IDLE);
     assert_eq!(world.asleep_for(), None, "its own profile is no work");
     world.pass(EVERY * 100);
     assert_eq!(take(&mut world), []);
@@ -148,7 +152,7 @@ fn off_it_does_nothing() {
     let mut world = profiled("no");
     world.post("x");
     take(&mut world);
-    world.pass(Duration::from_secs(2));
+    world.pass(IDLE);
     assert_eq!(world.asleep_for(), None);
     world.pass(EVERY);
     assert_eq!(take(&mut world), []);

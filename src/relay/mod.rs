@@ -325,10 +325,10 @@ impl Relay {
         }
     }
 
-    /// Whether an attempt is under way: a freeze must then be noticed soon.
+    /// Whether there is a connection to the remote, busy or idle: a freeze could harm it, so it must be noticed.
     #[must_use]
-    pub fn is_attempting(&self) -> bool {
-        self.uplinks.iter().any(Uplink::is_busy)
+    pub fn has_connections(&self) -> bool {
+        !self.uplinks.iter().all(Uplink::is_closed)
     }
 
     /// Whether an attempt ended that [`Relay::step`] has not judged yet.

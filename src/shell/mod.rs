@@ -34,7 +34,8 @@ use stages::Stages;
 /// Events taken from the system at once; what is left stays for the next turn.
 const EVENTS_PER_TURN: usize = 64;
 
-/// While an attempt is under way, no wait is longer: what oversleeps it shows a freeze, and how long it was.
+/// While there is a connection to the remote, no wait is longer: a wait that oversleeps shows a freeze, and how long it
+/// was.
 const WATCH_EVERY: Duration = Duration::from_millis(500);
 
 /// Most connections accepted in one turn, so that those accepted are served before others push them out.
@@ -332,7 +333,7 @@ impl Shell {
             _ if unread || self.accepting.contains(&true) => Some(Duration::ZERO),
             deadline => deadline.map(|at| at.saturating_duration_since(clock().mono)),
         };
-        if self.relay.is_attempting() || self.starved {
+        if self.relay.has_connections() || self.starved {
             timeout = Some(timeout.unwrap_or(WATCH_EVERY).min(WATCH_EVERY));
         }
         let before = clock();

@@ -387,7 +387,7 @@ impl World {
         if unread {
             timeout = Some(0);
         }
-        if self.relay.is_attempting() {
+        if self.relay.has_connections() {
             timeout = Some(timeout.unwrap_or(WATCH_EVERY).min(WATCH_EVERY));
         }
         let (mono, wall) = (self.clock.mono(), self.clock.wall());
