@@ -90,6 +90,8 @@ pub enum Command {
     Connect(ConnId, SocketAddr),
     /// Look up `host:port`, and report [`Relay::resolved`].
     Resolve(Peer, String),
+    /// Listen for clients at these addresses, as far as that is possible, and report [`Relay::started`].
+    Listen(Vec<SocketAddr>),
     /// Listen for Lambda's telemetry on a port of the system's choice, and report [`Relay::telemetry_bound`].
     ListenForTelemetry,
     /// Read the file and the directories of trusted roots, and report [`Relay::roots`].

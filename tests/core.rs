@@ -4,6 +4,7 @@
 #[path = "support/world.rs"]
 mod world;
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -590,6 +591,40 @@ fn invocations_are_answered_at_once() {
         Some(world.now.mono + Duration::from_secs(1)),
         "only the attempt has one, which a freeze may have killed"
     );
+}
+
+#[test]
+fn a_port_that_was_taken_at_the_start_is_tried_again_at_each_invoke() {
+    let (mut world, api) = sandbox();
+    let address: SocketAddr = "127.0.0.1:4040".parse().unwrap();
+    let taken = [(address, ErrorKind::AddrInUse)];
+    world.log();
+    world.relay.unbound(&taken, world.now);
+    world.relay.started(&[], world.now);
+    let line =
+        "msg=\"Cannot listen on this address\" address=\"127.0.0.1:4040\" cause=\"address in use\"";
+    let log = world.log();
+    assert!(
+        log.contains(line) && !log.contains("Starting relay"),
+        "{log}"
+    );
+    let mut lines = 0;
+    for times in 1..=180 {
+        let event = invoke(&world, 500);
+        world.answer(api, &event);
+        assert!(world.listens.len() == times && world.listens[0].contains(&address));
+        assert!(world.seen(api).contains("/event/next"), "in no way of it");
+        world.relay.unbound(&taken, world.now);
+        world.relay.started(&[], world.now);
+        world.pass(Duration::from_secs(1));
+        lines += world.log().matches(line).count();
+    }
+    assert_eq!(lines, 2, "once a minute after the first");
+    world.relay.started(&[address], world.now);
+    assert!(world.log().contains("Starting relay"));
+    let event = invoke(&world, 500);
+    world.answer(api, &event);
+    assert_eq!(world.listens.len(), 180, "it listens");
 }
 
 #[test]

@@ -230,8 +230,39 @@ fn a_taken_port_costs_the_function_nothing() {
     extension.wait_complaint(&["level=error", &address]);
     lambda.invoke_and_wait();
     lambda.invoke_and_wait();
+    let lines = extension.log_with(&["Cannot listen"]);
+    assert_eq!(lines.len(), 1, "once a minute: {lines:#?}");
+    let lines = extension.log_with(&["Starting relay"]);
+    assert!(lines.is_empty(), "it listens nowhere: {lines:#?}");
     lambda.shutdown(TWO_SECONDS);
     extension.expect_exit(0);
+}
+
+/// Who took the port may be gone later: a layer that comes with the same function, and ends.
+#[test]
+fn a_port_that_becomes_free_is_listened_on_from_the_next_invoke() {
+    let (lambda, remote, port) = (
+        ExtensionsApi::start(),
+        Pyroscope::http(),
+        ReservedPort::new(),
+    );
+    let address = SocketAddr::from(([127, 0, 0, 1], port.number));
+    let other = TcpListener::bind(address).expect("a port to take");
+    let mut extension = Sandbox::with(&lambda, &remote)
+        .set("PYROSCOPE_LISTEN_ADDRESS", address.to_string())
+        .start();
+    extension.wait_complaint(&["level=error", &address.to_string()]);
+    lambda.invoke_and_wait();
+    drop(other);
+    lambda.invoke_and_wait();
+    assert_eq!(extension.addr(), address);
+    post_all(&extension, 2);
+    remote.wait_answered(2);
+    lambda.invoke_and_wait();
+    lambda.shutdown(TWO_SECONDS);
+    extension.expect_exit(0);
+    extension.totals().expect(2, 0);
+    assert_eq!(extension.log_with(&["Starting relay"]).len(), 1);
 }
 
 // Invocations.

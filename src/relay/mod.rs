@@ -30,7 +30,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::config::Config;
-use crate::contract::{ConnId, End, Now};
+use crate::contract::{ConnId, End, Now, error_words};
 use crate::lambda::Lambda;
 use crate::lambda::telemetry::Telemetry;
 use crate::log::{Level, Log};
@@ -213,9 +213,9 @@ impl Relay {
         self.ring.totals()
     }
 
-    /// The listeners are bound to `addresses`, or to none: then events are still served.
+    /// The listeners are bound to `addresses`. If there are none, events are still served, and each INVOKE tries again.
     pub fn started(&mut self, addresses: &[SocketAddr], now: Now) {
-        if self.config.self_profiling {
+        if self.config.self_profiling && self.profile.is_none() {
             self.profile = Some(SelfProfile::new(now));
         }
         self.listening = addresses.to_vec();
@@ -239,6 +239,10 @@ impl Relay {
             }
             words.push_str(&address.to_string());
         }
+        if words.is_empty() {
+            return;
+        }
+        self.limits.unbound.over();
         let fields = [
             ("address", (&words).into()),
             SVC,
@@ -246,6 +250,23 @@ impl Relay {
         ];
         self.log
             .line(Level::Info, now.unix_ms, "Starting relay", &fields);
+    }
+
+    /// These addresses could not be bound, and why.
+    pub fn unbound(&mut self, failed: &[(SocketAddr, ErrorKind)], now: Now) {
+        if failed.is_empty() || self.limits.unbound.happened(now.mono).is_none() {
+            return;
+        }
+        for (address, kind) in failed {
+            let address = address.to_string();
+            let fields = [
+                ("address", (&address).into()),
+                ("cause", error_words(*kind).into()),
+                SVC,
+            ];
+            let msg = "Cannot listen on this address";
+            self.log.line(Level::Error, now.unix_ms, msg, &fields);
+        }
     }
 
     /// A client connected. The idlest of the others gives way if there are too many.

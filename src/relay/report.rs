@@ -62,6 +62,8 @@ pub struct Limits {
     odd: Limit,
     /// An invocation was held for longer than it may be.
     hold: Limit,
+    /// Nobody can upload, as an address is taken.
+    pub unbound: Limit,
 }
 
 impl Relay {

@@ -68,7 +68,7 @@ impl Relay {
         None
     }
 
-    /// What Lambda told us.
+    /// What Lambda told us, and what is to be done about it at once.
     fn heed_lambda(&mut self, now: Now) -> Option<Command> {
         match self.lambda.as_mut()?.event()? {
             Event::Registered => self.begin_telemetry(now),
@@ -97,6 +97,10 @@ impl Relay {
                     "Invoked",
                     &[("request_id", (&request_id).into()), SVC],
                 );
+                if self.listening.is_empty() {
+                    // Whoever took the port at the start may be gone.
+                    return Some(Command::Listen(self.config.listen.clone()));
+                }
             }
             Event::Shutdown {
                 deadline_ms,

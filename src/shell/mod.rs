@@ -139,6 +139,7 @@ impl Shell {
     /// Binds what can be bound; with port 0, all to the port the first was given.
     fn listen(&mut self, addresses: &[SocketAddr], now: Now) {
         let mut bound: Vec<SocketAddr> = Vec::new();
+        let mut failed = Vec::new();
         for address in addresses.iter().take(LISTENERS - 1) {
             let mut address = *address;
             if let (0, Some(first)) = (address.port(), bound.first()) {
@@ -148,20 +149,10 @@ impl Shell {
                 Ok(local) => bound.push(local),
                 // Lambda has no IPv6 everywhere; one address is enough.
                 Err(error) if !bound.is_empty() && is_absent(&error) => {}
-                Err(error) => {
-                    let address = address.to_string();
-                    let fields = [
-                        ("address", (&address).into()),
-                        ("cause", error_words(error.kind()).into()),
-                        SVC,
-                    ];
-                    let msg = "Cannot listen on this address";
-                    self.relay
-                        .log()
-                        .line(Level::Error, now.unix_ms, msg, &fields);
-                }
+                Err(error) => failed.push((address, error.kind())),
             }
         }
+        self.relay.unbound(&failed, now);
         self.relay.started(&bound, now);
     }
 
@@ -225,6 +216,7 @@ impl Shell {
                         .resolved(peer, Err(error_words(cause.kind()).to_owned()), now);
                 }
             }
+            Command::Listen(addresses) => self.listen(&addresses, now),
             Command::ListenForTelemetry => {
                 let at = self.listeners.len();
                 let bound = self.bind(TELEMETRY_ADDRESS);

@@ -278,6 +278,7 @@ impl World {
             }
             Command::Resolve(Peer::Remote, _) => self.remote_looked_up(),
             Command::Resolve(Peer::Lambda, _) => self.lambda_looked_up(),
+            Command::Listen(_) => self.fail("it listens already"),
             Command::ListenForTelemetry => self.listen_for_telemetry(),
             Command::ReadRoots(..) => self.fail("roots are read without TLS"),
             Command::Exit(status) => self.exit = Some(status),

@@ -29,6 +29,8 @@ pub struct World {
     /// Connections whose peer reads slowly, and how many bytes it still takes.
     pub room: BTreeMap<ConnId, usize>,
     pub resolving: Vec<(Peer, String)>,
+    /// Addresses it asked to listen on, each time.
+    pub listens: Vec<Vec<SocketAddr>>,
     pub exit: Option<u8>,
     /// CPU time the shell says each turn took.
     pub turn_costs_ns: u64,
@@ -75,6 +77,7 @@ impl World {
             half_closed: Vec::new(),
             room: BTreeMap::new(),
             resolving: Vec::new(),
+            listens: Vec::new(),
             exit: None,
             turn_costs_ns: 0,
         };
@@ -101,6 +104,7 @@ impl World {
                     Command::HalfClose(id) => self.half_closed.push(id),
                     Command::Connect(id, address) => self.connecting.push((id, address)),
                     Command::Resolve(peer, name) => self.resolving.push((peer, name)),
+                    Command::Listen(addresses) => self.listens.push(addresses),
                     Command::ListenForTelemetry => self.relay.telemetry_bound(Ok(4041)),
                     Command::ReadRoots(..) => unreachable!("these tests speak http"),
                     Command::Exit(status) => self.exit = Some(status),
