@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use pyroscope_lambda_extension::config::{Config, Remote};
-use pyroscope_lambda_extension::contract::{Command, ConnId, Now, RootSource};
+use pyroscope_lambda_extension::contract::{Command, ConnId, Ends, Now, RootSource};
 use pyroscope_lambda_extension::http1::{head, header_slots};
 use pyroscope_lambda_extension::relay::{Relay, forward, labels};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
@@ -183,13 +183,14 @@ impl World {
 
     fn perform(&mut self, command: Command) {
         match command {
-            Command::Connect(id, _) => {
+            Command::Connect(id, peer) => {
                 let server = Server {
                     tls: self.authority.as_ref().map(Authority::accept),
                     request: Vec::new(),
                 };
                 self.uplink = Some((id, server));
-                self.relay.connected(id, self.now);
+                let local = SocketAddr::from(([10, 0, 0, 99], 50_000));
+                self.relay.connected(id, Ends { local, peer }, self.now);
             }
             Command::ReadRoots(..) => {
                 let pem = self.authority.iter().map(|authority| RootSource {

@@ -31,6 +31,35 @@ impl Now {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ConnId(pub(crate) u64);
 
+/// The two ends of a connection that stands, as the system names them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ends {
+    /// Ours.
+    pub local: SocketAddr,
+    /// The peer's.
+    pub peer: SocketAddr,
+}
+
+impl Ends {
+    /// Whether the peer is one of the `listeners` of this process. However the peer was named: `0.0.0.0`, another name
+    /// of this machine and an IPv4 address written as IPv6 show here as what they are.
+    #[must_use]
+    pub fn are_both_ours(self, listeners: &[SocketAddr]) -> bool {
+        let (local, peer) = (
+            self.local.ip().to_canonical(),
+            self.peer.ip().to_canonical(),
+        );
+        let on_this_machine = peer == local || peer.is_loopback();
+        let is_served = |listener: &SocketAddr| {
+            let ip = listener.ip().to_canonical();
+            // `[::]` takes IPv4 too.
+            let serves_all = ip.is_unspecified() && (ip.is_ipv6() || peer.is_ipv4());
+            listener.port() == self.peer.port() && (ip == peer || serves_all)
+        };
+        on_this_machine && listeners.iter().any(is_served)
+    }
+}
+
 /// How a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
@@ -107,4 +136,46 @@ pub struct RootSource {
     pub variable: &'static str,
     /// What was there.
     pub pem: Result<Vec<u8>, ErrorKind>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_to_ourselves_is_known_by_its_two_ends() {
+        for (listener, local, peer, ours) in [
+            ("127.0.0.1:4040", "127.0.0.1:5", "127.0.0.1:4040", true),
+            ("[::1]:4040", "[::1]:5", "[::1]:4040", true),
+            (
+                "127.0.0.1:4040",
+                "[::ffff:127.0.0.1]:5",
+                "[::ffff:127.0.0.1]:4040",
+                true,
+            ),
+            ("0.0.0.0:4040", "127.0.0.1:5", "127.0.0.2:4040", true),
+            ("0.0.0.0:4040", "10.1.2.3:5", "10.1.2.3:4040", true),
+            ("[::]:4040", "10.1.2.3:5", "10.1.2.3:4040", true),
+            ("[::]:4040", "[fd00::3]:5", "[fd00::3]:4040", true),
+            ("10.1.2.3:4040", "10.1.2.3:5", "10.1.2.3:4040", true),
+            // Another port, another machine, another listener of this machine.
+            ("127.0.0.1:4040", "127.0.0.1:5", "127.0.0.1:4041", false),
+            ("0.0.0.0:4040", "10.1.2.3:5", "10.1.2.4:4040", false),
+            ("127.0.0.1:4040", "10.1.2.3:5", "10.1.2.3:4040", false),
+            ("127.0.0.1:4040", "127.0.0.1:5", "127.0.0.2:4040", false),
+            ("0.0.0.0:4040", "[::1]:5", "[::1]:4040", false),
+        ] {
+            let ends = Ends {
+                local: local.parse().unwrap(),
+                peer: peer.parse().unwrap(),
+            };
+            let listeners = ["192.0.2.1:4040".parse().unwrap(), listener.parse().unwrap()];
+            assert_eq!(
+                ends.are_both_ours(&listeners),
+                ours,
+                "{listener} {local} {peer}"
+            );
+            assert!(!ends.are_both_ours(&[]));
+        }
+    }
 }

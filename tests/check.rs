@@ -13,7 +13,7 @@ use support::extensions_api::ExtensionsApi;
 use support::play::{Gate, Play, Step, response};
 use support::proxy::{ESTABLISHED, Manner, Proxy};
 use support::pyroscope::{Pyroscope, Tls};
-use support::sandbox::{ReservedPort, runner};
+use support::sandbox::{ReservedPort, Sandbox, runner};
 
 /// Part of every value that nobody may see: as it is, percent-encoded, and how Basic credentials begin.
 const SECRETS: [&str; 3] = ["s3cret", "s3c%72et", "dXMzci1z"];
@@ -334,6 +334,39 @@ fn a_closed_port() {
 }
 
 /// Whatever this machine's resolver says about it; it may take its time.
+/// However its address is written, and whether it runs or not.
+#[test]
+fn the_relay_itself() {
+    let port = ReservedPort::new().number;
+    let listen = format!("127.0.0.1:{port}");
+    let mut relay = None;
+    for _ in 0..2 {
+        for host in ["127.0.0.1", "0.0.0.0", "[::ffff:127.0.0.1]"] {
+            let address = format!("http://{host}:{port}");
+            let told = check(&settings(
+                &address,
+                &[("PYROSCOPE_LISTEN_ADDRESS", &listen)],
+            ));
+            told.expect_bad(
+                "connect",
+                &["PYROSCOPE_REMOTE_ADDRESS is this relay itself"],
+            );
+        }
+        let proxy = format!("http://0.0.0.0:{port}");
+        let more = [
+            ("PYROSCOPE_LISTEN_ADDRESS", &*listen),
+            ("HTTPS_PROXY", &*proxy),
+        ];
+        let told = check(&settings("https://profiles.example", &more));
+        told.expect_bad("connect", &["HTTPS_PROXY is this relay itself"]);
+        let lambda = ExtensionsApi::start();
+        let sandbox = Sandbox::new()
+            .lambda(&lambda)
+            .set("PYROSCOPE_LISTEN_ADDRESS", listen.as_str());
+        relay.get_or_insert_with(|| sandbox.listening());
+    }
+}
+
 #[test]
 fn an_unknown_host() {
     let mut variables = settings("https://no.such.host.invalid", &[]);

@@ -8,9 +8,9 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use pyroscope_lambda_extension::contract::{ConnId, End, Peer};
+use pyroscope_lambda_extension::contract::{ConnId, End, Ends, Peer};
 use pyroscope_lambda_extension::relay::ring::Loss;
-use world::{OK, World};
+use world::{ELSEWHERE, OK, World};
 
 fn status(status: u16) -> String {
     format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n")
@@ -345,7 +345,7 @@ fn a_connection_that_comes_too_late_is_no_attempt() {
         world.written.insert(id, Vec::new());
         // In one turn, as after a freeze too short to be seen: it stands, and time is up.
         world.now.mono += Duration::from_secs(3);
-        world.relay.connected(id, world.now);
+        world.relay.connected(id, ELSEWHERE, world.now);
         world.relay.expire(world.now);
         world.settle();
         assert!(!world.written.contains_key(&id), "given up");
@@ -361,7 +361,7 @@ fn an_early_answer_counts_and_closes() {
     world.post("x");
     let (id, _) = world.connecting.pop().unwrap();
     // Not in `written`: nothing is taken off the connection.
-    world.relay.connected(id, world.now);
+    world.relay.connected(id, ELSEWHERE, world.now);
     world.arrive(id, status(401).as_bytes(), usize::MAX);
     assert_eq!(world.lost(Loss::Refused), 1);
     assert!(!world.relay.wants(id), "and the connection is closed");
@@ -1000,7 +1000,7 @@ fn a_silent_address_does_not_hold_up_the_next() {
     assert_eq!(world.connecting[0].1, "10.0.0.2:80".parse().unwrap());
     let id = world.connect();
     // Too late: the other one goes on.
-    world.relay.connected(silent, world.now);
+    world.relay.connected(silent, ELSEWHERE, world.now);
     world.settle();
     world.answer(id, OK);
     assert_eq!((world.totals().relayed, world.totals().resent), (1, 0));
@@ -1063,17 +1063,41 @@ fn addresses_are_looked_up_anew_after_a_while() {
     }
 }
 
+/// What was taken before is lost as what comes later is, and so is what was half taken.
 #[test]
-fn a_relay_pointed_at_itself_does_not_feed_itself() {
-    let mut world = World::new(&[("PYROSCOPE_REMOTE_ADDRESS", "http://localhost:4040")]);
-    world.post("x");
-    named_remote(&mut world, &["[::1]:4040", "127.0.0.1:4040"]);
-    assert!(world.connecting.is_empty());
-    assert!(
-        world
-            .log()
-            .contains("PYROSCOPE_REMOTE_ADDRESS is this relay itself")
-    );
+fn a_relay_pointed_at_itself_sends_nothing_and_says_so_once() {
+    let mut world = World::new(&[("PYROSCOPE_REMOTE_ADDRESS", "http://pyroscope.test:4040")]);
+    let half = world.client();
+    let head = "POST / HTTP/1.1\r\nHost: l\r\nContent-Length: 4\r\n\r\n";
+    world.arrive(half, head.as_bytes(), usize::MAX);
+    world.arrive(half, b"ha", usize::MAX);
+    for body in ["one", "two"] {
+        world.post(body);
+    }
+    named_remote(&mut world, &["0.0.0.0:4040", "10.0.0.2:4040"]);
+    let (id, _) = world.connecting.pop().unwrap();
+    world.written.insert(id, Vec::new());
+    let ends = Ends {
+        local: "127.0.0.1:50000".parse().unwrap(),
+        peer: "127.0.0.1:4040".parse().unwrap(),
+    };
+    world.relay.connected(id, ends, world.now);
+    assert_eq!(world.relay.pending(id).concat(), b"", "not a byte");
+    world.settle();
+    assert!(!world.written.contains_key(&id), "and it is closed");
+    world.arrive(half, b"lf", usize::MAX);
+    world.post("three");
+    for _ in 0..3 {
+        world.pass(Duration::from_mins(1));
+    }
+    assert!(world.connecting.is_empty() && world.resolving.is_empty());
+    assert!(!world.relay.has_connections());
+    assert_eq!(world.totals().acknowledged, 4);
+    assert_eq!(world.lost(Loss::Unusable), 4);
+    let log = world.log();
+    let line = "level=error msg=\"Unusable setting\" problem=\"is this relay itself\" svc=pyroscope-lambda-ext-main variable=PYROSCOPE_REMOTE_ADDRESS";
+    assert_eq!(log.matches(line).count(), 1, "{log}");
+    assert_eq!(log.matches("level=error").count(), 1, "{log}");
 }
 
 #[test]
@@ -1126,7 +1150,7 @@ fn success_before_the_request_is_sent_is_no_success() {
     let mut world = World::new(&[]);
     world.post("x");
     let (id, _) = world.connecting.pop().unwrap();
-    world.relay.connected(id, world.now);
+    world.relay.connected(id, ELSEWHERE, world.now);
     world.offer(id, OK.as_bytes(), usize::MAX);
     assert_eq!(world.totals().relayed, 0);
     let id = world.next_attempt();
@@ -1530,7 +1554,7 @@ fn a_connection_that_ends_before_sending_begins_is_none() {
     for _ in 0..10 {
         let (id, _) = world.connecting.pop().expect("a connection is asked for");
         // In one turn: it stands, and it has ended.
-        world.relay.connected(id, world.now);
+        world.relay.connected(id, ELSEWHERE, world.now);
         world.close(id, End::Eof);
         world.pass_to_deadline();
     }

@@ -138,11 +138,6 @@ impl Relay {
                 Some(Command::Resolve(Peer::Remote, name))
             }
             Addresses::Known(addresses, _) => {
-                if Addresses::is_own(addresses, &self.listening) {
-                    self.uplinks[at].unresolved("PYROSCOPE_REMOTE_ADDRESS is this relay itself");
-                    self.record_finished(now);
-                    return None;
-                }
                 let addresses = in_order(addresses, self.worked);
                 for uplink in self.uplinks.iter_mut().filter(|own| own.awaits_address()) {
                     uplink.resolved(addresses.clone(), now.mono);

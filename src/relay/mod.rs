@@ -30,7 +30,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::config::Config;
-use crate::contract::{ConnId, End, Now, error_words};
+use crate::contract::{ConnId, End, Ends, Now, error_words};
 use crate::lambda::Lambda;
 use crate::lambda::telemetry::Telemetry;
 use crate::log::{Level, Log};
@@ -90,6 +90,8 @@ pub struct Relay {
     limits: report::Limits,
     /// Where clients connect to.
     listening: Vec<SocketAddr>,
+    /// A connection to the remote has led back to us.
+    remote_is_own: bool,
     to_close: Vec<ConnId>,
     /// The remote's address that answered last.
     worked: Option<SocketAddr>,
@@ -191,6 +193,7 @@ impl Relay {
             invoked: false,
             limits: report::Limits::default(),
             listening: Vec::new(),
+            remote_is_own: false,
             to_close: Vec::new(),
             worked: None,
             wakes: 0,
@@ -309,9 +312,13 @@ impl Relay {
         id
     }
 
-    /// A connection asked for stands.
-    pub fn connected(&mut self, id: ConnId, now: Now) {
+    /// A connection asked for stands, between these ends.
+    pub fn connected(&mut self, id: ConnId, ends: Ends, now: Now) {
         match (self.owner(id), &mut self.lambda, &mut self.telemetry) {
+            // Nothing more happens on it: `step` gives up all of them.
+            (Owner::Uplink(_), ..) if ends.are_both_ours(&self.listening) => {
+                self.remote_is_own = true;
+            }
             (Owner::Uplink(at), ..) => {
                 let path = path(&self.config, &self.trust);
                 self.uplinks[at].connected(id, path, &self.ring, now);

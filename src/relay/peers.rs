@@ -54,17 +54,6 @@ impl Trust {
 }
 
 impl Addresses {
-    /// Whether any of these is where we listen ourselves.
-    pub(super) fn is_own(addresses: &[SocketAddr], listening: &[SocketAddr]) -> bool {
-        listening.iter().any(|own| {
-            addresses.iter().any(|address| {
-                address.port() == own.port()
-                    && (address.ip() == own.ip()
-                        || own.ip().is_unspecified() && address.ip().is_loopback())
-            })
-        })
-    }
-
     /// The address itself where `host_port` names one by its number, as Lambda does.
     pub(super) fn of_literal(host_port: &str) -> Self {
         host_port

@@ -24,6 +24,7 @@ impl Relay {
     pub fn step(&mut self, now: Now) -> Option<Command> {
         self.ring.tick(now.mono);
         let leave = self.heed_lambda(now);
+        self.give_up_own_address(now);
         self.record_finished(now);
         self.release(now);
         self.profile_itself(now);
@@ -189,6 +190,34 @@ impl Relay {
         self.uplinks.clear();
         self.phase = Phase::Done;
         self.tell_totals(now);
+    }
+
+    /// If the remote is this relay itself, its address is unusable: what is sent there comes back for ever.
+    fn give_up_own_address(&mut self, now: Now) {
+        if std::mem::take(&mut self.remote_is_own)
+            && let Some(remote) = self.config.remote.take()
+        {
+            let variable = match remote.proxy {
+                Some(_) => "HTTPS_PROXY",
+                None => "PYROSCOPE_REMOTE_ADDRESS",
+            };
+            let fields = [
+                ("problem", "is this relay itself".into()),
+                SVC,
+                ("variable", variable.into()),
+            ];
+            self.log
+                .line(Level::Error, now.unix_ms, "Unusable setting", &fields);
+            for mut uplink in self.uplinks.drain(..) {
+                uplink.close();
+                self.to_close
+                    .extend(std::iter::from_fn(|| uplink.takes_over()));
+            }
+        }
+        if self.config.remote.is_none() {
+            // An upload that was half taken then comes here later.
+            self.ring.lose_all(Loss::Unusable);
+        }
     }
 
     /// Spare memory goes back to the system some time after the last payload.

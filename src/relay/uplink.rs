@@ -214,6 +214,11 @@ impl Uplink {
         matches!(self.state, State::Closed)
     }
 
+    /// Nothing is expected of it any more.
+    pub(super) fn close(&mut self) {
+        self.state = State::Closed;
+    }
+
     /// A connection that is over, to be closed now.
     pub(super) fn takes_over(&mut self) -> Option<ConnId> {
         if self.is_closed() {

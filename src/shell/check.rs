@@ -13,7 +13,7 @@
 mod line;
 
 use std::io::Write as _;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
@@ -117,7 +117,7 @@ impl Check<'_> {
         };
         let until = clock().mono + self.timeout;
         let addresses = self.resolve(remote, until)?;
-        let mut line = self.connect(remote, &addresses, until)?;
+        let mut line = self.connect(config, remote, &addresses, until)?;
         self.pass_proxy(&mut line, remote)?;
         if let Some(trust) = trust {
             self.shake_hands(&mut line, &trust, remote)?;
@@ -192,25 +192,35 @@ impl Check<'_> {
     /// Connects to the first address that lets us.
     fn connect(
         &mut self,
+        config: &Config,
         remote: &Remote,
         addresses: &[SocketAddr],
         until: Instant,
     ) -> Option<Line> {
         const STEP: &str = "connect";
+        let setting = match remote.proxy {
+            Some(_) => "HTTPS_PROXY",
+            None => "PYROSCOPE_REMOTE_ADDRESS",
+        };
+        // The relay that would listen there need not run: this takes its place.
+        let port = remote.peer().1;
+        let own = config.listen.iter().filter(|own| own.port() == port);
+        let _listeners: Vec<_> = own.map(TcpListener::bind).collect();
         for (at, address) in addresses.iter().enumerate() {
             let name = address.to_string();
             match Line::connect(*address, addresses.len() - at, until) {
                 Ok(line) => {
+                    let ends = line.ends().ok();
+                    if ends.is_some_and(|ends| ends.are_both_ours(&config.listen)) {
+                        self.bad(STEP, &[setting, " is this relay itself"]);
+                        return None;
+                    }
                     ok(STEP, &[&name]);
                     return Some(line);
                 }
                 Err(cause) => say(STEP, "--", &[&name, ": ", cause]),
             }
         }
-        let setting = match remote.proxy {
-            Some(_) => "HTTPS_PROXY",
-            None => "PYROSCOPE_REMOTE_ADDRESS",
-        };
         let host = remote.peer().0;
         let words = [
             host,
@@ -269,12 +279,11 @@ impl Check<'_> {
     /// Whether the built-in roots alone would do, by another handshake.
     fn is_known_without(&self, line: &Line, remote: &Remote) -> bool {
         let until = clock().mono + self.timeout;
-        let (Ok(client), Ok(address)) =
-            (Client::new(&remote.host, Roots::mozilla()), line.address())
+        let (Ok(client), Ok(ends)) = (Client::new(&remote.host, Roots::mozilla()), line.ends())
         else {
             return false;
         };
-        let Ok(mut line) = Line::connect(address, 1, until) else {
+        let Ok(mut line) = Line::connect(ends.peer, 1, until) else {
             return false;
         };
         let proxy = remote.proxy.as_ref();

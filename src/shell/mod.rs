@@ -20,7 +20,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 
 use crate::config::Config;
-use crate::contract::{Command, ConnId, End, Now, error_words};
+use crate::contract::{Command, ConnId, End, Ends, Now, error_words};
 use crate::log::{Level, Log};
 use crate::profile::Stage;
 use crate::relay::{Relay, SVC};
@@ -133,6 +133,16 @@ struct Socket {
     writable: bool,
     /// The peer may have closed its side: a short read then does not mean that all is read.
     hung_up: bool,
+}
+
+impl Socket {
+    /// Both ends, if it is connected.
+    fn ends(&self) -> std::io::Result<Ends> {
+        Ok(Ends {
+            peer: self.stream.peer_addr()?,
+            local: self.stream.local_addr()?,
+        })
+    }
 }
 
 impl Shell {
@@ -461,21 +471,21 @@ impl Shell {
     fn finish_connect(&mut self, at: usize, now: Now) {
         self.stages.enter(Stage::Connect);
         let socket = &mut self.sockets[at];
-        let failed = match socket.stream.take_error() {
-            Ok(Some(error)) | Err(error) => Some(error.kind()),
-            Ok(None) => match socket.stream.peer_addr() {
-                Ok(_) => None,
-                Err(error) if error.kind() == ErrorKind::NotConnected => return,
-                Err(error) => Some(error.kind()),
-            },
+        let ends = match socket.stream.take_error() {
+            Ok(Some(error)) | Err(error) => Err(error),
+            Ok(None) => socket.ends(),
         };
         let id = socket.id;
-        if let Some(kind) = failed {
-            self.sockets.remove(at);
-            self.relay.ended(id, End::Io(kind), now);
-        } else {
-            socket.connecting = false;
-            self.relay.connected(id, now);
+        match ends {
+            Ok(ends) => {
+                socket.connecting = false;
+                self.relay.connected(id, ends, now);
+            }
+            Err(error) if error.kind() == ErrorKind::NotConnected => {}
+            Err(error) => {
+                self.sockets.remove(at);
+                self.relay.ended(id, End::Io(error.kind()), now);
+            }
         }
     }
 

@@ -8,11 +8,11 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Display;
 use std::io::{ErrorKind, Read};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use pyroscope_lambda_extension::config::Config;
-use pyroscope_lambda_extension::contract::{Command, ConnId, End, Now, Peer};
+use pyroscope_lambda_extension::contract::{Command, ConnId, End, Ends, Now, Peer};
 use pyroscope_lambda_extension::relay::Relay;
 
 use super::chance::Chance;
@@ -22,6 +22,12 @@ use super::lambda::Api;
 use super::ledger::Ledger;
 use super::remote::Remote;
 use super::telemetry::{Flush, Telemetry};
+
+/// The ends of a connection to another machine.
+const ELSEWHERE: Ends = Ends {
+    local: SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 99)), 50_000),
+    peer: SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 4040),
+};
 
 /// Everything that can happen to the extension.
 #[derive(Debug)]
@@ -481,7 +487,7 @@ impl World {
             Happening::Landed(id, None) => {
                 if let Some(wire) = self.wires.get_mut(&id) {
                     wire.connecting = false;
-                    self.relay.connected(id, now);
+                    self.relay.connected(id, ELSEWHERE, now);
                 }
             }
             Happening::Landed(id, Some(kind)) => {

@@ -6,14 +6,20 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use pyroscope_lambda_extension::config::Config;
-use pyroscope_lambda_extension::contract::{Command, ConnId, End, Now, Peer};
+use pyroscope_lambda_extension::contract::{Command, ConnId, End, Ends, Now, Peer};
 use pyroscope_lambda_extension::profile::{Spent, Stage};
 use pyroscope_lambda_extension::relay::Relay;
 use pyroscope_lambda_extension::relay::ring::{Loss, Totals};
+
+/// The ends of a connection to another machine.
+pub const ELSEWHERE: Ends = Ends {
+    local: SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 99)), 50_000),
+    peer: SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 4040),
+};
 
 pub const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
@@ -207,7 +213,7 @@ impl World {
     pub fn connect(&mut self) -> ConnId {
         let (id, _) = self.connecting.pop().expect("a connection is asked for");
         self.written.insert(id, Vec::new());
-        self.relay.connected(id, self.now);
+        self.relay.connected(id, ELSEWHERE, self.now);
         self.settle();
         id
     }

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::cli;
-use crate::contract::error_words;
+use crate::contract::{Ends, error_words};
 use crate::http1::HEAD_BYTES_MAX;
 use crate::http1::buffer::ReceiveBuffer;
 use crate::http1::head;
@@ -58,9 +58,12 @@ impl Line {
         })
     }
 
-    /// Whom it leads to.
-    pub(super) fn address(&self) -> std::io::Result<SocketAddr> {
-        self.stream.peer_addr()
+    /// Where it begins and where it leads to.
+    pub(super) fn ends(&self) -> std::io::Result<Ends> {
+        Ok(Ends {
+            local: self.stream.local_addr()?,
+            peer: self.stream.peer_addr()?,
+        })
     }
 
     pub(super) const fn tls(&self) -> Option<&Tls> {
