@@ -211,8 +211,12 @@ fn hex(out: &mut Vec<u8>, kind: u8, digits: u32, c: char) {
 /// values in one line, each byte escaped, stay under what `CloudWatch` takes as one event.
 const VALUE_BYTES_MAX: usize = 2048;
 
-/// Most bytes of lines kept for the shell between two turns; past it, lines are dropped and counted.
+/// Most bytes of lines kept for the shell: what comes between two turns, or while nobody reads the log. Past it, lines
+/// are dropped and counted.
 const PENDING_BYTES_MAX: usize = 64 * 1024;
+
+/// What our lines say they come from.
+pub(crate) const SVC: (&str, Value) = ("svc", Value::Text("pyroscope-lambda-ext-main"));
 
 /// Gathers lines of enough importance.
 #[derive(Debug)]
@@ -220,6 +224,7 @@ pub struct Log {
     level: Level,
     format: Format,
     lines: Vec<u8>,
+    /// Lines dropped since. More are dropped until all that was kept has been written, so that there is one gap.
     dropped: u64,
     /// When the last line was dropped.
     dropped_ms: u64,
@@ -259,7 +264,7 @@ impl Log {
         if !self.keeps(level) {
             return;
         }
-        if self.lines.len() > PENDING_BYTES_MAX {
+        if self.lines.len() > PENDING_BYTES_MAX || self.dropped > 0 {
             self.dropped += 1;
             self.dropped_ms = unix_ms;
             return;
@@ -268,16 +273,17 @@ impl Log {
             .line(&mut self.lines, level, unix_ms, msg, fields);
     }
 
-    /// The lines gathered so far, for the shell to write and clear.
+    /// The lines gathered so far, for the shell to write and remove. Once all are removed, a line says how many are
+    /// missing after them.
     pub fn take(&mut self) -> &mut Vec<u8> {
-        if self.dropped > 0 {
+        if self.dropped > 0 && self.lines.is_empty() {
             let count = std::mem::take(&mut self.dropped).into();
             self.format.line(
                 &mut self.lines,
                 Level::Warning,
                 self.dropped_ms,
-                "log lines dropped",
-                &[("count", count)],
+                "Log lines dropped",
+                &[("count", count), SVC],
             );
         }
         &mut self.lines
@@ -344,10 +350,29 @@ mod tests {
     #[test]
     fn a_flood_is_bounded_and_counted() {
         let mut log = Log::new(Level::Info);
-        for _ in 0..2000 {
-            log.line(Level::Error, 0, "the same again and again", &[]);
-        }
-        assert!(log.take().len() < PENDING_BYTES_MAX + 200);
-        assert!(String::from_utf8_lossy(log.take()).contains("log lines dropped"));
+        let flood = |log: &mut Log| {
+            for _ in 0..2000 {
+                log.line(Level::Error, 0, "the same again and again", &[]);
+            }
+        };
+        flood(&mut log);
+        let kept = log.take().len();
+        assert!(kept < PENDING_BYTES_MAX + 200);
+        // Half of it is written, which makes room: but not for lines in the middle of the gap.
+        log.take().drain(..kept / 2);
+        flood(&mut log);
+        assert_eq!(log.take().len(), kept - kept / 2);
+        log.take().clear();
+        let said = String::from_utf8(std::mem::take(log.take())).unwrap();
+        let line_bytes =
+            "time=\"1970-01-01T00:00:00Z\" level=error msg=\"the same again and again\"\n".len();
+        let dropped = 4000 - kept / line_bytes;
+        let end = format!(
+            " level=warning msg=\"Log lines dropped\" count={dropped} svc=pyroscope-lambda-ext-main\n"
+        );
+        assert!(said.ends_with(&end), "{said}");
+        assert_eq!(said.lines().count(), 1);
+        log.line(Level::Error, 0, "after", &[]);
+        assert!(String::from_utf8_lossy(log.take()).contains("after"));
     }
 }

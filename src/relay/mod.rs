@@ -33,6 +33,7 @@ use crate::config::Config;
 use crate::contract::{ConnId, End, Ends, Now, error_words};
 use crate::lambda::Lambda;
 use crate::lambda::telemetry::Telemetry;
+pub(crate) use crate::log::SVC;
 use crate::log::{Level, Log};
 use crate::profile::SelfProfile;
 
@@ -56,10 +57,6 @@ const SHUTDOWN_MARGIN: Duration = Duration::from_millis(100);
 
 /// Time to drain where nobody gave a deadline: what Lambda gives an extension.
 const SHUTDOWN_DEFAULT: Duration = Duration::from_secs(2);
-
-/// What our lines say they come from.
-pub(crate) const SVC: (&str, crate::log::Value) =
-    ("svc", crate::log::Value::Text("pyroscope-lambda-ext-main"));
 
 /// What lines about clients say besides, as in the extension we replace.
 const CONTROLLER: (&str, crate::log::Value) = ("comp", crate::log::Value::Text("controller"));

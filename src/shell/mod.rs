@@ -11,6 +11,7 @@ mod freeze;
 pub(crate) mod roots;
 mod signals;
 mod stages;
+mod stderr;
 
 use std::io::{ErrorKind, IoSlice, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr};
@@ -21,9 +22,9 @@ use mio::{Events, Interest, Poll, Token};
 
 use crate::config::Config;
 use crate::contract::{Command, ConnId, End, Ends, Now, error_words};
-use crate::log::{Level, Log};
+use crate::log::{Level, Log, SVC};
 use crate::profile::Stage;
-use crate::relay::{Relay, SVC};
+use crate::relay::Relay;
 use crate::tls;
 
 use dns::Dns;
@@ -37,6 +38,9 @@ const EVENTS_PER_TURN: usize = 64;
 /// While there is a connection to the remote, no wait is longer: a wait that oversleeps shows a freeze, and how long it
 /// was.
 const WATCH_EVERY: Duration = Duration::from_millis(500);
+
+/// Longest wait for room for the last lines. Lambda's patience ends soon after.
+const LAST_LINES_MAX: Duration = Duration::from_millis(50);
 
 /// Most connections accepted in one turn, so that those accepted are served before others push them out.
 const ACCEPTS_PER_TURN: usize = 16;
@@ -78,13 +82,13 @@ pub fn run(config: Config, name: String) -> std::io::Result<u8> {
     let mut events = Events::with_capacity(EVENTS_PER_TURN);
     loop {
         if let Some(status) = shell.act(now) {
-            shell.write_log();
+            shell.write_log(Some(clock().mono + LAST_LINES_MAX));
             return Ok(status);
         }
         // What could come before registering, and need not, comes after.
         if !shell.relay.is_registering() {
             shell.watch_signals(now);
-            shell.write_log();
+            shell.write_log(None);
         }
         now = shell.sleep(&mut events, now)?;
         shell.report(&events, now);
@@ -95,8 +99,7 @@ pub fn run(config: Config, name: String) -> std::io::Result<u8> {
 pub fn complain(problem: &str) {
     let mut log = Log::new(Level::Error);
     log.line(Level::Error, clock().unix_ms, problem, &[SVC]);
-    // Nobody to tell if nobody reads it.
-    let _ = std::io::stderr().write_all(log.take());
+    stderr::write(&mut log, Some(clock().mono + LAST_LINES_MAX));
 }
 
 struct Shell {
@@ -335,7 +338,8 @@ impl Shell {
             _ if unread || self.accepting.contains(&true) => Some(Duration::ZERO),
             deadline => deadline.map(|at| at.saturating_duration_since(clock().mono)),
         };
-        if self.relay.has_connections() || self.starved {
+        let unwritten = !self.relay.log().take().is_empty();
+        if self.relay.has_connections() || self.starved || unwritten {
             timeout = Some(timeout.unwrap_or(WATCH_EVERY).min(WATCH_EVERY));
         }
         let before = clock();
@@ -527,13 +531,11 @@ impl Shell {
         }
     }
 
-    fn write_log(&mut self) {
-        let lines = self.relay.log().take();
-        if !lines.is_empty() {
+    /// Writes the log as far as there is room for it, waiting for room until then.
+    fn write_log(&mut self, until: Option<Instant>) {
+        if !self.relay.log().take().is_empty() {
             self.stages.enter(Stage::Log);
-            // Nobody to tell if nobody reads it.
-            let _ = std::io::stderr().write_all(lines);
-            lines.clear();
+            stderr::write(self.relay.log(), until);
         }
     }
 }

@@ -7,23 +7,28 @@
 
 use std::env;
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, PipeReader, pipe};
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::client::{Client, Response, post};
 use super::extensions_api::ExtensionsApi;
 use super::monitor::{GUARD, Monitor};
+use super::play::Gate;
 use super::pyroscope::{Pyroscope, bound};
 use super::secrets::Secrets;
+
+/// The smallest pipe there is.
+const PIPE_BYTES_MIN: i32 = 4096;
 
 /// What the sandbox will be: the environment, and the name under which the binary is started.
 #[derive(Clone)]
@@ -33,6 +38,8 @@ pub struct Sandbox {
     name: Option<String>,
     /// The file with the name servers that stands in for the machine's.
     resolver: Option<PathBuf>,
+    /// Nobody reads its log before this is open.
+    log_gate: Option<Gate>,
 }
 
 impl Default for Sandbox {
@@ -49,6 +56,7 @@ impl Sandbox {
             binary: None,
             name: None,
             resolver: None,
+            log_gate: None,
         };
         empty
             .set("PYROSCOPE_LISTEN_ADDRESS", "127.0.0.1:0")
@@ -99,6 +107,12 @@ impl Sandbox {
         self
     }
 
+    /// Its log goes to the smallest pipe there is, and nobody reads it until `gate` is open.
+    pub fn log_unread_until(mut self, gate: &Gate) -> Self {
+        self.log_gate = Some(gate.clone());
+        self
+    }
+
     /// Starts it, and returns at once.
     pub fn start(self) -> Extension {
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -133,15 +147,26 @@ impl Sandbox {
             .env_clear()
             .envs(self.variables)
             .stdin(Stdio::null());
-        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        let (stderr, far_end) = pipe().expect("a pipe for the log");
+        if self.log_gate.is_some() {
+            resize(&stderr, PIPE_BYTES_MIN);
+        }
+        command.stdout(Stdio::null()).stderr(far_end);
         let started = Instant::now();
-        let mut child = command
+        let child = command
             .spawn()
             .unwrap_or_else(|error| panic!("{words:?}: {error}"));
+        // With it goes our copy of the log's far end.
+        drop(command);
         let log = Arc::new(Monitor::new(Log::default()));
-        let stderr = child.stderr.take().expect("a piped stderr");
-        let collecting = Arc::clone(&log);
-        thread::spawn(move || collect(stderr, &collecting));
+        let (collecting, gate) = (Arc::clone(&log), self.log_gate);
+        thread::spawn(move || {
+            if let Some(gate) = gate {
+                gate.pass(0);
+                resize(&stderr, 4 * PIPE_BYTES_MIN);
+            }
+            collect(stderr, &collecting);
+        });
         Extension {
             child,
             log,
@@ -358,6 +383,19 @@ impl Extension {
         self.child.try_wait().expect("a child to ask for").is_none()
     }
 
+    /// Waits for its end, whoever reads its log.
+    #[track_caller]
+    pub fn wait_gone(&mut self) -> ExitStatus {
+        let since = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child to ask for") {
+                return status;
+            }
+            assert!(since.elapsed() < GUARD, "the process does not end");
+            thread::yield_now();
+        }
+    }
+
     /// Waits for its end; all of its log is there afterwards.
     #[track_caller]
     pub fn wait_exit(&mut self) -> ExitStatus {
@@ -486,7 +524,12 @@ pub fn runner() -> Vec<String> {
     runner.split_whitespace().map(str::to_owned).collect()
 }
 
-fn collect(stderr: ChildStderr, log: &Monitor<Log>) {
+/// Lets the pipe hold so many bytes.
+fn resize(pipe: &PipeReader, bytes: i32) {
+    fcntl(pipe, FcntlArg::F_SETPIPE_SZ(bytes)).expect("a pipe of that size");
+}
+
+fn collect(stderr: PipeReader, log: &Monitor<Log>) {
     for line in BufReader::new(stderr).split(b'\n') {
         let Ok(line) = line else { break };
         log.change(|log| log.lines.push(String::from_utf8_lossy(&line).into_owned()));
