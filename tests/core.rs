@@ -485,12 +485,13 @@ fn a_name_that_is_not_found_is_a_backend_that_is_down() {
         world.resolving.pop().expect("it is looked up");
         world
             .relay
-            .resolved(Peer::Remote, Err("no such name".to_owned()), world.now);
+            .resolved(Peer::Remote, Err("no thread: why".to_owned()), world.now);
         world.settle();
         assert!(world.resolving.is_empty());
         world.pass_to_deadline();
     }
-    assert!(world.log().contains("name lookup: no such name"));
+    // In the words of who was to look it up.
+    assert!(world.log().contains("cause=\"no thread: why\""));
     assert_eq!(world.totals().lost_sum(), 0);
 }
 

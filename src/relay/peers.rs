@@ -73,10 +73,13 @@ impl Addresses {
 }
 
 impl Relay {
-    /// A name lookup ended.
+    /// A name lookup ended, or could not be begun: `Err` says which and why.
     pub fn resolved(&mut self, peer: Peer, result: Result<Vec<SocketAddr>, String>, now: Now) {
         let (addresses, cause) = match result {
-            Ok(found) if found.is_empty() => (Addresses::Unknown, Some("no address".to_owned())),
+            Ok(found) if found.is_empty() => (
+                Addresses::Unknown,
+                Some("name lookup: no address".to_owned()),
+            ),
             Ok(found) => (
                 Addresses::Known(found, Some(now.mono + ADDRESSES_TTL)),
                 None,
@@ -87,7 +90,6 @@ impl Relay {
             Peer::Remote => {
                 self.remote_addresses = addresses;
                 if let Some(cause) = cause {
-                    let cause = ["name lookup: ", &cause].concat();
                     self.uplinks
                         .iter_mut()
                         .for_each(|uplink| uplink.unresolved(&cause));

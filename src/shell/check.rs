@@ -388,8 +388,8 @@ fn resolve(name: String, until: Instant) -> Result<Vec<SocketAddr>, String> {
     const DNS: Token = Token(0);
     let words = |error: std::io::Error| error_words(error.kind()).to_owned();
     let mut poll = Poll::new().map_err(words)?;
-    let mut dns = Dns::new(poll.registry(), DNS).map_err(words)?;
-    dns.resolve(Peer::Remote, name).map_err(words)?;
+    let dns = Dns::new(poll.registry(), DNS)?;
+    dns.resolve(Peer::Remote, name)?;
     let mut events = Events::with_capacity(1);
     loop {
         if let Some((_, found)) = dns.answer() {

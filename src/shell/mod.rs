@@ -225,8 +225,7 @@ impl Shell {
                     none => Dns::new(self.poll.registry(), DNS).map(|dns| none.insert(dns)),
                 };
                 if let Err(cause) = dns.and_then(|dns| dns.resolve(peer, name)) {
-                    self.relay
-                        .resolved(peer, Err(error_words(cause.kind()).to_owned()), now);
+                    self.relay.resolved(peer, Err(cause), now);
                 }
             }
             Command::Listen(addresses) => self.listen(&addresses, now),
@@ -372,7 +371,8 @@ impl Shell {
                     }
                 }
                 DNS => {
-                    while let Some((peer, result)) = self.dns.as_mut().and_then(Dns::answer) {
+                    while let Some((peer, result)) = self.dns.as_ref().and_then(Dns::answer) {
+                        let result = result.map_err(|cause| "name lookup: ".to_owned() + &cause);
                         self.relay.resolved(peer, result, now);
                     }
                 }

@@ -27,6 +27,8 @@ use super::play::Gate;
 use super::pyroscope::{Pyroscope, bound};
 use super::secrets::Secrets;
 
+const PRLIMIT: &str = "/usr/bin/prlimit";
+
 /// The smallest pipe there is.
 const PIPE_BYTES_MIN: i32 = 4096;
 
@@ -38,6 +40,8 @@ pub struct Sandbox {
     name: Option<String>,
     /// The file with the name servers that stands in for the machine's.
     resolver: Option<PathBuf>,
+    /// Put before the binary: it narrows what the system gives.
+    wrapper: Vec<String>,
     /// Nobody reads its log before this is open.
     log_gate: Option<Gate>,
 }
@@ -56,6 +60,7 @@ impl Sandbox {
             binary: None,
             name: None,
             resolver: None,
+            wrapper: Vec::new(),
             log_gate: None,
         };
         empty
@@ -107,6 +112,27 @@ impl Sandbox {
         self
     }
 
+    /// With so many descriptors at most.
+    pub fn descriptors(mut self, most: usize) -> Self {
+        self.wrapper = vec![PRLIMIT.to_owned(), format!("--nofile={most}")];
+        self
+    }
+
+    /// Without a second thread. Takes root: the limit is that of a user who has no other process.
+    pub fn single_threaded(mut self) -> Self {
+        let user = 40_000 + std::process::id() % 20_000;
+        self.wrapper = [
+            "/usr/bin/setpriv",
+            &format!("--reuid={user}"),
+            "--clear-groups",
+            PRLIMIT,
+            "--nproc=1",
+        ]
+        .map(str::to_owned)
+        .into();
+        self
+    }
+
     /// Its log goes to the smallest pipe there is, and nobody reads it until `gate` is open.
     pub fn log_unread_until(mut self, gate: &Gate) -> Self {
         self.log_gate = Some(gate.clone());
@@ -134,6 +160,7 @@ impl Sandbox {
             );
             words.push(file.display().to_string());
         }
+        words.extend(self.wrapper);
         words.extend(runner());
         words.push(
             path.into_os_string()
@@ -301,6 +328,12 @@ impl Extension {
 
     pub fn thaw(&self) {
         self.signal(Signal::SIGCONT);
+    }
+
+    /// How many descriptors it has open.
+    pub fn open_files(&self) -> usize {
+        let files = fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("a process");
+        files.count()
     }
 
     /// How many sockets it has open.
