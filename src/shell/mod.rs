@@ -8,20 +8,22 @@
 pub mod check;
 mod dns;
 mod freeze;
+mod listeners;
 pub(crate) mod roots;
 mod signals;
+mod sockets;
 mod stages;
 mod stderr;
 
-use std::io::{ErrorKind, IoSlice, Read, Write};
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use mio::net::{TcpListener, TcpStream};
-use mio::{Events, Interest, Poll, Token};
+use mio::net::TcpListener;
+use mio::{Events, Poll, Token};
 
 use crate::config::Config;
-use crate::contract::{Command, ConnId, End, Ends, Now, error_words};
+use crate::contract::{Command, End, Now, error_words};
 use crate::log::{Level, Log, SVC};
 use crate::profile::Stage;
 use crate::relay::Relay;
@@ -30,6 +32,7 @@ use crate::tls;
 use dns::Dns;
 use freeze::Turn;
 use signals::Signals;
+use sockets::Socket;
 use stages::Stages;
 
 /// Events taken from the system at once; what is left stays for the next turn.
@@ -41,12 +44,6 @@ const WATCH_EVERY: Duration = Duration::from_millis(500);
 
 /// Longest wait for room for the last lines. Lambda's patience ends soon after.
 const LAST_LINES_MAX: Duration = Duration::from_millis(50);
-
-/// Most connections accepted in one turn, so that those accepted are served before others push them out.
-const ACCEPTS_PER_TURN: usize = 16;
-
-/// Most bytes read from one connection in one turn, so that a busy client does not hold up the others.
-const READ_BYTES_PER_TURN: usize = 1 << 20;
 
 /// Lambda delivers telemetry to `sandbox.localdomain`, which is not a loopback address everywhere.
 const TELEMETRY_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
@@ -123,64 +120,7 @@ struct Shell {
     asked: Now,
 }
 
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "what the system said, bit by bit"
-)]
-struct Socket {
-    id: ConnId,
-    token: Token,
-    stream: TcpStream,
-    connecting: bool,
-    readable: bool,
-    writable: bool,
-    /// The peer may have closed its side: a short read then does not mean that all is read.
-    hung_up: bool,
-}
-
-impl Socket {
-    /// Both ends, if it is connected.
-    fn ends(&self) -> std::io::Result<Ends> {
-        Ok(Ends {
-            peer: self.stream.peer_addr()?,
-            local: self.stream.local_addr()?,
-        })
-    }
-}
-
 impl Shell {
-    /// Binds what can be bound; with port 0, all to the port the first was given.
-    fn listen(&mut self, addresses: &[SocketAddr], now: Now) {
-        let mut bound: Vec<SocketAddr> = Vec::new();
-        let mut failed = Vec::new();
-        for address in addresses.iter().take(LISTENERS - 1) {
-            let mut address = *address;
-            if let (0, Some(first)) = (address.port(), bound.first()) {
-                address.set_port(first.port());
-            }
-            match self.bind(address) {
-                Ok(local) => bound.push(local),
-                // Lambda has no IPv6 everywhere; one address is enough.
-                Err(error) if !bound.is_empty() && is_absent(&error) => {}
-                Err(error) => failed.push((address, error.kind())),
-            }
-        }
-        self.relay.unbound(&failed, now);
-        self.relay.started(&bound, now);
-    }
-
-    fn bind(&mut self, address: SocketAddr) -> std::io::Result<SocketAddr> {
-        let mut listener = TcpListener::bind(address)?;
-        self.poll.registry().register(
-            &mut listener,
-            Token(self.listeners.len()),
-            Interest::READABLE,
-        )?;
-        let local = listener.local_addr()?;
-        self.listeners.push(listener);
-        Ok(local)
-    }
-
     /// Does what the core says, and moves bytes, until nothing moves. Gives the exit status if it is over.
     fn act(&mut self, now: Now) -> Option<u8> {
         loop {
@@ -240,89 +180,6 @@ impl Shell {
             Command::ReadRoots(file, directories) => {
                 self.relay.roots(roots::read(file, &directories), now);
             }
-        }
-    }
-
-    fn connect(&mut self, id: ConnId, address: SocketAddr) -> std::io::Result<()> {
-        let stream = TcpStream::connect(address)?;
-        // A request's last segment must not wait for the answer to its first.
-        stream.set_nodelay(true)?;
-        self.add(id, stream, true)
-    }
-
-    fn add(&mut self, id: ConnId, mut stream: TcpStream, connecting: bool) -> std::io::Result<()> {
-        let token = Token(self.next_token);
-        self.next_token += 1;
-        self.poll.registry().register(
-            &mut stream,
-            token,
-            Interest::READABLE | Interest::WRITABLE,
-        )?;
-        let (readable, writable) = (false, !connecting);
-        self.sockets.push(Socket {
-            id,
-            token,
-            stream,
-            connecting,
-            readable,
-            writable,
-            hung_up: false,
-        });
-        Ok(())
-    }
-
-    /// Writes everything the core has, as far as the sockets take it. Whether anything moved.
-    fn write_all(&mut self, now: Now) -> bool {
-        let mut moved = false;
-        self.stages.enter(Stage::Write);
-        for at in (0..self.sockets.len()).rev() {
-            while self.sockets[at].writable && !self.sockets[at].connecting {
-                let socket = &mut self.sockets[at];
-                self.stages
-                    .enter_with(|| self.relay.stage_of_pending(socket.id));
-                let [head, body] = self.relay.pending(socket.id);
-                self.stages.enter(Stage::Write);
-                if head.is_empty() && body.is_empty() {
-                    break;
-                }
-                let written = match (head.is_empty(), body.is_empty()) {
-                    (_, true) => socket.stream.write(head),
-                    (true, _) => socket.stream.write(body),
-                    _ => socket
-                        .stream
-                        .write_vectored(&[IoSlice::new(head), IoSlice::new(body)]),
-                };
-                let id = socket.id;
-                match written {
-                    Ok(n) => {
-                        // Less than all means that the socket is full.
-                        socket.writable = n == head.len() + body.len();
-                        self.relay.sent(id, n, now);
-                        moved = true;
-                    }
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => socket.writable = false,
-                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                    Err(error) => {
-                        moved = true;
-                        self.drop_broken(at, error.kind(), now);
-                        break;
-                    }
-                }
-            }
-        }
-        moved
-    }
-
-    /// A write failed. What the peer said before it closed is still to be heard.
-    fn drop_broken(&mut self, at: usize, kind: ErrorKind, now: Now) {
-        let id = self.sockets[at].id;
-        self.sockets[at].writable = false;
-        self.sockets[at].readable = true;
-        self.sockets[at].hung_up = true;
-        self.read(at, now);
-        if let Some(still) = self.sockets.iter().position(|socket| socket.id == id) {
-            self.sockets.remove(still);
-            self.relay.ended(id, End::Io(kind), now);
         }
     }
 
@@ -423,114 +280,6 @@ impl Shell {
         }
     }
 
-    /// Accepts what waits on every listener that may have something, up to a number.
-    fn accept(&mut self, now: Now) {
-        if std::mem::take(&mut self.starved) {
-            self.accepting[..self.listeners.len()].fill(true);
-        }
-        for listener in 0..self.listeners.len() {
-            let mut left = ACCEPTS_PER_TURN;
-            while self.accepting[listener] && left > 0 {
-                left -= 1;
-                self.stages.enter(Stage::Accept);
-                match self.listeners[listener].accept() {
-                    Ok((stream, _)) => {
-                        let id = if self.telemetry == Some(listener) {
-                            self.relay.telemetry_accepted()
-                        } else {
-                            self.relay.accepted(now)
-                        };
-                        self.serve(id, stream, now);
-                    }
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                        self.accepting[listener] = false;
-                    }
-                    Err(error)
-                        if matches!(
-                            error.kind(),
-                            ErrorKind::Interrupted | ErrorKind::ConnectionAborted
-                        ) => {}
-                    // No descriptor is left. Tried again when some time has passed.
-                    Err(_) => {
-                        self.accepting[listener] = false;
-                        self.starved = true;
-                    }
-                }
-            }
-        }
-    }
-
-    fn serve(&mut self, id: ConnId, stream: TcpStream, now: Now) {
-        if let Err(error) = self.add(id, stream, false) {
-            self.relay.ended(id, End::Io(error.kind()), now);
-        } else {
-            // The request is usually there already.
-            let at = self.sockets.len() - 1;
-            self.sockets[at].readable = true;
-            self.read(at, now);
-        }
-    }
-
-    /// A connection attempt came to an end: `take_error` and `peer_addr` tell which.
-    fn finish_connect(&mut self, at: usize, now: Now) {
-        self.stages.enter(Stage::Connect);
-        let socket = &mut self.sockets[at];
-        let ends = match socket.stream.take_error() {
-            Ok(Some(error)) | Err(error) => Err(error),
-            Ok(None) => socket.ends(),
-        };
-        let id = socket.id;
-        match ends {
-            Ok(ends) => {
-                socket.connecting = false;
-                self.relay.connected(id, ends, now);
-            }
-            Err(error) if error.kind() == ErrorKind::NotConnected => {}
-            Err(error) => {
-                self.sockets.remove(at);
-                self.relay.ended(id, End::Io(error.kind()), now);
-            }
-        }
-    }
-
-    /// Reads what is there, as far as the core wants it.
-    fn read(&mut self, at: usize, now: Now) {
-        let mut budget = READ_BYTES_PER_TURN;
-        while self.sockets[at].readable && !self.sockets[at].connecting && budget > 0 {
-            let socket = &mut self.sockets[at];
-            let space = self.relay.space(socket.id);
-            if space.is_empty() {
-                return;
-            }
-            let id = socket.id;
-            self.stages.enter(Stage::Read);
-            let end = match socket.stream.read(space) {
-                Ok(0) => End::Eof,
-                Ok(n) => {
-                    // With edges, a short read has emptied the socket, unless it hides the peer's end.
-                    socket.readable = n == space.len() || socket.hung_up;
-                    budget = budget.saturating_sub(n);
-                    self.stages.enter_with(|| self.relay.stage_of_received(id));
-                    self.relay.received(id, n, now);
-                    continue;
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    socket.readable = false;
-                    return;
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => End::Io(error.kind()),
-            };
-            socket.readable = false;
-            self.relay.ended(id, end, now);
-            // A client that only closed its side still gets its answer: the core closes.
-            if end != End::Eof {
-                self.sockets.remove(at);
-            }
-            return;
-        }
-    }
-
     /// Writes the log as far as there is room for it, waiting for room until then.
     fn write_log(&mut self, until: Option<Instant>) {
         if !self.relay.log().take().is_empty() {
@@ -538,12 +287,6 @@ impl Shell {
             stderr::write(self.relay.log(), until);
         }
     }
-}
-
-/// Whether an address could not be bound because this machine has no such family or address.
-fn is_absent(error: &std::io::Error) -> bool {
-    const NO_SUCH_FAMILY: i32 = 97;
-    error.kind() == ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(NO_SUCH_FAMILY)
 }
 
 #[expect(

@@ -1,0 +1,103 @@
+//! Listening, and accepting connections.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+
+use mio::net::{TcpListener, TcpStream};
+use mio::{Interest, Token};
+
+use crate::contract::{ConnId, End, Now};
+use crate::profile::Stage;
+
+use super::{LISTENERS, Shell};
+
+/// Most connections accepted in one turn, so that those accepted are served before others push them out.
+const ACCEPTS_PER_TURN: usize = 16;
+
+impl Shell {
+    /// Binds what can be bound; with port 0, all to the port the first was given.
+    pub(super) fn listen(&mut self, addresses: &[SocketAddr], now: Now) {
+        let mut bound: Vec<SocketAddr> = Vec::new();
+        let mut failed = Vec::new();
+        for address in addresses.iter().take(LISTENERS - 1) {
+            let mut address = *address;
+            if let (0, Some(first)) = (address.port(), bound.first()) {
+                address.set_port(first.port());
+            }
+            match self.bind(address) {
+                Ok(local) => bound.push(local),
+                // Lambda has no IPv6 everywhere; one address is enough.
+                Err(error) if !bound.is_empty() && is_absent(&error) => {}
+                Err(error) => failed.push((address, error.kind())),
+            }
+        }
+        self.relay.unbound(&failed, now);
+        self.relay.started(&bound, now);
+    }
+
+    pub(super) fn bind(&mut self, address: SocketAddr) -> std::io::Result<SocketAddr> {
+        let mut listener = TcpListener::bind(address)?;
+        self.poll.registry().register(
+            &mut listener,
+            Token(self.listeners.len()),
+            Interest::READABLE,
+        )?;
+        let local = listener.local_addr()?;
+        self.listeners.push(listener);
+        Ok(local)
+    }
+
+    /// Accepts what waits on every listener that may have something, up to a number.
+    pub(super) fn accept(&mut self, now: Now) {
+        if std::mem::take(&mut self.starved) {
+            self.accepting[..self.listeners.len()].fill(true);
+        }
+        for listener in 0..self.listeners.len() {
+            let mut left = ACCEPTS_PER_TURN;
+            while self.accepting[listener] && left > 0 {
+                left -= 1;
+                self.stages.enter(Stage::Accept);
+                match self.listeners[listener].accept() {
+                    Ok((stream, _)) => {
+                        let id = if self.telemetry == Some(listener) {
+                            self.relay.telemetry_accepted()
+                        } else {
+                            self.relay.accepted(now)
+                        };
+                        self.serve(id, stream, now);
+                    }
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                        self.accepting[listener] = false;
+                    }
+                    Err(error)
+                        if matches!(
+                            error.kind(),
+                            ErrorKind::Interrupted | ErrorKind::ConnectionAborted
+                        ) => {}
+                    // No descriptor is left. Tried again when some time has passed.
+                    Err(_) => {
+                        self.accepting[listener] = false;
+                        self.starved = true;
+                    }
+                }
+            }
+        }
+    }
+
+    fn serve(&mut self, id: ConnId, stream: TcpStream, now: Now) {
+        if let Err(error) = self.add(id, stream, false) {
+            self.relay.ended(id, End::Io(error.kind()), now);
+        } else {
+            // The request is usually there already.
+            let at = self.sockets.len() - 1;
+            self.sockets[at].readable = true;
+            self.read(at, now);
+        }
+    }
+}
+
+/// Whether an address could not be bound because this machine has no such family or address.
+fn is_absent(error: &std::io::Error) -> bool {
+    const NO_SUCH_FAMILY: i32 = 97;
+    error.kind() == ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(NO_SUCH_FAMILY)
+}
