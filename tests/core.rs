@@ -10,11 +10,10 @@ use std::time::Duration;
 
 use pyroscope_lambda_extension::contract::{ConnId, End, Ends, Peer};
 use pyroscope_lambda_extension::relay::ring::Loss;
-use world::{ELSEWHERE, OK, World};
-
-fn status(status: u16) -> String {
-    format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n")
-}
+use world::{
+    ELSEWHERE, OK, TELEMETRY_OK, World, deliver, event, invoke, invoke_as, named_remote, sandbox,
+    sandbox_at_end, sandbox_with, status,
+};
 
 #[test]
 fn a_payload_goes_through_and_its_connection_is_used_again() {
@@ -536,46 +535,6 @@ fn leaving_ends_in_time_and_counts_what_remains() {
     assert_eq!((world.exit, world.lost(Loss::Shutdown)), (Some(0), 2));
 }
 
-/// A world with Lambda in it, registered and asked for the first event.
-fn sandbox() -> (World, ConnId) {
-    sandbox_with(&[])
-}
-
-fn sandbox_with(vars: &[(&str, &str)]) -> (World, ConnId) {
-    let lambda = [
-        ("PYROSCOPE_DEV_MODE", ""),
-        ("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9001"),
-    ];
-    let mut world = World::new(&[vars, &lambda].concat());
-    let api = world.connect();
-    assert!(
-        world.seen(api).starts_with(
-            "POST /2020-01-01/extension/register HTTP/1.1\r\nHost: 127.0.0.1:9001\r\n"
-        )
-    );
-    world.answer(
-        api,
-        "HTTP/1.1 200 OK\r\nLambda-Extension-Identifier: id-1\r\nContent-Length: 2\r\n\r\n{}",
-    );
-    let next = world.seen(api);
-    assert!(
-        next.starts_with("GET /2020-01-01/extension/event/next HTTP/1.1\r\n"),
-        "{next}"
-    );
-    assert!(
-        next.contains("\r\nLambda-Extension-Identifier: id-1\r\n"),
-        "{next}"
-    );
-    (world, api)
-}
-
-fn event(json: &str) -> String {
-    format!(
-        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{json}",
-        json.len()
-    )
-}
-
 #[test]
 fn invocations_are_answered_at_once() {
     let (mut world, api) = sandbox();
@@ -923,14 +882,6 @@ fn ten_minutes_of_failure_are_twelve_lines_at_most() {
     }
 }
 
-/// An INVOKE that times out in so many milliseconds.
-fn invoke(world: &World, ms: u64) -> String {
-    event(&format!(
-        r#"{{"eventType":"INVOKE","deadlineMs":{}}}"#,
-        world.now.unix_ms + ms
-    ))
-}
-
 #[test]
 fn flush_on_invoke_waits_for_what_was_there_and_takes_more() {
     let (mut world, api) = sandbox_with(&[("PYROSCOPE_FLUSH_ON_INVOKE", "T")]);
@@ -978,13 +929,6 @@ fn flush_on_invoke_knows_the_deadline_and_a_dead_backend() {
         world.seen(api).starts_with("GET "),
         "and from then on never held"
     );
-}
-
-fn named_remote(world: &mut World, addresses: &[&str]) {
-    let addresses = addresses.iter().map(|a| a.parse().unwrap()).collect();
-    world.resolving.pop().expect("it is looked up");
-    world.relay.resolved(Peer::Remote, Ok(addresses), world.now);
-    world.settle();
 }
 
 #[test]
@@ -1282,67 +1226,6 @@ fn a_silent_client_does_not_keep_the_ring() {
     assert_eq!(world.totals().acknowledged, 6);
     let remote = world.connect();
     assert!(world.seen(remote).ends_with("bbb"), "the oldest that waits");
-}
-
-const TELEMETRY_OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n\"OK\"";
-
-/// A sandbox in flush mode `end` that is parked, its connection to the API, and the one of the subscription.
-fn sandbox_at_end(vars: &[(&str, &str)]) -> (World, ConnId, ConnId) {
-    let lambda = [
-        ("PYROSCOPE_DEV_MODE", ""),
-        ("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9001"),
-        ("PYROSCOPE_FLUSH_MODE", "End"),
-    ];
-    let mut world = World::new(&[vars, &lambda].concat());
-    let api = world.connect();
-    world.seen(api);
-    world.answer(
-        api,
-        "HTTP/1.1 200 OK\r\nLambda-Extension-Identifier: id-1\r\nContent-Length: 2\r\n\r\n{}",
-    );
-    assert_eq!(world.seen(api), "", "not before the subscription is out");
-    let subscription = world.connect();
-    let put = world.seen(subscription);
-    assert!(
-        put.starts_with("PUT /2022-07-01/telemetry HTTP/1.1\r\nHost: 127.0.0.1:9001\r\nLambda-Extension-Identifier: id-1\r\n"),
-        "{put}"
-    );
-    assert!(
-        put.ends_with(
-            "\r\n\r\n{\"schemaVersion\":\"2022-12-13\",\"types\":[\"platform\"],\
-             \"buffering\":{\"maxItems\":1000,\"maxBytes\":262144,\"timeoutMs\":25},\
-             \"destination\":{\"protocol\":\"HTTP\",\"URI\":\"http://sandbox.localdomain:4041\"}}"
-        ),
-        "{put}"
-    );
-    assert!(
-        world.seen(api).starts_with("GET "),
-        "without waiting for the answer"
-    );
-    (world, api, subscription)
-}
-
-fn invoke_as(world: &World, request_id: &str, ms: u64) -> String {
-    event(&format!(
-        r#"{{"eventType":"INVOKE","requestId":"{request_id}","deadlineMs":{}}}"#,
-        world.now.unix_ms + ms
-    ))
-}
-
-/// Lambda delivers one event about that request, on a connection of its own.
-fn deliver(world: &mut World, kind: &str, request_id: &str) {
-    let id = world.relay.telemetry_accepted();
-    world.written.insert(id, Vec::new());
-    let batch = format!(
-        r#"[{{"time":"2026-01-01T00:00:00.000Z","type":"platform.{kind}","record":{{"requestId":"{request_id}"}}}}]"#
-    );
-    let post = format!(
-        "POST / HTTP/1.1\r\nHost: sandbox.localdomain:4041\r\nContent-Length: {}\r\n\r\n{batch}",
-        batch.len()
-    );
-    world.arrive(id, post.as_bytes(), 7);
-    assert_eq!(world.seen(id), OK);
-    world.close(id, End::Eof);
 }
 
 #[test]

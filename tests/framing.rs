@@ -90,12 +90,8 @@ fn mutated_answers_end_in_a_counter() {
             wire.truncate(random.below(wire.len() + 1));
             let mut world = World::new(&[RING]);
             world.post("x");
-            let in_hand = |world: &World| {
-                let totals = world.totals();
-                totals.acknowledged - totals.relayed - totals.lost_sum()
-            };
             let mut tries = 0;
-            while in_hand(&world) > 0 {
+            while world.in_hand() > 0 {
                 if tries > 0 {
                     // Another gets through: this one's failures count.
                     world.relay_another();

@@ -281,6 +281,12 @@ impl World {
         *self.relay.totals()
     }
 
+    /// Payloads acknowledged, and neither relayed nor lost yet.
+    pub fn in_hand(&self) -> u64 {
+        let totals = self.totals();
+        totals.acknowledged - totals.relayed - totals.lost_sum()
+    }
+
     pub fn lost(&self, loss: Loss) -> u64 {
         self.totals().lost[loss as usize]
     }
@@ -288,4 +294,124 @@ impl World {
     pub fn log(&mut self) -> String {
         String::from_utf8(std::mem::take(self.relay.log().take())).unwrap()
     }
+}
+
+pub fn status(status: u16) -> String {
+    format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n")
+}
+
+/// A world with Lambda in it, registered and asked for the first event.
+pub fn sandbox() -> (World, ConnId) {
+    sandbox_with(&[])
+}
+
+pub fn sandbox_with(vars: &[(&str, &str)]) -> (World, ConnId) {
+    let lambda = [
+        ("PYROSCOPE_DEV_MODE", ""),
+        ("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9001"),
+    ];
+    let mut world = World::new(&[vars, &lambda].concat());
+    let api = world.connect();
+    assert!(
+        world.seen(api).starts_with(
+            "POST /2020-01-01/extension/register HTTP/1.1\r\nHost: 127.0.0.1:9001\r\n"
+        )
+    );
+    world.answer(
+        api,
+        "HTTP/1.1 200 OK\r\nLambda-Extension-Identifier: id-1\r\nContent-Length: 2\r\n\r\n{}",
+    );
+    let next = world.seen(api);
+    assert!(
+        next.starts_with("GET /2020-01-01/extension/event/next HTTP/1.1\r\n"),
+        "{next}"
+    );
+    assert!(
+        next.contains("\r\nLambda-Extension-Identifier: id-1\r\n"),
+        "{next}"
+    );
+    (world, api)
+}
+
+pub fn event(json: &str) -> String {
+    format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{json}",
+        json.len()
+    )
+}
+
+/// An INVOKE that times out in so many milliseconds.
+pub fn invoke(world: &World, ms: u64) -> String {
+    event(&format!(
+        r#"{{"eventType":"INVOKE","deadlineMs":{}}}"#,
+        world.now.unix_ms + ms
+    ))
+}
+
+pub fn named_remote(world: &mut World, addresses: &[&str]) {
+    let addresses = addresses.iter().map(|a| a.parse().unwrap()).collect();
+    world.resolving.pop().expect("it is looked up");
+    world.relay.resolved(Peer::Remote, Ok(addresses), world.now);
+    world.settle();
+}
+
+pub const TELEMETRY_OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n\"OK\"";
+
+/// A sandbox in flush mode `end` that is parked, its connection to the API, and the one of the subscription.
+pub fn sandbox_at_end(vars: &[(&str, &str)]) -> (World, ConnId, ConnId) {
+    let lambda = [
+        ("PYROSCOPE_DEV_MODE", ""),
+        ("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9001"),
+        ("PYROSCOPE_FLUSH_MODE", "End"),
+    ];
+    let mut world = World::new(&[vars, &lambda].concat());
+    let api = world.connect();
+    world.seen(api);
+    world.answer(
+        api,
+        "HTTP/1.1 200 OK\r\nLambda-Extension-Identifier: id-1\r\nContent-Length: 2\r\n\r\n{}",
+    );
+    assert_eq!(world.seen(api), "", "not before the subscription is out");
+    let subscription = world.connect();
+    let put = world.seen(subscription);
+    assert!(
+        put.starts_with("PUT /2022-07-01/telemetry HTTP/1.1\r\nHost: 127.0.0.1:9001\r\nLambda-Extension-Identifier: id-1\r\n"),
+        "{put}"
+    );
+    assert!(
+        put.ends_with(
+            "\r\n\r\n{\"schemaVersion\":\"2022-12-13\",\"types\":[\"platform\"],\
+             \"buffering\":{\"maxItems\":1000,\"maxBytes\":262144,\"timeoutMs\":25},\
+             \"destination\":{\"protocol\":\"HTTP\",\"URI\":\"http://sandbox.localdomain:4041\"}}"
+        ),
+        "{put}"
+    );
+    assert!(
+        world.seen(api).starts_with("GET "),
+        "without waiting for the answer"
+    );
+    (world, api, subscription)
+}
+
+pub fn invoke_as(world: &World, request_id: &str, ms: u64) -> String {
+    event(&format!(
+        r#"{{"eventType":"INVOKE","requestId":"{request_id}","deadlineMs":{}}}"#,
+        world.now.unix_ms + ms
+    ))
+}
+
+/// Lambda delivers one event about that request, on a connection of its own.
+pub fn deliver(world: &mut World, kind: &str, request_id: &str) {
+    let id = world.relay.telemetry_accepted();
+    world.written.insert(id, Vec::new());
+    let batch = format!(
+        r#"[{{"time":"2026-01-01T00:00:00.000Z","type":"platform.{kind}","record":{{"requestId":"{request_id}"}}}}]"#
+    );
+    let post = format!(
+        "POST / HTTP/1.1\r\nHost: sandbox.localdomain:4041\r\nContent-Length: {}\r\n\r\n{batch}",
+        batch.len()
+    );
+    world.arrive(id, post.as_bytes(), 7);
+    assert_eq!(world.seen(id), OK);
+    world.close(id, End::Eof);
 }
