@@ -231,6 +231,12 @@ impl World {
         .unwrap()
     }
 
+    /// The same for all open connections.
+    pub fn seen_on_all(&mut self) -> String {
+        let all: Vec<ConnId> = self.written.keys().copied().collect();
+        all.into_iter().map(|id| self.seen(id)).collect()
+    }
+
     pub fn answer(&mut self, id: ConnId, answer: &str) {
         self.arrive(id, answer.as_bytes(), usize::MAX);
     }
