@@ -234,17 +234,14 @@ impl Ring {
     /// The oldest payload that may be sent at `now`.
     #[must_use]
     pub fn ready(&self, now: Instant) -> Option<PayloadId> {
-        self.first(|not_before| not_before.is_none_or(|at| at <= now), |_| 0)
+        self.oldest(Some(now))
     }
 
     /// The payload to find out with at `now` whether the remote is back: one that failed least often, and the oldest
     /// of those. What the remote chokes on does not keep the others from being tried.
     #[must_use]
     pub fn ready_for_probe(&self, now: Instant) -> Option<PayloadId> {
-        self.first(
-            |not_before| not_before.is_none_or(|at| at <= now),
-            |payload| payload.tries.failed().tries,
-        )
+        self.first(Some(now), true)
     }
 
     /// When the next payload that waits for a time after `now` may be sent.
@@ -420,22 +417,28 @@ impl Ring {
         }
     }
 
-    /// The queued payload that `may` be taken with the lowest `rank`, and the oldest of those.
-    fn first(
-        &self,
-        may: impl Fn(Option<Instant>) -> bool,
-        rank: impl Fn(&Payload) -> u8,
-    ) -> Option<PayloadId> {
+    /// The oldest queued payload; with a time, of those that may be sent by then.
+    fn oldest(&self, by: Option<Instant>) -> Option<PayloadId> {
+        self.first(by, false)
+    }
+
+    /// The same, but first by tries if so wanted.
+    fn first(&self, by: Option<Instant>, ranks_tries: bool) -> Option<PayloadId> {
         let queued = self
             .slots
             .iter()
             .enumerate()
             .filter(|(_, slot)| match slot.state {
-                State::Queued { not_before } => may(not_before),
+                State::Queued { not_before } => {
+                    by.is_none_or(|by| not_before.is_none_or(|at| at <= by))
+                }
                 _ => false,
             });
         queued
-            .min_by_key(|(_, slot)| (rank(&slot.payload), slot.sequence))
+            .min_by_key(|(_, slot)| {
+                let tries = slot.payload.tries.failed().tries;
+                (if ranks_tries { tries } else { 0 }, slot.sequence)
+            })
             .map(|(slot, s)| PayloadId {
                 sequence: s.sequence,
                 slot,
@@ -466,7 +469,7 @@ impl Ring {
             self.abandon(id);
             return Ok(id);
         }
-        let oldest = self.first(|_| true, |_| 0).ok_or(Full)?;
+        let oldest = self.oldest(None).ok_or(Full)?;
         self.lost(oldest, Loss::Full);
         Ok(oldest)
     }
