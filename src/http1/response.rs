@@ -18,17 +18,6 @@ pub struct ResponseReader {
     state: State,
     to_head_request: bool,
     interim: u8,
-    /// Of [`ResponseReader::advance`] alone.
-    searched: usize,
-}
-
-/// What [`ResponseReader::advance`] made of the bytes it was given.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Advanced {
-    /// So many bytes from the front were used up.
-    pub used: usize,
-    /// So many of them, from the front, are the body's now.
-    pub body: usize,
 }
 
 #[derive(Debug)]
@@ -46,7 +35,6 @@ impl ResponseReader {
             state: State::Head,
             to_head_request,
             interim: 0,
-            searched: 0,
         }
     }
 
@@ -105,47 +93,6 @@ impl ResponseReader {
             }
         }
         Ok(())
-    }
-
-    /// One step of [`ResponseReader::read`], for a caller with a buffer of its own. To be called again while bytes are
-    /// used and the answer is not done.
-    ///
-    /// # Errors
-    /// What is wrong with the answer, in words.
-    pub fn advance(
-        &mut self,
-        bytes: &mut [u8],
-        on_head: impl FnOnce(&Response),
-    ) -> Result<Advanced, &'static str> {
-        match &mut self.state {
-            State::Done { .. } => Ok(Advanced { used: 0, body: 0 }),
-            State::Head => {
-                let Some(used) = head::end(bytes, &mut self.searched) else {
-                    return if bytes.len() < HEAD_BYTES_MAX {
-                        Ok(Advanced { used: 0, body: 0 })
-                    } else {
-                        Err("the answer's head is too long")
-                    };
-                };
-                self.searched = 0;
-                self.read_head(&bytes[..used], on_head)?;
-                Ok(Advanced { used, body: 0 })
-            }
-            State::Body { body, keep_alive } => {
-                let decoded = body
-                    .decode(bytes)
-                    .map_err(|_| "malformed chunk in the answer")?;
-                if body.is_done() {
-                    self.state = State::Done {
-                        keep_alive: *keep_alive,
-                    };
-                }
-                Ok(Advanced {
-                    used: decoded.used,
-                    body: decoded.body,
-                })
-            }
-        }
     }
 
     /// Whether the answer is whole if the peer closes now.

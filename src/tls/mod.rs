@@ -84,9 +84,8 @@ impl Client {
 /// One connection.
 pub struct Tls {
     connection: UnbufferedClientConnection,
-    /// Ciphertext not processed yet is `inbox[..end]`.
-    inbox: Vec<u8>,
-    end: usize,
+    /// Ciphertext not processed yet.
+    inbox: ReceiveBuffer,
     /// Ciphertext to be written is `outbox[sent..out_end]`.
     outbox: Vec<u8>,
     sent: usize,
@@ -114,8 +113,7 @@ impl Tls {
                 .map_err(|error| words(&error))?;
         let mut tls = Self {
             connection,
-            inbox: Vec::new(),
-            end: 0,
+            inbox: ReceiveBuffer::new(),
             outbox: Vec::new(),
             sent: 0,
             out_end: 0,
@@ -128,11 +126,7 @@ impl Tls {
 
     /// Where the next ciphertext from the server goes.
     pub fn space(&mut self) -> &mut [u8] {
-        if self.end == self.inbox.len() {
-            let len = (self.inbox.len() * 2).clamp(INBOX_START, INBOX_MAX);
-            self.inbox.resize(len, 0);
-        }
-        &mut self.inbox[self.end..]
+        self.inbox.space(INBOX_START, INBOX_MAX)
     }
 
     /// `n` bytes of [`Tls::space`] have been read. Plaintext is appended to `plain`.
@@ -140,9 +134,9 @@ impl Tls {
     /// # Errors
     /// Why the connection cannot go on, in words. What came before the fault, in the same read too, is in `plain` then.
     pub fn received(&mut self, n: usize, plain: &mut ReceiveBuffer) -> Result<(), String> {
-        self.end += n;
+        self.inbox.received(n);
         self.process(plain)?;
-        if self.end == INBOX_MAX {
+        if self.inbox.is_full(INBOX_MAX) {
             Err("a TLS message is too large".to_owned())
         } else {
             Ok(())
@@ -191,9 +185,8 @@ impl Tls {
         let room = n + n.div_ceil(RECORD_BYTES_MAX) * RECORD_OVERHEAD + QUEUED_MAX;
         reserve(&mut self.outbox, self.out_end + room);
         // With what has arrived, always: rustls remembers where in it the parts of a split handshake message are.
-        let UnbufferedStatus { discard, state, .. } = self
-            .connection
-            .process_tls_records(&mut self.inbox[..self.end]);
+        let UnbufferedStatus { discard, state, .. } =
+            self.connection.process_tls_records(self.inbox.bytes_mut());
         let sealed = match state {
             Ok(ConnectionState::WriteTraffic(mut traffic)) => traffic
                 .encrypt(&plain[..n], &mut self.outbox[self.out_end..])
@@ -202,8 +195,7 @@ impl Tls {
             Err(error) => return Err(words(&error)),
         };
         self.out_end += sealed;
-        self.inbox.copy_within(discard..self.end, 0);
-        self.end -= discard;
+        self.inbox.consume(discard);
         Ok(n)
     }
 
@@ -223,16 +215,16 @@ impl Tls {
 
     /// Gives the buffers back while nothing is under way.
     pub fn trim(&mut self) {
-        if self.end == 0 && self.out_end == 0 {
-            (self.inbox, self.outbox) = (Vec::new(), Vec::new());
+        self.inbox.release();
+        if self.out_end == 0 {
+            self.outbox = Vec::new();
         }
     }
 
     fn process(&mut self, plain: &mut ReceiveBuffer) -> Result<(), String> {
         loop {
-            let UnbufferedStatus { discard, state, .. } = self
-                .connection
-                .process_tls_records(&mut self.inbox[..self.end]);
+            let UnbufferedStatus { discard, state, .. } =
+                self.connection.process_tls_records(self.inbox.bytes_mut());
             let goes_on = match state {
                 Err(error) => return Err(words(&error)),
                 Ok(ConnectionState::EncodeTlsData(mut data)) => {
@@ -273,8 +265,7 @@ impl Tls {
                 // Waiting for more.
                 Ok(_) => false,
             };
-            self.inbox.copy_within(discard..self.end, 0);
-            self.end -= discard;
+            self.inbox.consume(discard);
             if !goes_on {
                 return Ok(());
             }
