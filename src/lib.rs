@@ -37,10 +37,10 @@
 //! | what is logged of a server's answer | `relay/phrases.rs`; how often: `relay/report.rs` |
 //! | the Extensions API | `lambda/` |
 //! | HTTP framing, for all three sides | `http1/` |
-//! | a setting | `config/`; a log line's form: `log/` |
+//! | a setting | `config/`; a log line's form: `log/`, how it is written: `shell/stderr.rs` |
 //! | `--help`, `--version`, `--check` | `cli.rs`, and `shell/check.rs` for the doing |
 //! | what core and shell say to each other | `contract.rs` |
-//! | sockets, polling, signals, DNS | `shell/` |
+//! | sockets, polling, signals, DNS | `shell/`, when a freeze is noticed: `shell/freeze.rs` |
 //! | the profile of the extension itself | `profile.rs`; into the ring: `relay/itself.rs`; the clock: `shell/stages.rs` |
 //!
 //! Imports run downward: main → shell → cli, relay → inlet, uplink, lambda → ring, forward, http1 → labels, profile, json, config,
