@@ -125,6 +125,8 @@ pub enum Command {
     ListenForTelemetry,
     /// Read the file and the directories of trusted roots, and report [`Relay::roots`].
     ReadRoots(Option<String>, Vec<String>),
+    /// Report what has come by now on listeners and connections, whatever was told of it: we are about to leave.
+    LookOnceMore,
     /// Leave with that exit status.
     Exit(u8),
 }

@@ -76,7 +76,7 @@ impl Relay {
     /// How many connections there are to be if enough payloads wait.
     fn uplinks_wanted(&self, now: Now) -> usize {
         let until = match self.phase {
-            Phase::Drain { until } => until,
+            Phase::Drain { until, .. } => until,
             Phase::Hold { why, until, .. } if why.is_flush() => until,
             _ => return self.config.workers,
         };

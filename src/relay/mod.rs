@@ -134,6 +134,8 @@ enum Phase {
     },
     Drain {
         until: Instant,
+        /// Nothing was left to do, and we have looked for more.
+        has_looked: bool,
     },
     Done,
 }
@@ -512,7 +514,13 @@ impl Relay {
     pub fn deadline(&self, now: Now) -> Option<Instant> {
         let phase = match self.phase {
             Phase::Hold { .. } => self.hold_until(),
-            Phase::Drain { until } => Some(until),
+            Phase::Drain { until, .. } => {
+                let new = self
+                    .inlets
+                    .iter()
+                    .filter_map(|(_, inlet)| inlet.new_until());
+                new.filter(|at| *at > now.mono).chain([until]).min()
+            }
             Phase::Serve | Phase::Done => None,
         };
         let telemetry = self.telemetry.as_ref();
@@ -586,9 +594,13 @@ impl Relay {
     /// is over.
     fn drain(&mut self, until: Instant, now: Now) {
         self.phase = match self.phase {
-            Phase::Serve | Phase::Hold { .. } => Phase::Drain { until },
-            Phase::Drain { until: before } => Phase::Drain {
+            Phase::Serve | Phase::Hold { .. } => Phase::Drain {
+                until,
+                has_looked: false,
+            },
+            Phase::Drain { until: before, .. } => Phase::Drain {
                 until: until.min(before),
+                has_looked: false,
             },
             Phase::Done => Phase::Done,
         };

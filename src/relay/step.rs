@@ -168,14 +168,24 @@ impl Relay {
 
     /// Leaves once everything is delivered, or when time is up.
     fn leave(&mut self, now: Now) -> Option<Command> {
-        let Phase::Drain { until } = self.phase else {
+        let Phase::Drain { until, has_looked } = self.phase else {
             return None;
         };
-        let settled =
-            self.ring.in_hand() == 0 && !self.inlets.iter().any(|(_, inlet)| inlet.is_busy());
-        // The last word is our own profile, behind everything else.
-        if now.mono < until && (!settled || self.profile_last(now)) {
-            return None;
+        let mut inlets = self.inlets.iter();
+        let settled = self.ring.in_hand() == 0
+            && !inlets.any(|(_, inlet)| inlet.is_busy() || inlet.is_new(now.mono));
+        if now.mono < until {
+            // The last word is our own profile, after everything else.
+            let has_looked = if !settled || self.profile_last(now) {
+                false
+            } else if has_looked {
+                self.close_account(now);
+                return Some(Command::Exit(0));
+            } else {
+                true
+            };
+            self.phase = Phase::Drain { until, has_looked };
+            return has_looked.then_some(Command::LookOnceMore);
         }
         self.close_account(now);
         Some(Command::Exit(0))

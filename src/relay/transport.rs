@@ -158,7 +158,7 @@ impl Transport {
     }
 
     /// When a connection to another address is due.
-    pub(super) fn next_at(&self) -> Option<Instant> {
+    pub(super) const fn next_at(&self) -> Option<Instant> {
         match self.state {
             State::Connect(_, at) if !self.untried.is_empty() => Some(at),
             _ => None,

@@ -396,9 +396,8 @@ impl Uplink {
         }
         match &self.state {
             State::Exchange(exchange) => self.transport.pending(exchange.unsent(ring)),
-            State::Opening(_) => self.transport.pending([&[], &[]]),
-            // As after a server's KeyUpdate: what TLS has to say by itself.
-            State::Ready { .. } => self.transport.pending([&[], &[]]),
+            // What TLS has to say by itself, as after a server's KeyUpdate; and the proxy's request.
+            State::Opening(_) | State::Ready { .. } => self.transport.pending([&[], &[]]),
             State::Finished(_) | State::Closed => [&[], &[]],
         }
     }
@@ -434,7 +433,7 @@ impl Uplink {
     }
 
     /// What the attempt is waiting for.
-    fn stage_words(&self) -> &'static str {
+    const fn stage_words(&self) -> &'static str {
         match &self.state {
             State::Opening(_) => self.transport.stage().words(),
             _ => Stage::Open.words(),

@@ -47,6 +47,16 @@ impl Shell {
         Ok(local)
     }
 
+    /// Reports what has come since the system was last asked: who uploads as we leave is served.
+    pub(super) fn look_once_more(&mut self, now: Now) {
+        for at in (0..self.sockets.len()).rev() {
+            self.sockets[at].readable = true;
+            self.read(at, now);
+        }
+        self.accepting[..self.listeners.len()].fill(true);
+        self.accept(now);
+    }
+
     /// Accepts what waits on every listener that may have something, up to a number.
     pub(super) fn accept(&mut self, now: Now) {
         if std::mem::take(&mut self.starved) {

@@ -147,6 +147,7 @@ impl Shell {
     fn perform(&mut self, command: Command, now: Now) {
         match command {
             Command::Exit(_) => {}
+            Command::LookOnceMore => self.look_once_more(now),
             Command::Close(id) => self.sockets.retain(|socket| socket.id != id),
             Command::HalfClose(id) => {
                 if let Some(socket) = self.sockets.iter().find(|socket| socket.id == id) {

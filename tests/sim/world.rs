@@ -287,6 +287,7 @@ impl World {
             Command::Listen(_) => self.fail("it listens already"),
             Command::ListenForTelemetry => self.listen_for_telemetry(),
             Command::ReadRoots(..) => self.fail("roots are read without TLS"),
+            Command::LookOnceMore => {}
             Command::Exit(status) => self.exit = Some(status),
         }
     }

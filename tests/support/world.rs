@@ -113,6 +113,7 @@ impl World {
                     Command::Listen(addresses) => self.listens.push(addresses),
                     Command::ListenForTelemetry => self.relay.telemetry_bound(Ok(4041)),
                     Command::ReadRoots(..) => unreachable!("these tests speak http"),
+                    Command::LookOnceMore => {}
                     Command::Exit(status) => self.exit = Some(status),
                 }
             }
