@@ -51,6 +51,8 @@ pub struct Telemetry {
     awaited: String,
     /// The last invocations said to be done, the latest first. One may be heard of before its INVOKE.
     done: VecDeque<String>,
+    /// Events were lost since the invocation began: its end may have been one of them.
+    lost: bool,
     news: Option<News>,
 }
 
@@ -93,6 +95,7 @@ impl Telemetry {
             heard: false,
             awaited: String::new(),
             done: VecDeque::new(),
+            lost: false,
             news: None,
         }
     }
@@ -150,10 +153,11 @@ impl Telemetry {
     /// Waits for the end of that invocation.
     pub fn await_done(&mut self, request_id: &str) {
         request_id.clone_into(&mut self.awaited);
+        self.lost = false;
     }
 
     fn is_done(&self) -> bool {
-        self.awaited.is_empty() || self.done.contains(&self.awaited)
+        self.awaited.is_empty() || self.lost || self.done.contains(&self.awaited)
     }
 
     /// Whether the invocation waited for is done. Its end is used up: Lambda's second try of an event has the same id.
@@ -224,11 +228,14 @@ impl Telemetry {
             self.wire.cut();
             return Some(id);
         };
-        let (heard, done) = (&mut self.heard, &mut self.done);
+        let (heard, done, lost) = (&mut self.heard, &mut self.done, &mut self.lost);
         let result = self.deliveries[at].1.received(n, |batch| {
-            read_batch(batch, |request_id| {
-                done.truncate(DONE_MAX - 1);
-                done.push_front(request_id.to_owned());
+            read_batch(batch, |event| match event {
+                PlatformEvent::RuntimeDone(request_id) => {
+                    done.truncate(DONE_MAX - 1);
+                    done.push_front(request_id.to_owned());
+                }
+                PlatformEvent::LogsDropped => *lost = true,
             })?;
             *heard = true;
             Ok(())
@@ -304,24 +311,38 @@ fn write_request(out: &mut Vec<u8>, authority: &[u8], identifier: &[u8], port: u
     write::json(out, &body);
 }
 
-/// Reads an array of events, and gives the request id of every `platform.runtimeDone`.
-fn read_batch(batch: &str, mut done: impl FnMut(&str)) -> Result<(), &'static str> {
+/// What matters of Lambda's events.
+enum PlatformEvent<'b> {
+    /// `platform.runtimeDone`, with its request id: the function has answered.
+    RuntimeDone(&'b str),
+    /// `platform.logsDropped`: events are missing.
+    LogsDropped,
+}
+
+/// Reads an array of events, and gives those that matter.
+fn read_batch(batch: &str, mut take: impl FnMut(PlatformEvent)) -> Result<(), &'static str> {
     let mut whole = true;
     let parsed = json::array(batch, |element| {
         let json::Value::Nested(event) = element else {
             return whole = false;
         };
-        let (mut is_done, mut record) = (false, "");
+        let (mut is_done, mut is_dropped, mut record) = (false, false, "");
         let parsed = json::object(event, |key, value| match (&*key, value) {
-            ("type", json::Value::String(kind)) => is_done = kind == "platform.runtimeDone",
+            ("type", json::Value::String(kind)) => {
+                is_done = kind == "platform.runtimeDone";
+                is_dropped = kind == "platform.logsDropped";
+            }
             ("record", json::Value::Nested(text)) => record = text,
             _ => {}
         });
         whole &= parsed.is_ok();
+        if is_dropped {
+            take(PlatformEvent::LogsDropped);
+        }
         if is_done {
             let parsed = json::object(record, |key, value| {
                 if let ("requestId", json::Value::String(request_id)) = (&*key, value) {
-                    done(&request_id);
+                    take(PlatformEvent::RuntimeDone(&request_id));
                 }
             });
             whole &= parsed.is_ok();
@@ -340,7 +361,11 @@ mod tests {
 
     fn done(batch: &str) -> Result<Vec<String>, &'static str> {
         let mut all = Vec::new();
-        read_batch(batch, |request_id| all.push(request_id.to_owned())).map(|()| all)
+        let name = |event: PlatformEvent| match event {
+            PlatformEvent::RuntimeDone(request_id) => request_id.to_owned(),
+            PlatformEvent::LogsDropped => "dropped".to_owned(),
+        };
+        read_batch(batch, |event| all.push(name(event))).map(|()| all)
     }
 
     #[test]
@@ -396,6 +421,12 @@ mod tests {
                 {"type":"platform.report","record":{"requestId":"d"}}]"#
             ),
             Ok(vec!["b".to_owned()])
+        );
+        assert_eq!(
+            done(
+                r#"[{"type":"platform.logsDropped","record":{"reason":"slow","droppedRecords":7}}]"#
+            ),
+            Ok(vec!["dropped".to_owned()])
         );
         for bad in [
             "",

@@ -30,7 +30,7 @@ impl Relay {
             let load = Load {
                 busy: living.clone().filter(|uplink| uplink.is_busy()).count(),
                 unproven: living.clone().filter(|uplink| uplink.is_unproven()).count(),
-                hurried: self.is_hurried(),
+                eager: self.is_hurried() && self.uplinks.iter().any(Uplink::is_exchanging),
             };
             let living = living.count();
             if !self.backend.admits(load, now) {

@@ -186,6 +186,11 @@ impl Uplink {
         matches!(self.state, State::Opening(_))
     }
 
+    /// Whether it has reached the remote, for the payload it carries.
+    pub(super) const fn is_exchanging(&self) -> bool {
+        matches!(self.state, State::Exchange(_))
+    }
+
     /// Whether it carries an attempt.
     pub(super) const fn is_busy(&self) -> bool {
         !matches!(self.state, State::Ready { .. } | State::Closed)
