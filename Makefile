@@ -47,9 +47,9 @@ reproduce: ## build the last commit twice, from nothing and elsewhere, and compa
 demo: build ## watch the extension live through a sandbox's life, all on this machine
 	@cargo run --quiet --locked --example demo -- $(BINARY)
 
-test: ## run the tests
+test: ## run the tests; two for each processor at a time, since they wait more than they work
 	@.ci/setup host
-	cargo test --locked
+	RUST_TEST_THREADS=$$((2 * $$(nproc))) cargo test --locked
 
 e2e: build ## run the layer in AWS's emulator, with real functions and their real SDKs
 	@.ci/setup notice

@@ -15,9 +15,9 @@
 
 mod support;
 
-use std::thread;
 use std::time::Duration;
 
+use support::cases::side_by_side;
 use support::certificates::Authority;
 use support::client::{chunked, post};
 use support::extensions_api::ExtensionsApi;
@@ -176,29 +176,6 @@ fn freeze() -> Duration {
         text.parse().expect("FREEZE_SECONDS is a number of seconds")
     });
     Duration::from_secs_f64(seconds)
-}
-
-/// Runs all cases at once. Each is a thread with the case as its name, which its failure tells.
-fn side_by_side<C: Copy + Send + std::fmt::Debug>(
-    cases: impl IntoIterator<Item = C>,
-    run: impl Fn(C) + Sync,
-) {
-    let run = &run;
-    thread::scope(|scope| {
-        let threads: Vec<_> = cases
-            .into_iter()
-            .map(|case| {
-                let named = thread::Builder::new().name(format!("{case:?}"));
-                let thread = named.spawn_scoped(scope, move || run(case));
-                (case, thread.expect("a thread"))
-            })
-            .collect();
-        let failed: Vec<_> = threads
-            .into_iter()
-            .filter_map(|(case, thread)| thread.join().is_err().then_some(case))
-            .collect();
-        assert!(failed.is_empty(), "failed: {failed:?}");
-    });
 }
 
 /// Each of these, in clear and over TLS.

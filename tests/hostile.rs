@@ -233,7 +233,7 @@ fn listens_on_loopback_alone() {
 fn beside_uploads<T>(attack: impl FnOnce(SocketAddr, &Uploads) -> T) {
     // Each wants the machine for itself.
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let remote = Pyroscope::http();
+    let remote = Pyroscope::http().quick();
     let extension = Sandbox::relay_only(&remote)
         .set("PYROSCOPE_BUFFER_BYTES", RING_BYTES.to_string())
         .set("PYROSCOPE_NUM_WORKERS", "1")

@@ -205,7 +205,7 @@ fn one_connection_for_many_requests() {
 
 #[test]
 fn pipelined_requests_are_answered_and_relayed_in_order() {
-    let remote = Pyroscope::http();
+    let remote = Pyroscope::http().quick();
     let extension = Sandbox::relay_only(&remote)
         .set("PYROSCOPE_NUM_WORKERS", "1")
         .listening();
@@ -443,7 +443,8 @@ fn a_body_larger_than_the_ring_is_refused_before_it_is_sent() {
 /// Fewer payloads than the ring has slots, so none has to give way.
 #[test]
 fn many_clients_at_once() {
-    let (remote, extension) = bench();
+    let remote = Pyroscope::http().quick();
+    let extension = Sandbox::relay_only(&remote).listening();
     let addr = extension.addr();
     let clients: Vec<_> = (0..16_u8)
         .map(|n| {

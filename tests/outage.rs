@@ -24,7 +24,7 @@ const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(10);
 /// One client posts 1,000 payloads of 64 KiB to a relay whose backend is dead, which then comes back.
 #[test]
 fn an_outage_stays_within_its_memory_and_its_account() {
-    let remote = Pyroscope::refusing(None);
+    let remote = Pyroscope::refusing(None).quick();
     let mut extension = Sandbox::relay_only(&remote)
         // The GNU library keeps what is freed, unless told; that of the binary that is shipped does not.
         .set("MALLOC_MMAP_THRESHOLD_", "16384")

@@ -5,6 +5,7 @@ mod support;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use support::cases::side_by_side;
 use support::client::{Client, post, with_length};
 use support::extensions_api::ExtensionsApi;
 use support::play::{Gate, Play, Step, response};
@@ -79,7 +80,8 @@ fn no_more_connections_than_workers() {
 
 #[test]
 fn one_connection_for_payloads_one_after_another() {
-    let (remote, extension) = bench();
+    let remote = Pyroscope::http().quick();
+    let extension = Sandbox::relay_only(&remote).listening();
     for count in 1..=30 {
         post_all(&extension, [b"payload".as_slice()]);
         remote.wait_answered(count);
@@ -91,7 +93,7 @@ fn one_connection_for_payloads_one_after_another() {
 
 #[test]
 fn an_attempt_has_a_timeout_and_the_payload_another_attempt() {
-    let (remote, never) = (Pyroscope::http(), Gate::new());
+    let (remote, never) = (Pyroscope::http().quick(), Gate::new());
     remote.next(Play::answer(200).unanswered_until(&never));
     let extension = Sandbox::relay_only(&remote)
         .set("PYROSCOPE_TIMEOUT", "300ms")
@@ -111,7 +113,7 @@ fn an_attempt_has_a_timeout_and_the_payload_another_attempt() {
 /// The remote takes nothing at all: the attempt ends all the same, in the middle of sending.
 #[test]
 fn an_attempt_that_cannot_send_has_a_timeout_too() {
-    let (remote, never) = (Pyroscope::http(), Gate::new());
+    let (remote, never) = (Pyroscope::http().quick(), Gate::new());
     remote.next(Play::answer(200).unread_until(&never));
     let extension = Sandbox::relay_only(&remote)
         .set("PYROSCOPE_TIMEOUT", "300ms")
@@ -125,7 +127,7 @@ fn an_attempt_that_cannot_send_has_a_timeout_too() {
 /// The remote answers, byte after byte, for ever: the timeout is for the whole of an attempt.
 #[test]
 fn an_attempt_that_is_answered_without_end_has_a_timeout() {
-    let remote = Pyroscope::http();
+    let remote = Pyroscope::http().quick();
     let endless = [
         b"HTTP/1.1 200 OK\r\n".to_vec(),
         b"X-More: and more\r\n".repeat(1 << 16),
@@ -253,14 +255,19 @@ fn answers_of_every_framing() {
         assert_eq!(remote.requests().len(), 2, "{shown}");
         end(extension).expect(2, 0);
     };
-    for bytewise in [false, true] {
-        for answer in kept {
-            one(answer, bytewise, 1, |play| play);
-        }
-        for answer in closing {
-            one(answer, bytewise, 2, Play::then_close);
-        }
-    }
+    let all = kept.iter().map(|&answer| (answer, 1));
+    let all = all.chain(closing.iter().map(|&answer| (answer, 2)));
+    let both = all.flat_map(|(answer, connections)| {
+        [false, true].map(|bytewise| (answer, connections, bytewise))
+    });
+    side_by_side(both, |(answer, connections, bytewise)| {
+        let last = if connections == 1 {
+            |play| play
+        } else {
+            Play::then_close
+        };
+        one(answer, bytewise, connections, last);
+    });
 }
 
 /// The final answer comes while the payload is still being sent: it counts, and nothing is sent again.
@@ -316,7 +323,8 @@ fn an_answer_that_is_no_http_is_no_answer() {
 
 #[test]
 fn what_the_remote_refuses_for_good_is_lost_and_counted() {
-    for status in [400, 401, 403, 404, 413, 415, 422, 301, 302, 307] {
+    let all = [400, 401, 403, 404, 413, 415, 422, 301, 302, 307];
+    side_by_side(all, |status| {
         let remote = Pyroscope::http();
         let location = [("Location", "/elsewhere")];
         remote.always(Play::raw(response(
@@ -331,12 +339,12 @@ fn what_the_remote_refuses_for_good_is_lost_and_counted() {
         assert!(status >= 400 || line.contains("/elsewhere"), "{line}");
         end(extension).expect(0, 2);
         assert_eq!(remote.requests().len(), 2, "{status} is final");
-    }
+    });
 }
 
 #[test]
 fn what_the_remote_may_take_later_is_sent_again() {
-    for status in [408, 429, 500, 502, 503, 504] {
+    side_by_side([408, 429, 500, 502, 503, 504], |status| {
         let (remote, extension) = bench();
         remote.next(Play::answer(status));
         remote.next(Play::answer(status));
@@ -350,7 +358,7 @@ fn what_the_remote_may_take_later_is_sent_again() {
         );
         end(extension).expect(1, 0);
         assert_eq!(remote.requests().len(), 3, "{status}");
-    }
+    });
 }
 
 #[test]
@@ -377,7 +385,7 @@ fn retry_after_is_heeded() {
 
 #[test]
 fn a_backend_that_is_down_gets_everything_when_it_is_up() {
-    let remote = Pyroscope::refusing(None);
+    let remote = Pyroscope::refusing(None).quick();
     let extension = Sandbox::relay_only(&remote).listening();
     let bodies: Vec<Vec<u8>> = (0..100).map(|n| vec![n; 65_536]).collect();
     post_all(&extension, bodies.iter().map(Vec::as_slice));
@@ -392,7 +400,7 @@ fn a_backend_that_is_down_gets_everything_when_it_is_up() {
 #[test]
 fn what_the_ring_cannot_hold_is_lost_and_counted() {
     for (count, size) in [(300_u64, 100), (24, 1 << 20)] {
-        let (remote, gate) = (Pyroscope::http(), Gate::new());
+        let (remote, gate) = (Pyroscope::http().quick(), Gate::new());
         remote.always(Play::answer(200).unread_until(&gate));
         let extension = Sandbox::relay_only(&remote).listening();
         let bodies: Vec<Vec<u8>> = (0..count)

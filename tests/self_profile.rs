@@ -39,7 +39,7 @@ const STAGES: [&str; 13] = [
 #[test]
 fn its_frames_say_what_it_did_and_its_total_is_the_cpu_time() {
     let authority = Authority::new("Bench Root");
-    let remote = Pyroscope::https(Tls::by(&authority));
+    let remote = Pyroscope::https(Tls::by(&authority)).quick();
     let roots = authority.pem_file();
     let mut extension = Sandbox::relay_only(&remote)
         .set(

@@ -1,12 +1,17 @@
 //! Do the stand-ins do what they say? Played against each other and a TLS client, without the extension.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "how long the remote takes is measured here"
+)]
+
 mod support;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -15,7 +20,7 @@ use support::certificates::Authority;
 use support::client::{Client, chunked, post, with_length};
 use support::extensions_api::{ExtensionsApi, Fault, IDENTIFIER, Kind};
 use support::play::{Gate, Play, response};
-use support::pyroscope::{Pyroscope, Tls};
+use support::pyroscope::{LATENCY, Pyroscope, Tls};
 
 // The remote.
 
@@ -87,6 +92,59 @@ fn the_remote_answers_bytewise_early_and_only_when_let() {
     assert_eq!(client.response().status, 413);
     assert_eq!(remote.wait_ended(0), "closed");
     assert!(!remote.requests()[2].complete);
+}
+
+#[test]
+fn the_remote_takes_its_time_on_every_connection_by_itself() {
+    let remote = Pyroscope::http();
+    let mut clients: Vec<Client> = (0..8).map(|_| Client::connect(remote.addr())).collect();
+    let since = Instant::now();
+    for client in &mut clients {
+        client.send(post("/", b"1"));
+    }
+    for client in &mut clients {
+        client.expect_ok();
+        assert!(since.elapsed() >= LATENCY, "{:?}", since.elapsed());
+    }
+    // One after the other they would take eight times as long.
+    assert!(since.elapsed() < 4 * LATENCY, "{:?}", since.elapsed());
+}
+
+/// Its end comes when it is asked for, not when the answer would have come.
+#[test]
+fn the_remote_ends_a_connection_that_waits_for_its_answer() {
+    let remote = Pyroscope::http();
+    let mut client = Client::connect(remote.addr());
+    client.send(post("/", b"1"));
+    remote.wait_complete(1);
+    let since = Instant::now();
+    remote.reset_all();
+    assert_eq!(
+        client.try_response().expect_err("a RST").kind(),
+        std::io::ErrorKind::ConnectionReset
+    );
+    assert!(since.elapsed() < LATENCY, "{:?}", since.elapsed());
+    assert!(!remote.requests()[0].answered);
+}
+
+#[test]
+fn the_remote_answers_at_once_when_quick_or_told_to() {
+    let (quick, remote, gate) = (Pyroscope::http().quick(), Pyroscope::http(), Gate::new());
+    gate.open();
+    remote.next(Play::answer(200).at_once());
+    remote.next(Play::answer(200).unanswered_until(&gate));
+    remote.next(Play::early(response(200, &[], b"")));
+    let mut client = Client::connect(remote.addr());
+    let since = Instant::now();
+    for client in [&mut Client::connect(quick.addr()), &mut client] {
+        client.send(post("/", b"1"));
+        client.expect_ok();
+    }
+    for _ in 0..2 {
+        client.send(post("/", b"1"));
+        client.expect_ok();
+    }
+    assert!(since.elapsed() < LATENCY, "{:?}", since.elapsed());
 }
 
 #[test]

@@ -69,7 +69,7 @@ fn relays_over_either_version() {
 #[test]
 fn a_thousand_payloads_one_after_another_need_one_handshake() {
     let authority = Authority::new("Bench Root");
-    let remote = Pyroscope::https(Tls::by(&authority));
+    let remote = Pyroscope::https(Tls::by(&authority)).quick();
     let (extension, _roots) = trusting(&authority, &remote);
     let mut client = extension.client();
     for count in 1..=1000 {

@@ -22,6 +22,7 @@
     reason = "the bans on clocks, threads and the environment are for the extension, not for its surroundings"
 )]
 
+pub mod cases;
 pub mod certificates;
 pub mod client;
 pub mod extensions_api;

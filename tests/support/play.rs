@@ -15,6 +15,8 @@ pub enum Step {
     ReadHead,
     /// Read the rest of the request, as its head frames it.
     ReadBody,
+    /// Take the time that the server takes for a request: [`LATENCY`](super::pyroscope::LATENCY), unless it is quick.
+    Work,
     /// Go on when the gate is opened.
     Hold(Gate),
     /// Write these bytes at once.
@@ -28,16 +30,17 @@ pub enum Step {
 }
 
 impl Play {
-    /// Reads the whole request and answers with this status and no body.
+    /// Reads the whole request and answers, after the server's latency, with this status and no body.
     pub fn answer(status: u16) -> Self {
         Self::raw(response(status, &[], b""))
     }
 
-    /// Reads the whole request and answers with exactly these bytes.
+    /// Reads the whole request and answers, after the server's latency, with exactly these bytes.
     pub fn raw(bytes: impl Into<Vec<u8>>) -> Self {
         Self(vec![
             Step::ReadHead,
             Step::ReadBody,
+            Step::Work,
             Step::Write(bytes.into()),
         ])
     }
@@ -47,6 +50,7 @@ impl Play {
         Self(vec![
             Step::ReadHead,
             Step::ReadBody,
+            Step::Work,
             Step::WriteBytewise(bytes.into()),
         ])
     }
@@ -77,17 +81,24 @@ impl Play {
         self
     }
 
-    /// Reads the request, and begins the answer when the gate opens.
-    pub fn unanswered_until(mut self, gate: &Gate) -> Self {
+    /// Answers without the server's latency.
+    pub fn at_once(mut self) -> Self {
+        self.0.retain(|step| !matches!(step, Step::Work));
+        self
+    }
+
+    /// Reads the request, and begins the answer when the gate opens: then, and no latency later.
+    pub fn unanswered_until(self, gate: &Gate) -> Self {
+        let mut held = self.at_once();
         let writes = |step: &Step| {
             matches!(
                 step,
                 Step::Write(_) | Step::WriteBytewise(_) | Step::Close | Step::Reset
             )
         };
-        let at = self.0.iter().position(writes).unwrap_or(self.0.len());
-        self.0.insert(at, Step::Hold(gate.clone()));
-        self
+        let at = held.0.iter().position(writes).unwrap_or(held.0.len());
+        held.0.insert(at, Step::Hold(gate.clone()));
+        held
     }
 
     /// Ends the connection with a FIN afterwards.
