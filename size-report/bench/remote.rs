@@ -13,8 +13,8 @@ use crate::GUARD;
 use crate::certificates::{Authority, OUR_NAMES};
 use crate::lambda::content_length;
 
-/// Connections served at once: more than any load has clients, or any relay workers.
-const THREADS: usize = 16;
+/// Connections served at once: more than any load has clients, or any relay opens.
+const THREADS: usize = 80;
 
 const READ_BYTES_MAX: usize = 256 << 10;
 

@@ -35,13 +35,16 @@ use support::certificates::Authority;
 use support::client::{Client, with_length};
 use support::extensions_api::ExtensionsApi;
 use support::play::{Gate, Play};
-use support::pyroscope::{Pyroscope, Request, Tls};
+use support::pyroscope::{LATENCY, Pyroscope, Request, Tls};
 use support::sandbox::{Extension, Sandbox};
 use upload::Upload;
 
 /// How long Lambda keeps the sandbox frozen, and how long the remote is down. Long enough to be seen.
 const FROZEN: Duration = Duration::from_millis(1500);
 const DOWN: Duration = Duration::from_millis(700);
+
+/// Profiles that wait as the sandbox ends. The remote takes half a second for each, and Lambda gives two.
+const AT_SHUTDOWN: usize = 60;
 
 /// How often the start is measured.
 const STARTS: usize = 20;
@@ -105,7 +108,11 @@ impl Demo {
         );
         page.fact(
             "remote",
-            &format!("{}, with a certificate made just now", remote.url()),
+            &format!(
+                "{}, with a certificate made just now; takes {} for a profile, as one in production",
+                remote.url(),
+                short(LATENCY)
+            ),
         );
         page.fact(
             "function",
@@ -236,12 +243,20 @@ impl Demo {
 
     fn shutdown(&mut self) {
         self.page.title("Shutdown, with profiles still to be sent");
-        let gate = Gate::new();
-        self.remote
-            .always(Play::answer(200).unanswered_until(&gate));
-        for items in [10, 15, 20, 25, 30, 35] {
-            self.work(Event::Checkout { items }, upload::by_go);
+        let uploads: Vec<Upload> = (0..AT_SHUTDOWN)
+            .map(|_| profiled(Event::Checkout { items: 2 }, upload::by_go).0)
+            .collect();
+        let bytes: usize = uploads.iter().map(|upload| upload.body.len()).sum();
+        let since = Instant::now();
+        for upload in uploads {
+            self.upload(upload);
         }
+        let text = format!(
+            "uploads {AT_SHUTDOWN} profiles, {} bytes: 200 for each, all within {}",
+            grouped(bytes as u64),
+            short(since.elapsed())
+        );
+        self.page.line(since, Who::Function, &text);
         self.resident_bytes[1] = self.memory("VmHWM:");
         self.lambda.shutdown(Duration::from_secs(2));
         let told = Instant::now();
@@ -251,7 +266,6 @@ impl Demo {
             Who::Lambda,
             &format!("SHUTDOWN, 2 s left; {unanswered} profiles are not answered yet"),
         );
-        gate.open();
         let status = self.extension.wait_exit();
         self.exit_took = told.elapsed();
         let code = status
@@ -259,10 +273,7 @@ impl Demo {
             .map_or("killed".to_owned(), |code| format!("exit status {code}"));
         self.page.now(
             Who::Extension,
-            &format!(
-                "has sent them all and is gone after {}, {code}",
-                short(self.exit_took)
-            ),
+            &format!("is gone after {}, {code}", short(self.exit_took)),
         );
     }
 
@@ -276,12 +287,18 @@ impl Demo {
         self.page.title("What arrived");
         let mut rows = Vec::new();
         let mut missing = 0;
+        let mut arrived_at_shutdown = 0;
+        let first_at_shutdown = self.sent.len() - AT_SHUTDOWN;
         for (place, sent) in self.sent.iter().enumerate() {
             let arrival = answered
                 .iter()
                 .find(|request| request.payload() == sent.upload.body);
             missing += usize::from(arrival.is_none());
-            rows.push(row(place + 1, sent, arrival));
+            if place < first_at_shutdown {
+                rows.push(row(place + 1, sent, arrival));
+            } else {
+                arrived_at_shutdown += usize::from(arrival.is_some());
+            }
         }
         let heading = [
             "#",
@@ -297,6 +314,12 @@ impl Demo {
             &heading,
             &rows,
             &[true, false, false, false, false, true, true, true],
+        );
+        self.page.fact(
+            "at SHUTDOWN",
+            &format!(
+                "{arrived_at_shutdown} of {AT_SHUTDOWN} arrived, alike and so not in the table"
+            ),
         );
         let twice = answered.len() - (self.sent.len() - missing);
         self.totals(&answered, twice, missing)
@@ -396,21 +419,26 @@ impl Demo {
 
     /// Runs the function, and uploads its profile as an SDK does.
     fn work(&mut self, event: Event, sdk: fn(&str, &Profiler) -> Upload) {
-        let mut profiler = Profiler::default();
-        profiler.call(shop::handler, event);
-        let upload = sdk("shop", &profiler);
+        let (upload, burned) = profiled(event, sdk);
+        let (bytes, name) = (upload.body.len(), upload.sdk);
+        let (at, took) = self.upload(upload);
+        let text = format!(
+            "burned {} of CPU; uploads {bytes} bytes as {name}'s SDK: 200 after {}",
+            short(burned),
+            short(took)
+        );
+        self.page.line(at, Who::Function, &text);
+    }
+
+    /// When it was sent, and how long its 200 took.
+    fn upload(&mut self, upload: Upload) -> (Instant, Duration) {
         let request = with_length(&upload.head, &upload.body);
         let at = Instant::now();
         self.sdk.send(request);
         self.sdk.expect_ok();
-        let (burned, acknowledged) = (short(profiler.total()), short(at.elapsed()));
-        let text = format!(
-            "burned {burned} of CPU; uploads {} bytes as {}'s SDK: 200 after {acknowledged}",
-            upload.body.len(),
-            upload.sdk
-        );
-        self.page.line(at, Who::Function, &text);
+        let took = at.elapsed();
         self.sent.push(Sent { upload, at });
+        (at, took)
     }
 
     fn answered(&self) -> Vec<Request> {
@@ -438,6 +466,13 @@ impl Demo {
         );
         self.page.line(at, Who::Remote, &text);
     }
+}
+
+/// Runs the function: the upload of its profile, and the CPU time in it.
+fn profiled(event: Event, sdk: fn(&str, &Profiler) -> Upload) -> (Upload, Duration) {
+    let mut profiler = Profiler::default();
+    profiler.call(shop::handler, event);
+    (sdk("shop", &profiler), profiler.total())
 }
 
 /// A line of the table: what the remote could read out of this upload.
