@@ -10,14 +10,14 @@ export PATH := $(CARGO_HOME)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build release layer dist reproduce demo test e2e e2e-pyroscope examples publish fuzz lint size bench
-.PHONY: ci clean verify smoke
+.PHONY: help setup build release layer dist reproduce demo test e2e e2e-pyroscope examples publish fuzz mutants lint size bench
+.PHONY: ci clean verify smoke mutants-changed
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
 setup: ## install what is missing, from Debian (as root), rustup, crates.io and PyPI
-	@.ci/setup host lint layer notice fuzz arm64 size
+	@.ci/setup host lint layer notice fuzz mutants arm64 size
 
 build: ## build the static binary for this machine's processor: dist/
 	@.ci/setup host layer
@@ -70,6 +70,10 @@ fuzz: ## fuzz each target for 20 s; longer: make fuzz FUZZ_SECONDS=600, one: FUZ
 	@.ci/setup host fuzz
 	@.ci/fuzz $(FUZZ_TARGETS)
 
+mutants: ## change the code in one place after the other: does a test notice? all of src/ (hours), or MUTANTS_OF="src/log/*"
+	@.ci/setup host mutants
+	@.ci/mutants --all $(MUTANTS_OF)
+
 lint: ## check format, lints and the rules of the house
 	@.ci/setup host lint
 	cargo fmt --check
@@ -94,7 +98,7 @@ bench: build ## time it beside the least a relay can do and the Go extension; RE
 		$(CURDIR)/dist/measured/floor-$(HERE) $(BINARY) $$(size-report/bench/released $(BENCH)/go)
 
 ci: ## all of it, as continuous integration does
-	@.ci/steps setup lint test fuzz layer verify size smoke demo e2e examples bench
+	@.ci/steps setup lint test mutants-changed fuzz layer verify size smoke demo e2e examples bench
 
 clean: ## remove all that was built
 	rm -rf dist target
@@ -104,6 +108,11 @@ clean: ## remove all that was built
 verify:
 	@.ci/verify
 	@.ci/changelog >/dev/null
+
+# The same for the lines that differ from MUTANTS_BASE, within five minutes.
+mutants-changed:
+	@.ci/setup host mutants
+	@.ci/mutants --changed
 
 # The tests' black-box life of an extension on the binaries that are shipped, and their TLS, whose C is not that of the tests.
 smoke:
