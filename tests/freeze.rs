@@ -279,7 +279,9 @@ fn while_half_sent() {
         over_both(&[Waits, GoesOn, Closes, Resets]),
         |(meanwhile, tls)| {
             let (bench, gate) = (Bench::over(tls), Gate::new());
-            bench.remote.next(Play::answer(200).unread_until(&gate));
+            bench
+                .remote
+                .next(Play::answer(200).at_once().unread_until(&gate));
             let body = vec![b'h'; LARGE];
             bench.post(&body);
             bench.remote.wait_begun(1);
@@ -456,7 +458,9 @@ fn frozen_time_does_not_count_against_an_attempt() {
         let gate = Gate::new();
         let bench = Bench::over_tls(|sandbox| sandbox.set("PYROSCOPE_TIMEOUT", "3s"));
         if at_work {
-            bench.remote.next(Play::answer(200).unread_until(&gate));
+            bench
+                .remote
+                .next(Play::answer(200).at_once().unread_until(&gate));
             let body = vec![b't'; LARGE];
             bench.post(&body);
             bench.remote.wait_begun(1);
