@@ -16,7 +16,7 @@ use rustls::version::{TLS12, TLS13};
 use support::certificates::{Authority, OUR_NAMES};
 use support::client::post;
 use support::monitor::GUARD;
-use support::play::{Gate, Play, Step};
+use support::play::{Gate, Play, Step, response};
 use support::pyroscope::{Pyroscope, Tls};
 use support::sandbox::{Extension, Sandbox};
 use tempfile::NamedTempFile;
@@ -415,6 +415,52 @@ fn exchange(client: &mut tls::Tls, server: &mut ServerConnection) {
         }
         assert!(plain.is_empty());
     }
+}
+
+/// A success that could be read is one, though an error came with it.
+#[test]
+fn what_comes_after_a_success_takes_nothing_from_it() {
+    for version in [&TLS12, &TLS13] {
+        let authority = Authority::new("Bench Root");
+        let remote = Pyroscope::https(Tls::by(&authority).only(version));
+        for _ in 0..2 {
+            remote.next(Play::ending(Step::WriteThenGarbage(ok())));
+        }
+        let (extension, _roots) = trusting(&authority, &remote);
+        for count in 1..=2 {
+            assert_eq!(extension.post("/ingest", b"body").status, 200);
+            remote.wait_answered(count);
+        }
+        end(extension, 2, 0);
+        assert_eq!(remote.requests().len(), 2, "each was sent once");
+    }
+}
+
+/// A server that has said that it sends no more cannot answer another request, though TCP stays open.
+#[test]
+fn after_close_notify_the_next_profile_goes_out_on_another_connection() {
+    for version in [&TLS12, &TLS13] {
+        let authority = Authority::new("Bench Root");
+        let remote = Pyroscope::https(Tls::by(&authority).only(version));
+        remote.next(Play::ending(Step::WriteThenCloseNotify(ok())));
+        let roots = authority.pem_file();
+        let path = roots.path().to_str().expect("a path in UTF-8");
+        let extension = Sandbox::relay_only(&remote)
+            .set("SSL_CERT_FILE", path)
+            .set("PYROSCOPE_TIMEOUT", "1h")
+            .listening();
+        for count in 1..=2 {
+            assert_eq!(extension.post("/ingest", b"body").status, 200);
+            remote.wait_answered(count);
+        }
+        end(extension, 2, 0);
+        let connections: Vec<usize> = remote.requests().iter().map(|one| one.connection).collect();
+        assert_eq!(connections, [0, 1]);
+    }
+}
+
+fn ok() -> Vec<u8> {
+    response(200, &[], b"")
 }
 
 /// A server may ask for new keys at any time. The answer waits until there is data, and goes out before it: the room

@@ -23,6 +23,10 @@ pub enum Step {
     Write(Vec<u8>),
     /// Write these bytes one at a time, each read by the other end before the next.
     WriteBytewise(Vec<u8>),
+    /// Write these bytes, and what is not TLS after them in the same write.
+    WriteThenGarbage(Vec<u8>),
+    /// Write these bytes and close_notify with them, and leave the connection as it is.
+    WriteThenCloseNotify(Vec<u8>),
     /// End the connection with a FIN (after close_notify when it is TLS).
     Close,
     /// End the connection with a RST.
@@ -58,6 +62,11 @@ impl Play {
     /// Answers when it has read the head, reads no body, and closes.
     pub fn early(bytes: impl Into<Vec<u8>>) -> Self {
         Self(vec![Step::ReadHead, Step::Write(bytes.into()), Step::Close])
+    }
+
+    /// Reads the whole request, and answers with this last step.
+    pub fn ending(step: Step) -> Self {
+        Self(vec![Step::ReadHead, Step::ReadBody, step])
     }
 
     /// Reads the whole request and ends the connection with a FIN, without a byte of an answer.

@@ -777,6 +777,14 @@ impl Player<'_> {
                 }
                 self.answered(*request);
             }
+            Step::WriteThenGarbage(bytes) => {
+                self.write_with(&bytes, |_| (), b"\x17\x03\x03\x00\x04junk")?;
+                self.answered(*request);
+            }
+            Step::WriteThenCloseNotify(bytes) => {
+                self.write_with(&bytes, |tls| tls.send_close_notify(), b"")?;
+                self.answered(*request);
+            }
             Step::Close => {
                 self.say_goodbye();
                 return Ok(Some("closed"));
@@ -797,6 +805,26 @@ impl Player<'_> {
         let latency = state.look(|state| if state.quick { Duration::ZERO } else { LATENCY });
         let ended = |state: &mut State| state.verdicts[self.index].map(|_| ());
         state.wait_within(latency, ended).is_none()
+    }
+
+    /// Writes `bytes` over TLS, what TLS has to say after them, and bytes that are not TLS: all at once.
+    fn write_with(
+        &mut self,
+        bytes: &[u8],
+        say: impl FnOnce(&mut ServerConnection),
+        raw: &[u8],
+    ) -> io::Result<()> {
+        let Line::Tls(stream) = &mut self.messages.stream else {
+            panic!("this is about TLS");
+        };
+        stream.conn.writer().write_all(bytes)?;
+        say(&mut stream.conn);
+        let mut all = Vec::new();
+        while stream.conn.wants_write() {
+            stream.conn.write_tls(&mut all)?;
+        }
+        all.extend_from_slice(raw);
+        stream.sock.write_all(&all)
     }
 
     /// What TLS says before a FIN.
