@@ -257,7 +257,7 @@ mod tests {
             "HTTP/1.1 101 Switching\r\n\r\n",
             "HTTP/1.1 999 X\r\n\r\n",
             "HTTP/1.1 500 X\r\nOdd line\r\n\r\n",
-            "HTTP/1.1 500 X\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+            "HTTP/1.1 200 X\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
             &"HTTP/1.1 100 C\r\n\r\n".repeat(9),
         ] {
             let seen = read_at_every_cut(wire.as_bytes());
