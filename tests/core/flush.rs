@@ -1,13 +1,12 @@
 //! The core while Lambda waits for it: the budget of a hold, what ends it, and copies of a snapshot. Under a made-up
 //! clock.
 
-#[path = "support/world.rs"]
-mod world;
-
 use std::time::Duration;
 
+use super::world::{
+    OK, TELEMETRY_OK, World, deliver, invoke, invoke_as, sandbox_at_end, sandbox_with,
+};
 use pyroscope_lambda_extension::contract::ConnId;
-use world::{OK, TELEMETRY_OK, World, deliver, invoke, invoke_as, sandbox_at_end, sandbox_with};
 
 const SECOND: Duration = Duration::from_secs(1);
 const NOT_FINISHED: &str = "Flush not finished, the invocation is not held any longer";

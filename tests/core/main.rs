@@ -1,7 +1,18 @@
-//! The core alone, under a made-up clock, with peers made of bytes: every row of the table of failures, the
-//! freeze, the shutdown, and Lambda's events. No socket, no thread, no waiting.
+//! The core alone, under a made-up clock, with peers made of bytes. No socket, no thread, no waiting.
+//!
+//! | file | what it tries |
+//! |---|---|
+//! | `main` | every row of the table of failures, the freeze, the shutdown, and Lambda's events |
+//! | `silence` | connections that die without a word |
+//! | `failing` | servers that fail, ask for patience or are slow; several addresses; the end |
+//! | `flush` | what Lambda waits for, and copies of a snapshot |
+//! | `limits` | what is bounded |
 
-#[path = "support/world.rs"]
+mod failing;
+mod flush;
+mod limits;
+mod silence;
+#[path = "../support/world.rs"]
 mod world;
 
 use std::io::ErrorKind;

@@ -1,15 +1,12 @@
 //! The core and a server that fails, asks for patience, or is slow: nothing is lost by it, and it is not asked in vain.
 //! Under a made-up clock.
 
-#[path = "support/world.rs"]
-mod world;
-
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::world::{ELSEWHERE, OK, World, event, named_remote, sandbox, status};
 use pyroscope_lambda_extension::contract::{ConnId, End, Peer};
 use pyroscope_lambda_extension::relay::ring::Loss;
-use world::{ELSEWHERE, OK, World, event, named_remote, sandbox, status};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_mins(1);

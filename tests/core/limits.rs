@@ -1,10 +1,7 @@
 //! Limits of the core that only show when somebody is slow, or when much has happened before.
 
-#[path = "support/world.rs"]
-mod world;
-
+use super::world::{OK, World};
 use pyroscope_lambda_extension::contract::ConnId;
-use world::{OK, World};
 
 const REQUEST: &str = "POST /ingest HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx";
 

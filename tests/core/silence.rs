@@ -1,12 +1,11 @@
 //! The core where connections die without a word: frozen, woken, and nothing comes any more. Under a made-up clock.
 
-#[path = "support/world.rs"]
-mod world;
-
 use std::time::Duration;
 
+use super::world::{
+    ELSEWHERE, OK, World, event, invoke, named_remote, sandbox, sandbox_with, status,
+};
 use pyroscope_lambda_extension::contract::{ConnId, End, Peer};
-use world::{ELSEWHERE, OK, World, event, invoke, named_remote, sandbox, sandbox_with, status};
 
 const SECOND: Duration = Duration::from_secs(1);
 
