@@ -13,7 +13,7 @@ use super::{Phase, Relay};
 /// Most connections to the remote at once: when there is little time left, every waiting payload gets one of its own.
 /// The remote takes half a second to answer, so on [`Config::workers`](crate::config::Config::workers) connections few
 /// would arrive. And never more, whatever a freeze has killed.
-const UPLINKS_MAX: usize = 64;
+const CONNECTIONS_MAX: usize = 64;
 
 /// With less time left no connection is begun: it takes two round trips until a request can be sent on it.
 const HANDSHAKE_MIN: Duration = Duration::from_millis(100);
@@ -55,7 +55,7 @@ impl Relay {
             {
                 self.ring.start(payload);
                 uplink.send(payload, deadline, wakes, &self.ring);
-            } else if living < self.uplinks_wanted(now) && self.uplinks.len() < UPLINKS_MAX {
+            } else if living < self.uplinks_wanted(now) && self.uplinks.len() < CONNECTIONS_MAX {
                 self.ring.start(payload);
                 self.uplinks.push(Uplink::new(payload, deadline, wakes));
             } else {
@@ -81,7 +81,7 @@ impl Relay {
             _ => return self.config.workers,
         };
         if until.saturating_duration_since(now.mono) >= HANDSHAKE_MIN {
-            UPLINKS_MAX
+            CONNECTIONS_MAX
         } else if matches!(self.phase, Phase::Drain { .. }) {
             0
         } else {
@@ -95,6 +95,10 @@ impl Relay {
             && let Some(command) = self.prepare_address(at, now)
         {
             return Some(command);
+        }
+        let connections: usize = self.uplinks.iter().map(Uplink::connections).sum();
+        if connections >= CONNECTIONS_MAX {
+            return None;
         }
         let is_due = |uplink: &Uplink| uplink.is_connection_due(now.mono);
         let at = self.uplinks.iter().position(is_due)?;

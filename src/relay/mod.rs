@@ -90,7 +90,7 @@ pub struct Relay {
     /// A connection to the remote has led back to us.
     remote_is_own: bool,
     to_close: Vec<ConnId>,
-    /// The remote's address that answered last.
+    /// The remote's address that was reached last, TLS included.
     worked: Option<SocketAddr>,
     /// How often the sandbox may have been frozen so far: see [`Wake`].
     wakes: u64,
@@ -321,6 +321,7 @@ impl Relay {
             (Owner::Uplink(at), ..) => {
                 let path = path(&self.config, &self.trust);
                 self.uplinks[at].connected(id, path, &self.ring, now);
+                self.note_address(at);
             }
             (Owner::Lambda, Some(lambda), _) => lambda.connected(id),
             (Owner::Telemetry, _, Some(telemetry)) => telemetry.connected(id),
@@ -381,6 +382,7 @@ impl Relay {
             (Owner::Uplink(at), ..) => {
                 let path = path(&self.config, &self.trust);
                 self.uplinks[at].received(n, path, &self.ring, &mut self.log, now);
+                self.note_address(at);
             }
             (Owner::Lambda, Some(lambda), _) => {
                 self.to_close.extend(lambda.received(id, n, now.mono));
@@ -487,7 +489,7 @@ impl Relay {
             let may_resend =
                 |payload: PayloadId| wake == Wake::Seen || self.ring.has_free_resend(payload);
             if uplink.payload().is_some_and(may_resend) {
-                uplink.suspect(now.mono);
+                uplink.suspect(wake, now.mono);
             }
         }
     }
@@ -543,6 +545,13 @@ impl Relay {
         ];
         let all = single.into_iter().flatten().chain(uplinks).chain(inlets);
         all.filter(|at| *at > now.mono).min()
+    }
+
+    /// Keeps the address that an uplink has reached the remote by.
+    fn note_address(&mut self, at: usize) {
+        if self.uplinks[at].is_exchanging() {
+            self.worked = self.uplinks[at].address();
+        }
     }
 
     /// Whose that connection is. One that is closed is nobody's.

@@ -39,11 +39,7 @@ impl Relay {
     /// Draws the conclusions from every attempt that ended.
     pub(super) fn record_finished(&mut self, now: Now) {
         for at in 0..self.uplinks.len() {
-            let address = self.uplinks[at].address();
             if let Some(finished) = self.uplinks[at].finished(now) {
-                if let Outcome::Answered(_) = finished.outcome {
-                    self.worked = address;
-                }
                 self.record(finished, now);
             }
         }

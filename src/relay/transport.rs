@@ -107,6 +107,14 @@ impl Transport {
         }
     }
 
+    /// How many connections there are, or are being made.
+    pub(super) fn connections(&self) -> usize {
+        match &self.state {
+            State::Connect(racing, _) => racing.len(),
+            _ => usize::from(self.link().is_some()),
+        }
+    }
+
     /// The connection that goes on, once one does.
     const fn link(&self) -> Option<Link> {
         match &self.state {

@@ -22,6 +22,7 @@ use crate::http1::head;
 use crate::http1::response::ResponseReader;
 use crate::log::{Level, Log};
 
+use super::Wake;
 use super::phrases;
 use super::ring::{PayloadId, Ring};
 use super::transport::{Path, Stage, Transport};
@@ -79,8 +80,8 @@ struct Attempt {
 /// A freeze may have killed the connection.
 #[derive(Debug, Clone, Copy)]
 struct Suspicion {
-    /// The wake's turn. What is read in it may have come before the freeze.
-    since: Instant,
+    /// When the clocks showed a freeze: what is read in that turn may have come before it.
+    seen_at: Option<Instant>,
     until: Instant,
 }
 
@@ -169,6 +170,11 @@ impl Uplink {
     /// Whether that connection is this one's, or one of those that are being made for it.
     pub(super) fn owns(&self, id: ConnId) -> bool {
         self.transport.owns(id)
+    }
+
+    /// How many connections it has, or is making.
+    pub(super) fn connections(&self) -> usize {
+        self.transport.connections()
     }
 
     /// The remote's address it is connected to.
@@ -465,31 +471,32 @@ impl Uplink {
         all.into_iter().flatten().min()
     }
 
-    /// The sandbox woke: a freeze may have killed the connection.
-    pub(super) fn suspect(&mut self, now: Instant) {
-        if self.attempt().is_some() && !self.awaits_address() && self.suspicion.is_none() {
-            self.suspicion = Some(Suspicion {
-                since: now,
-                until: now + SUSPECT_MAX,
-            });
+    /// The sandbox woke: a freeze, which the clocks have shown or not, may have killed the connection.
+    pub(super) fn suspect(&mut self, wake: Wake, now: Instant) {
+        if self.attempt().is_none() || self.awaits_address() {
+            return;
+        }
+        // Who was suspect before has no more time for it.
+        let suspicion = self.suspicion.get_or_insert(Suspicion {
+            seen_at: None,
+            until: now + SUSPECT_MAX,
+        });
+        if wake == Wake::Seen {
+            suspicion.seen_at = Some(now);
         }
     }
 
-    /// Something came from the peer. In the wake's own turn it may have come before the freeze.
+    /// Something came from the peer.
     fn shows_life(&mut self, now: Instant) {
-        if self
-            .suspicion
-            .is_some_and(|suspicion| suspicion.since < now)
-        {
-            self.suspicion = None;
-        }
+        let is_new = |suspicion: &mut Suspicion| suspicion.seen_at.is_none_or(|at| at < now);
+        self.suspicion.take_if(is_new);
     }
 
     /// Frozen time does not count against an attempt; an idle connection did not survive it.
     pub(super) fn thawed(&mut self, frozen: Duration) {
         self.transport.thawed(frozen);
         if let Some(suspicion) = &mut self.suspicion {
-            suspicion.since += frozen;
+            suspicion.seen_at = suspicion.seen_at.map(|at| at + frozen);
             suspicion.until += frozen;
         }
         match &mut self.state {
@@ -551,8 +558,9 @@ impl Uplink {
         let State::Finished(finished) = std::mem::replace(&mut self.state, State::Closed) else {
             return None;
         };
-        self.suspicion = None;
-        if finished.reusable {
+        // Who is suspect still has answered in the wake's own turn, perhaps before a freeze that has killed it since.
+        let was_suspect = self.suspicion.take().is_some();
+        if finished.reusable && !was_suspect {
             self.served += 1;
             self.state = State::Ready { since: now };
         }

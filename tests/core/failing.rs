@@ -398,6 +398,39 @@ fn there_are_never_more_than_sixty_four_connections() {
     assert_eq!(most, 64 + 1);
 }
 
+/// Each of them has several addresses, of which the first is silent.
+#[test]
+fn several_addresses_make_no_more_than_sixty_four_connections() {
+    let mut world = World::new(&[("PYROSCOPE_REMOTE_ADDRESS", "http://pyroscope.test")]);
+    for _ in 0..100 {
+        world.post("x");
+    }
+    named_remote(&mut world, &["[fd00::1]:80", "[fd00::2]:80"]);
+    let first = world.connect();
+    assert!(world.seen(first).ends_with('x'));
+    world.relay.terminated(world.now);
+    world.settle();
+    for _ in 0..4 {
+        world.pass(Duration::from_millis(250));
+    }
+    assert_eq!(world.connecting.len() + 1, 64);
+    world.answer(first, OK);
+}
+
+/// No answer is there yet: that one connection stands is enough to know.
+#[test]
+fn the_family_that_connects_is_the_one_that_works() {
+    let mut world = World::new(&[("PYROSCOPE_REMOTE_ADDRESS", "http://pyroscope.test")]);
+    for _ in 0..3 {
+        world.post("x");
+    }
+    named_remote(&mut world, &["[fd00::1]:80", "10.0.0.1:80"]);
+    world.pass_to_deadline();
+    world.connect();
+    world.connecting.retain(|(_, address)| address.is_ipv4());
+    assert_eq!(world.connecting.len(), 1, "the next begins where it works");
+}
+
 #[test]
 fn no_connection_is_begun_when_there_is_no_time_for_it() {
     let (mut world, api) = sandbox();

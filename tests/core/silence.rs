@@ -271,6 +271,20 @@ fn bytes_that_go_out_put_the_end_of_the_doubt_off() {
     assert!(!world.written.contains_key(&id), "now it is silent");
 }
 
+/// An answer that is read in the wake's own turn may have come before the freeze, and its connection have died since.
+#[test]
+fn what_answered_before_the_freeze_is_not_used_after_it() {
+    let (mut world, _api) = sandbox();
+    let id = under_way(&mut world, 1)[0];
+    freeze(&mut world);
+    world.answer(id, OK);
+    assert_eq!(world.totals().relayed, 2);
+    assert!(!world.written.contains_key(&id));
+    world.post("fresh");
+    let other = world.connect();
+    assert!(world.seen(other).ends_with("fresh"));
+}
+
 /// Those that were idle through the same freeze are not trusted either.
 #[test]
 fn what_died_goes_out_on_a_new_connection() {
