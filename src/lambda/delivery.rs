@@ -169,3 +169,154 @@ fn begin(head: &[u8], answers: &mut Vec<u8>) -> Result<(BodyReader, bool), Refus
     }
     Ok((framing.body, framing.keep_alive))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+
+    /// A delivery, and what came of it.
+    #[derive(Default)]
+    struct Bench {
+        delivery: Delivery,
+        batches: Vec<String>,
+        errors: Vec<&'static str>,
+    }
+
+    impl Bench {
+        /// Lets as much of it come as is wanted, at most `step` bytes at a time. How much that was.
+        fn come(&mut self, bytes: &[u8], step: usize) -> usize {
+            let mut taken = 0;
+            while taken < bytes.len() {
+                let space = self.delivery.space();
+                let n = space.len().min(bytes.len() - taken).min(step);
+                if n == 0 {
+                    break;
+                }
+                space[..n].copy_from_slice(&bytes[taken..taken + n]);
+                taken += n;
+                let batches = &mut self.batches;
+                let result = self.delivery.received(n, |batch| {
+                    batches.push(batch.to_owned());
+                    if batch == "bad" { Err("bad") } else { Ok(()) }
+                });
+                self.errors.extend(result.err());
+            }
+            taken
+        }
+
+        /// The answers written, and whether the connection is to be closed then.
+        fn written(&mut self) -> (String, bool) {
+            let bytes = self.delivery.pending().to_vec();
+            let closed = self.delivery.sent(bytes.len());
+            (String::from_utf8(bytes).unwrap(), closed)
+        }
+    }
+
+    fn post(fields: &str, body: &str) -> Vec<u8> {
+        let length = body.len();
+        format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}Content-Length: {length}\r\n\r\n{body}")
+            .into()
+    }
+
+    fn chunked(body: &str) -> Vec<u8> {
+        let length = body.len();
+        format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{length:x}\r\n{body}\r\n0\r\n\r\n")
+            .into()
+    }
+
+    #[test]
+    fn one_batch_after_the_other_is_taken_and_answered() {
+        for step in [1, 7, usize::MAX] {
+            let mut bench = Bench::default();
+            for bytes in [post("", "[1]"), chunked("[2]"), post("", "[3]")] {
+                assert!(bench.delivery.wants());
+                assert_eq!(bench.come(&bytes, step), bytes.len());
+                assert!(!bench.delivery.wants(), "the answer first");
+                assert!(bench.delivery.space().is_empty());
+                assert_eq!(bench.written(), (OK.to_owned(), false));
+            }
+            assert_eq!(bench.batches, ["[1]", "[2]", "[3]"]);
+            assert!(bench.errors.is_empty());
+        }
+    }
+
+    #[test]
+    fn batches_that_come_together_are_taken_together() {
+        let mut bench = Bench::default();
+        let bytes = [post("", "[1]"), chunked("[2]"), post("", "[3]")].concat();
+        assert_eq!(bench.come(&bytes, usize::MAX), bytes.len());
+        assert_eq!(bench.batches, ["[1]", "[2]", "[3]"]);
+        assert!(!bench.delivery.sent(OK.len()), "two answers are left");
+        assert_eq!(bench.written(), (OK.repeat(2), false));
+    }
+
+    #[test]
+    fn a_connection_that_lambda_ends_is_closed_after_its_answer() {
+        let mut bench = Bench::default();
+        bench.come(&post("Connection: close\r\n", "[1]"), usize::MAX);
+        let (answer, closed) = bench.written();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        assert!(closed);
+        assert!(!bench.delivery.wants(), "nothing more is wanted");
+    }
+
+    #[test]
+    fn lambda_may_ask_whether_to_go_on() {
+        let mut bench = Bench::default();
+        let bytes = post("Expect: 100-continue\r\n", "[1]");
+        let (head, body) = bytes.split_at(bytes.len() - 3);
+        bench.come(head, usize::MAX);
+        let (answer, closed) = bench.written();
+        assert_eq!((answer.as_bytes(), closed), (write::CONTINUE, false));
+        bench.come(body, usize::MAX);
+        assert_eq!(bench.written(), (OK.to_owned(), false));
+    }
+
+    #[test]
+    fn what_is_no_batch_is_refused_and_the_connection_closed() {
+        let long_head = format!("POST / HTTP/1.1\r\nX: {}", "x".repeat(HEAD_BYTES_MAX));
+        let too_large = "x".repeat(BATCH_BYTES_MAX + 1);
+        let announced = format!(
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n",
+            BATCH_BYTES_MAX + 1
+        );
+        let bad_chunk = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n";
+        for (bytes, status, why) in [
+            (post("", "bad"), 400, "bad"),
+            (
+                b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(),
+                405,
+                "telemetry comes by POST",
+            ),
+            (long_head.into(), 431, "the head is too long"),
+            (announced.into(), 413, "the batch is too large"),
+            (chunked(&too_large), 413, "the batch is too large"),
+            (bad_chunk.into(), 400, "malformed chunk"),
+        ] {
+            let mut bench = Bench::default();
+            bench.come(&bytes, usize::MAX);
+            assert_eq!(bench.errors, [why]);
+            assert!(!bench.delivery.wants());
+            let (answer, closed) = bench.written();
+            assert!(
+                answer.starts_with(&format!("HTTP/1.1 {status} ")),
+                "{answer}"
+            );
+            assert!(closed, "{why}");
+            assert!(!bench.delivery.wants(), "{why}: nothing more is wanted");
+        }
+    }
+
+    #[test]
+    fn the_largest_batch_is_taken() {
+        let largest = "x".repeat(BATCH_BYTES_MAX);
+        for bytes in [post("", &largest), chunked(&largest)] {
+            let mut bench = Bench::default();
+            assert_eq!(bench.come(&bytes, usize::MAX), bytes.len());
+            assert_eq!(bench.batches.len(), 1, "{:?}", bench.errors);
+            assert_eq!(bench.batches[0].len(), BATCH_BYTES_MAX);
+        }
+    }
+}
