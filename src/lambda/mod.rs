@@ -438,6 +438,88 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_is_quoted() {
+        let mut api = Api::new();
+        api.connect();
+        api.written();
+        let refused = api.answer("HTTP/1.1 403 F\r\nContent-Length: 5\r\n\r\nother");
+        assert_eq!(
+            refused,
+            Some(Event::Refused("status 403: other".to_owned()))
+        );
+    }
+
+    #[test]
+    fn a_connection_that_cannot_be_used_again_is_closed() {
+        let keeps =
+            "HTTP/1.1 200 OK\r\nLambda-Extension-Identifier: me\r\nContent-Length: 0\r\n\r\n";
+        let closes = keeps.replace("Content", "Connection: close\r\nContent");
+        let more = format!("{keeps}and more");
+        for (answer, kept) in [(keeps, true), (&closes, false), (&more, false)] {
+            let mut api = Api::new();
+            let id = api.connect();
+            api.written();
+            api.lambda.space()[..answer.len()].copy_from_slice(answer.as_bytes());
+            let closed = api.lambda.received(id, answer.len(), api.now);
+            assert_eq!(closed, (!kept).then_some(id), "{answer}");
+            assert_eq!(api.lambda.event(), Some(Event::Registered));
+        }
+    }
+
+    #[test]
+    fn an_answer_may_end_with_its_connection() {
+        let mut api = Api::new();
+        api.connect();
+        api.written();
+        let answer = "HTTP/1.1 200 OK\r\nLambda-Extension-Identifier: me\r\n\r\n{}";
+        assert_eq!(api.answer(answer), None);
+        assert_eq!(api.break_connection(), Some(Event::Registered));
+    }
+
+    /// A kept connection may have died before the request, which is then asked again at once. Not after part of an answer.
+    #[test]
+    fn only_a_connection_that_ends_without_a_byte_had_died() {
+        for (part, had_died) in [
+            ("", true),
+            ("HTTP/1.1 2", false),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", false),
+        ] {
+            let mut api = Api::registered();
+            api.lambda.ask();
+            api.written();
+            assert_eq!(api.answer(part), None);
+            assert_eq!(api.break_connection().is_none(), had_died, "{part}");
+            assert_eq!(api.lambda.is_connection_due(api.now), had_died, "{part}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_is_too_long_is_none() {
+        for (length, is_taken) in [(64 << 10, true), ((64 << 10) + 1, false), (66_000, false)] {
+            let mut api = Api::registered();
+            let event = r#"{"eventType":"INVOKE"}"#;
+            let body = format!("{event}{}", " ".repeat(length - event.len()));
+            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}");
+            api.lambda.ask();
+            api.written();
+            let mut rest = answer.as_bytes();
+            while !rest.is_empty() && api.lambda.wants() {
+                let space = api.lambda.space();
+                let n = space.len().min(rest.len());
+                space[..n].copy_from_slice(&rest[..n]);
+                rest = &rest[n..];
+                api.lambda.received(ConnId(1), n, api.now);
+            }
+            let event = api.lambda.event();
+            assert_eq!(
+                matches!(event, Some(Event::Invoke { .. })),
+                is_taken,
+                "{length}: {event:?}"
+            );
+        }
+    }
+
+    #[test]
     fn registering_is_over_when_the_request_is_written_or_has_failed() {
         let mut api = Api::new();
         assert!(api.lambda.is_registering(), "no connection yet");
