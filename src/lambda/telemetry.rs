@@ -410,6 +410,89 @@ mod tests {
         assert!(!t.is_done(), "the first try's end is not the second's");
     }
 
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a made-up clock has to start somewhere"
+    )]
+    fn subscriber() -> Telemetry {
+        Telemetry::new("a:1", b"i", Instant::now())
+    }
+
+    /// A `platform.runtimeDone` of each arrives on that connection.
+    fn deliver(t: &mut Telemetry, id: ConnId, requests: &[&str]) {
+        let event =
+            |r| format!(r#"{{"type":"platform.runtimeDone","record":{{"requestId":"{r}"}}}}"#);
+        let events: Vec<String> = requests.iter().map(event).collect();
+        let body = format!("[{}]", events.join(","));
+        let length = body.len();
+        let post = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{body}");
+        t.space(id)[..post.len()].copy_from_slice(post.as_bytes());
+        t.received(id, post.len());
+        let n = t.pending(id).len();
+        t.sent(id, n);
+    }
+
+    #[test]
+    fn the_end_of_one_invocation_leaves_those_of_others() {
+        let (mut t, id) = (subscriber(), ConnId(7));
+        t.accepted(id);
+        deliver(&mut t, id, &["a", "b"]);
+        for request in ["a", "b"] {
+            t.await_done(request);
+            assert!(t.takes_done(), "{request}");
+        }
+        t.await_done("a");
+        assert!(!t.takes_done(), "used up");
+    }
+
+    #[test]
+    fn the_last_invocations_that_ended_are_remembered() {
+        let (mut t, id) = (subscriber(), ConnId(7));
+        t.accepted(id);
+        deliver(&mut t, id, &["a", "b", "c", "d", "e"]);
+        for (request, remembered) in [("a", false), ("b", true), ("e", true)] {
+            t.await_done(request);
+            assert_eq!(t.takes_done(), remembered, "{request}");
+        }
+    }
+
+    #[test]
+    fn it_knows_its_connections_and_when_they_want_bytes() {
+        let mut t = subscriber();
+        let (api, delivery, other) = (ConnId(1), ConnId(2), ConnId(3));
+        t.takes_port();
+        t.bound(Ok(1));
+        assert!(!t.owns(api));
+        t.connect(api);
+        assert!(t.owns(api) && !t.owns(delivery) && !t.owns(other));
+        assert!(!t.wants(api), "nothing is asked yet");
+        t.connected(api);
+        assert!(t.wants(api));
+        t.accepted(delivery);
+        assert!(t.owns(api) && t.owns(delivery) && !t.owns(other));
+        assert!(t.wants(delivery));
+        let get = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        t.space(delivery)[..get.len()].copy_from_slice(get);
+        t.received(delivery, get.len());
+        assert!(!t.wants(delivery), "the answer first");
+        let n = t.pending(delivery).len();
+        assert_eq!(t.sent(delivery, n), Some(delivery), "and no more");
+        assert!(!t.owns(delivery));
+    }
+
+    #[test]
+    fn a_new_delivery_replaces_the_oldest() {
+        let mut t = subscriber();
+        for id in 0..DELIVERIES_MAX as u64 {
+            assert_eq!(t.accepted(ConnId(id)), None);
+        }
+        assert_eq!(t.accepted(ConnId(99)), Some(ConnId(0)));
+        assert!(!t.owns(ConnId(0)) && t.owns(ConnId(99)));
+        t.ended(ConnId(2), End::Eof);
+        assert!(!t.owns(ConnId(2)) && t.owns(ConnId(1)));
+        assert_eq!(t.accepted(ConnId(100)), None);
+    }
+
     #[test]
     fn batches() {
         assert_eq!(done("[]"), Ok(vec![]));
