@@ -301,6 +301,39 @@ mod tests {
     }
 
     #[test]
+    fn a_probe_that_fails_after_a_wait_is_followed_by_pauses() {
+        let now = now();
+        let mut backend = Backend::default();
+        backend.asked_to_wait(now.unix_ms + 1000, Wait::RetryAfter, now, 0);
+        let over = later(now, Duration::from_secs(1));
+        assert!(admits(&backend, 0, 0, over));
+        backend.unreached(over, 0);
+        assert!(!admits(&backend, 0, 0, over));
+        assert_eq!(backend.probe_at(over), Some(over.mono + PAUSE_MIN));
+    }
+
+    #[test]
+    fn of_two_reasons_to_wait_until_then_the_last_one_counts() {
+        let now = now();
+        let mut backend = Backend::default();
+        let until = now.unix_ms + 1000;
+        backend.asked_to_wait(until, Wait::RetryAfter, now, 0);
+        backend.asked_to_wait(until, Wait::Limit, now, 0);
+        backend.leave(now.mono);
+        assert!(!admits(&backend, 0, 0, now));
+    }
+
+    #[test]
+    fn frozen_time_does_not_count_towards_a_pause() {
+        let now = now();
+        let mut backend = Backend::default();
+        backend.unreached(now, 0);
+        backend.thawed(Duration::from_secs(9));
+        let at = now.mono + PAUSE_MIN + Duration::from_secs(9);
+        assert_eq!(backend.probe_at(now), Some(at));
+    }
+
+    #[test]
     fn leaving_waits_for_a_limit_alone_and_pauses_do_not_grow() {
         let now = now();
         for (why, waits) in [(Wait::RetryAfter, false), (Wait::Limit, true)] {

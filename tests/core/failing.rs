@@ -195,6 +195,21 @@ fn retry_after_is_honoured_up_to_half_a_minute() {
     }
 }
 
+#[test]
+fn retry_after_changes_nothing_for_who_is_refused_and_nothing_if_it_is_now() {
+    let mut world = World::new(&[]);
+    world.post("x");
+    let id = world.connect();
+    world.seen(id);
+    world.answer(id, &with_retry_after(400, "9"));
+    assert_eq!(world.lost(Loss::Refused), 1);
+    world.post("y");
+    assert!(world.seen(id).ends_with('y'), "at once");
+    world.answer(id, &with_retry_after(503, "0"));
+    world.post("z");
+    assert!(world.seen(id).ends_with('z'), "nobody waits");
+}
+
 /// What Pyroscope says when a day's limit is reached.
 #[test]
 fn until_a_limit_begins_anew_nothing_is_sent() {

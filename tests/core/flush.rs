@@ -161,6 +161,21 @@ fn a_flush_opens_as_many_connections_as_it_needs() {
     }
 }
 
+#[test]
+fn while_the_function_runs_there_are_no_more_connections_than_workers() {
+    let (mut world, api) = invoked_at_end();
+    for _ in 0..20 {
+        world.post("x");
+    }
+    let first = world.connect();
+    world.answer(first, OK);
+    while !world.connecting.is_empty() {
+        world.connect();
+    }
+    assert_eq!(world.written.len(), 5 + 1, "five, and the one to Lambda");
+    assert_eq!(world.seen(api), "");
+}
+
 // Copies of a snapshot.
 
 const NAMED: &str = "POST /ingest?name=app HTTP/1.1\r\nHost: l\r\nContent-Length: 0\r\n\r\n";
