@@ -279,6 +279,21 @@ pub fn response<'b>(
     })
 }
 
+/// The status of the answer that `bytes` begin with, if its status line is whole and says success (RFC 9112 section 4).
+#[must_use]
+pub fn success_line(bytes: &[u8]) -> Option<u16> {
+    let end = line_feed(bytes)?;
+    let rest = bytes[..end].strip_prefix(b"HTTP/1.")?;
+    match rest {
+        [b'0' | b'1', b' ', status @ .., b'\r'] => {
+            let (status, reason) = status.split_at_checked(3)?;
+            let status = digits(status).filter(|status| status / 100 == 2)?;
+            matches!(reason, [] | [b' ', ..]).then_some(status as u16)
+        }
+        _ => None,
+    }
+}
+
 impl Response<'_> {
     /// Decides which body follows (RFC 9112 section 6.3), and whether the connection may be used again.
     ///
@@ -609,6 +624,26 @@ mod tests {
         );
         assert!(framing(&format!("{ok}Content-Length: x\r\n\r\n"), false).is_err());
         assert!(framing("ICY 200 OK\r\n\r\n", false).is_err());
+    }
+
+    #[test]
+    fn a_success_is_known_by_its_first_line() {
+        for (bytes, status) in [
+            ("HTTP/1.1 200 OK\r\n", Some(200)),
+            ("HTTP/1.0 204 \r\n\0garbage", Some(204)),
+            ("HTTP/1.1 299\r\n", Some(299)),
+            ("HTTP/1.1 200 OK\r", None),
+            ("HTTP/1.1 200 OK\n", None),
+            ("HTTP/1.1 2000 OK\r\n", None),
+            ("HTTP/1.1 20\r\n", None),
+            ("HTTP/1.1 503 No\r\n", None),
+            ("HTTP/1.1 100 Continue\r\n", None),
+            ("HTTP/2.0 200 OK\r\n", None),
+            ("HTTP/1.2 200 OK\r\n", None),
+            ("", None),
+        ] {
+            assert_eq!(success_line(bytes.as_bytes()), status, "{bytes:?}");
+        }
     }
 
     #[test]

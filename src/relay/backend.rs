@@ -39,9 +39,10 @@ enum State {
         pause: Duration,
         probe_at: Instant,
     },
-    /// By the wall clock, as it is the remote that counts: frozen time too.
+    /// Until either clock says so. Frozen time counts, since it is the remote that counts it, and the monotonic clock may
+    /// stand still in a freeze; the wall clock may be set back.
     Waits {
-        until_ms: u64,
+        until: Now,
         why: Wait,
     },
 }
@@ -73,7 +74,7 @@ impl Backend {
             State::Up => true,
             State::Untried => load.unproven == 0 || load.eager,
             State::Down { probe_at, .. } => load.busy == 0 && probe_at <= now.mono,
-            State::Waits { until_ms, .. } => load.busy == 0 && until_ms <= now.unix_ms,
+            State::Waits { until, .. } => load.busy == 0 && is_over(until, now),
         }
     }
 
@@ -86,20 +87,20 @@ impl Backend {
     pub(super) fn probe_at(&self, now: Now) -> Option<Instant> {
         match self.state {
             State::Down { probe_at, .. } => Some(probe_at),
-            State::Waits { until_ms, .. } => {
-                let left = Duration::from_millis(until_ms.saturating_sub(now.unix_ms));
-                now.mono.checked_add(left)
+            State::Waits { until, .. } => {
+                let left = Duration::from_millis(until.unix_ms.saturating_sub(now.unix_ms));
+                Some(until.mono.min(now.mono + left))
             }
             State::Untried | State::Up => None,
         }
     }
 
     /// It answered. Whether it was down until now.
-    pub(super) const fn reached(&mut self, now: Now) -> bool {
+    pub(super) fn reached(&mut self, now: Now) -> bool {
         self.failed = 0;
         match self.state {
             // An attempt that began before it asked to wait: that still holds.
-            State::Waits { until_ms, .. } if now.unix_ms < until_ms => false,
+            State::Waits { until, .. } if !is_over(until, now) => false,
             _ => {
                 let was_down = self.is_down();
                 self.state = State::Up;
@@ -113,7 +114,7 @@ impl Backend {
         let pause = match self.state {
             // An attempt that began before: it tells nothing new.
             State::Down { probe_at, .. } if now.mono < probe_at => return,
-            State::Waits { until_ms, .. } if now.unix_ms < until_ms => return,
+            State::Waits { until, .. } if !is_over(until, now) => return,
             State::Down { pause, .. } if !self.leaving => (pause * 2).min(PAUSE_MAX),
             _ => PAUSE_MIN,
         };
@@ -131,16 +132,19 @@ impl Backend {
         }
     }
 
-    /// It asked us to send nothing until then, by the wall clock.
-    pub(super) fn asked_to_wait(&mut self, until_ms: u64, why: Wait, now: Now, random: u64) {
+    /// It asked us to send nothing for so long.
+    pub(super) fn asked_to_wait(&mut self, pause: Duration, why: Wait, now: Now, random: u64) {
         if self.leaving && why == Wait::RetryAfter {
             return self.failed(now, random);
         }
-        let (until_ms, why) = match self.state {
-            State::Waits { until_ms: at, why } if at > until_ms => (at, why),
-            _ => (until_ms, why),
+        let until = Now {
+            mono: now.mono + pause,
+            unix_ms: now.unix_ms.saturating_add(pause.as_millis() as u64),
         };
-        self.state = State::Waits { until_ms, why };
+        self.state = match self.state {
+            longer @ State::Waits { until: at, .. } if at.mono > until.mono => longer,
+            _ => State::Waits { until, why },
+        };
     }
 
     /// We are leaving: a backend that is down is tried at once, and then without growing pauses.
@@ -165,6 +169,10 @@ impl Backend {
             *probe_at += frozen;
         }
     }
+}
+
+fn is_over(until: Now, now: Now) -> bool {
+    until.mono <= now.mono || until.unix_ms <= now.unix_ms
 }
 
 /// Between three quarters of `pause` and all of it, so that sandboxes do not come back as one.
@@ -278,12 +286,12 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_is_over_by_the_wall_clock_and_not_before() {
+    fn a_wait_is_over_when_either_clock_says_so_and_not_before() {
         let now = now();
         let mut backend = Backend::default();
         let second = Duration::from_secs(1);
-        backend.asked_to_wait(now.unix_ms + 3000, Wait::RetryAfter, now, 0);
-        backend.asked_to_wait(now.unix_ms + 1000, Wait::RetryAfter, now, 0);
+        backend.asked_to_wait(second * 3, Wait::RetryAfter, now, 0);
+        backend.asked_to_wait(second, Wait::RetryAfter, now, 0);
         assert_eq!(backend.probe_at(now), Some(now.mono + second * 3));
         // What was under way tells nothing, be it good or bad.
         backend.reached(now);
@@ -304,7 +312,7 @@ mod tests {
     fn a_probe_that_fails_after_a_wait_is_followed_by_pauses() {
         let now = now();
         let mut backend = Backend::default();
-        backend.asked_to_wait(now.unix_ms + 1000, Wait::RetryAfter, now, 0);
+        backend.asked_to_wait(Duration::from_secs(1), Wait::RetryAfter, now, 0);
         let over = later(now, Duration::from_secs(1));
         assert!(admits(&backend, 0, 0, over));
         backend.unreached(over, 0);
@@ -316,7 +324,7 @@ mod tests {
     fn of_two_reasons_to_wait_until_then_the_last_one_counts() {
         let now = now();
         let mut backend = Backend::default();
-        let until = now.unix_ms + 1000;
+        let until = Duration::from_secs(1);
         backend.asked_to_wait(until, Wait::RetryAfter, now, 0);
         backend.asked_to_wait(until, Wait::Limit, now, 0);
         backend.leave(now.mono);
@@ -338,10 +346,10 @@ mod tests {
         let now = now();
         for (why, waits) in [(Wait::RetryAfter, false), (Wait::Limit, true)] {
             let mut backend = Backend::default();
-            backend.asked_to_wait(now.unix_ms + 9000, why, now, 0);
+            backend.asked_to_wait(Duration::from_secs(9), why, now, 0);
             backend.leave(now.mono);
             assert_eq!(admits(&backend, 0, 0, now), !waits, "{why:?}");
-            backend.asked_to_wait(now.unix_ms + 9000, why, now, 0);
+            backend.asked_to_wait(Duration::from_secs(9), why, now, 0);
             assert_eq!(
                 admits(&backend, 0, 0, later(now, PAUSE_MIN)),
                 !waits,

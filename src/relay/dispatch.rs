@@ -24,6 +24,7 @@ impl Relay {
         if self.phase == Phase::Done {
             return None;
         }
+        self.close_surplus(now);
         loop {
             // Those that a freeze may have killed hold up nobody.
             let living = self.uplinks.iter().filter(|uplink| !uplink.is_suspect());
@@ -32,8 +33,8 @@ impl Relay {
                 unproven: living.clone().filter(|uplink| uplink.is_unproven()).count(),
                 eager: self.is_hurried() && self.uplinks.iter().any(Uplink::is_exchanging),
             };
-            let living = living.count();
-            if !self.backend.admits(load, now) {
+            let (living, wanted) = (living.count(), self.uplinks_wanted(now));
+            if !self.backend.admits(load, now) || load.busy >= wanted.max(self.config.workers) {
                 return None;
             }
             let payload = if self.backend.is_down() {
@@ -55,13 +56,26 @@ impl Relay {
             {
                 self.ring.start(payload);
                 uplink.send(payload, deadline, wakes, &self.ring);
-            } else if living < self.uplinks_wanted(now) && self.uplinks.len() < CONNECTIONS_MAX {
+            } else if living < wanted && self.uplinks.len() < CONNECTIONS_MAX {
                 self.ring.start(payload);
                 self.uplinks.push(Uplink::new(payload, deadline, wakes));
             } else {
                 return self.close_ended(now);
             }
         }
+    }
+
+    /// Closes idle connections that a flush has left over.
+    fn close_surplus(&mut self, now: Now) {
+        let wanted = self.uplinks_wanted(now).max(self.config.workers);
+        let open = |uplink: &&Uplink| !uplink.is_closed() && !uplink.is_suspect();
+        let surplus = self.uplinks.iter().filter(open).count();
+        let idle = |uplink: &&mut Uplink| uplink.ready_since().is_some();
+        self.uplinks
+            .iter_mut()
+            .filter(idle)
+            .take(surplus.saturating_sub(wanted))
+            .for_each(Uplink::let_go);
     }
 
     /// Whether all that waits is to go out at once, for little time is left.

@@ -87,7 +87,8 @@ impl Relay {
             return;
         };
         let is_over = self.hold_until().is_some_and(|at| at <= now.mono);
-        if self.holds_for(why, now) && !self.backend.is_down() && !is_over {
+        let in_vain = why.is_flush() && self.backend.is_down();
+        if self.holds_for(why, now) && !in_vain && !is_over {
             return;
         }
         self.phase = Phase::Serve;
@@ -102,12 +103,7 @@ impl Relay {
     /// Whether there is still something to hold for.
     fn holds_for(&self, why: Why, now: Now) -> bool {
         let soon = now.mono + HOLD_PAUSE_MAX;
-        let is_uploading = || {
-            self.inlets.iter().any(|(_, inlet)| {
-                let silent = now.mono.saturating_duration_since(inlet.progressed());
-                inlet.is_reading() && silent < UPLOAD_SILENCE_MAX
-            })
-        };
+        let is_uploading = || self.uploads_until().any(|until| until > now.mono);
         match why {
             Why::Running => true,
             Why::Queued { mark } => {
@@ -115,6 +111,20 @@ impl Relay {
             }
             Why::Done => self.ring.moves_before(self.ring.mark(), soon) || is_uploading(),
         }
+    }
+
+    /// Of each upload that is half read, until when it is waited for if nothing more of it comes.
+    fn uploads_until(&self) -> impl Iterator<Item = Instant> {
+        let inlets = self.inlets.iter();
+        inlets
+            .filter(|(_, inlet)| inlet.is_reading())
+            .map(|(_, inlet)| inlet.progressed() + UPLOAD_SILENCE_MAX)
+    }
+
+    /// When a hold may end with nothing happening.
+    pub(super) fn hold_ends(&self, now: Now) -> Option<Instant> {
+        let uploads = self.uploads_until().filter(|until| *until > now.mono);
+        self.hold_until().into_iter().chain(uploads).min()
     }
 
     /// When the next event is asked for at the latest. Where telemetry does not come at all, that is soon.

@@ -269,9 +269,7 @@ impl Inlet {
         if let State::Linger { until, .. } = &mut self.state {
             *until += frozen;
         }
-        if !self.was_heard {
-            self.progressed += frozen;
-        }
+        self.progressed += frozen;
     }
 
     /// Gives way to another connection.

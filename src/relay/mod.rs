@@ -93,7 +93,7 @@ pub struct Relay {
     /// The remote's address that was reached last, TLS included.
     worked: Option<SocketAddr>,
     /// How often the sandbox may have been frozen so far: see [`Wake`].
-    wakes: u64,
+    wakes: Wakes,
     next_id: u64,
     head: Vec<u8>,
     trim_at: Option<Instant>,
@@ -108,6 +108,13 @@ enum Wake {
     Seen,
     /// An INVOKE or SHUTDOWN came: before it there may have been a freeze too short to be seen.
     Unseen,
+}
+
+/// How often the sandbox may have been frozen so far, and how often the clocks have shown it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Wakes {
+    all: u64,
+    seen: u64,
 }
 
 /// Whose a connection is; of inlets and uplinks, at which place.
@@ -195,7 +202,7 @@ impl Relay {
             remote_is_own: false,
             to_close: Vec::new(),
             worked: None,
-            wakes: 0,
+            wakes: Wakes::default(),
             next_id: 0,
             head: Vec::new(),
             trim_at: None,
@@ -483,7 +490,8 @@ impl Relay {
 
     /// The sandbox may have been frozen until now: a connection that is busy has to show that it lives.
     fn wake(&mut self, wake: Wake, now: Now) {
-        self.wakes += 1;
+        self.wakes.all += 1;
+        self.wakes.seen += u64::from(wake == Wake::Seen);
         for uplink in &mut self.uplinks {
             // Where a freeze is only possible, one resend is enough: else a slow server would never be heard out.
             let may_resend =
@@ -515,7 +523,7 @@ impl Relay {
     #[must_use]
     pub fn deadline(&self, now: Now) -> Option<Instant> {
         let phase = match self.phase {
-            Phase::Hold { .. } => self.hold_until(),
+            Phase::Hold { .. } => self.hold_ends(now),
             Phase::Drain { until, .. } => {
                 let new = self
                     .inlets
@@ -532,7 +540,10 @@ impl Relay {
             .probe_at(now)
             .filter(|_| self.ring.in_hand() > 0);
         let lambda = self.lambda.as_ref().and_then(Lambda::deadline);
-        let uplinks = self.uplinks.iter().filter_map(Uplink::deadline);
+        let uplinks = self
+            .uplinks
+            .iter()
+            .filter_map(|uplink| uplink.deadline(now.mono));
         let inlets = self.inlets.iter().filter_map(|(_, inlet)| inlet.deadline());
         let single = [
             phase,

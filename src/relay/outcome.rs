@@ -32,8 +32,11 @@ const RETRY_DOUBLINGS_MAX: u8 = 4;
 /// Longest `Retry-After` honoured.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
 
-/// What Pyroscope says of a limit a day before the time at which it takes profiles again, in RFC 3339.
-const NEXT_RESET: &[u8] = b"next reset at ";
+/// What Pyroscope says of a daily limit, before the time at which it takes profiles again, in RFC 3339.
+const NEXT_RESET: &[u8] = b"/day reached, next reset at ";
+
+/// Longest wait for a limit to begin anew.
+const RESET_MAX: Duration = Duration::from_hours(24);
 
 impl Relay {
     /// Draws the conclusions from every attempt that ended.
@@ -62,6 +65,10 @@ impl Relay {
             | Outcome::GivenUp(Death::BeforeSending, cause) => {
                 self.record_unreached(payload, &cause, now);
             }
+            // A freeze that the clocks show says nothing of the backend.
+            Outcome::Died(_, cause) if finished.wakes.seen != self.wakes.seen => {
+                self.record_failed(payload, &cause, now);
+            }
             Outcome::Died(_, cause) | Outcome::GivenUp(_, cause) => {
                 self.backend.failed(now, (self.entropy)());
                 self.record_failed(payload, &cause, now);
@@ -79,7 +86,7 @@ impl Relay {
             let cause = phrases::words(answer);
             let random = (self.entropy)();
             match wait {
-                Some((until_ms, why)) => self.backend.asked_to_wait(until_ms, why, now, random),
+                Some((pause, why)) => self.backend.asked_to_wait(pause, why, now, random),
                 None => self.backend.failed(now, random),
             }
             self.record_failed(payload, &cause, now);
@@ -121,34 +128,44 @@ impl Relay {
     /// The payload is tried again later, unless that was its last attempt.
     fn record_failed(&mut self, payload: PayloadId, cause: &str, now: Now) {
         self.tell_failed(cause, now);
+        // As we leave, every payload is tried until the end; the pause only keeps us from asking without end.
+        let leaving = matches!(self.phase, Phase::Drain { .. });
         let failed = self.ring.fail_attempt(payload);
-        if failed.attempts >= ATTEMPTS_MAX {
+        if failed.attempts >= ATTEMPTS_MAX && !leaving {
             self.ring.lost(payload, Loss::Attempts);
             return self.tell_spent(cause, now);
         }
         self.ring.was_sent(payload);
-        let doublings = failed.tries.saturating_sub(1).min(RETRY_DOUBLINGS_MAX);
+        let doublings = if leaving {
+            0
+        } else {
+            failed.tries.saturating_sub(1).min(RETRY_DOUBLINGS_MAX)
+        };
         let pause = jitter(RETRY_PAUSE * (1 << doublings), (self.entropy)());
-        let leaving = matches!(self.phase, Phase::Drain { .. });
-        let not_before = (!leaving).then(|| now.mono + pause);
-        self.ring.retry(payload, not_before);
+        self.ring.retry(payload, Some(now.mono + pause));
     }
 }
 
-/// Until when, by the wall clock, the remote wants nothing, and why.
-fn wait(answer: &Answer, now: Now) -> Option<(u64, Wait)> {
-    let reset = find(&answer.excerpt, NEXT_RESET)
-        .filter(|_| answer.status / 100 == 4)
-        .and_then(|at| rfc3339_ms(&answer.excerpt[at + NEXT_RESET.len()..]))
-        .map(|at| (at, Wait::Limit));
+/// For how long the remote wants nothing, and why.
+fn wait(answer: &Answer, now: Now) -> Option<(Duration, Wait)> {
+    let reset = limit(answer)
+        .and_then(rfc3339_ms)
+        .and_then(|at| at.checked_sub(now.unix_ms))
+        .map(|left| (Duration::from_millis(left).min(RESET_MAX), Wait::Limit));
     let retry_after = answer
         .retry_after
         .filter(|pause| !pause.is_zero() && is_transient(answer))
-        .map(|pause| {
-            let pause = pause.min(RETRY_AFTER_MAX);
-            (now.unix_ms + pause.as_millis() as u64, Wait::RetryAfter)
-        });
-    reset.filter(|(at, _)| *at > now.unix_ms).or(retry_after)
+        .map(|pause| (pause.min(RETRY_AFTER_MAX), Wait::RetryAfter));
+    reset.or(retry_after)
+}
+
+/// What the remote says after "next reset at", if it says that a daily limit is reached. What it says of a label may be
+/// anything, and comes with `invalid_argument`.
+fn limit(answer: &Answer) -> Option<&[u8]> {
+    let at = find(&answer.excerpt, NEXT_RESET)?;
+    let is_limit =
+        matches!(answer.status, 422 | 429) && find(&answer.excerpt, b"invalid_argument").is_none();
+    is_limit.then(|| &answer.excerpt[at + NEXT_RESET.len()..])
 }
 
 /// Whether the payload may be taken another time. Pyroscope's status does not always tell: where `/ingest` has read
@@ -160,7 +177,7 @@ fn is_transient(answer: &Answer) -> bool {
     match answer.status {
         408 | 425 | 500 | 502 | 503 | 504 | 507 | 509 | 520..=524 | 529 | 530 => true,
         429 => !says(b"larger than configured"),
-        422 => says(b"pushing ") && !says(b"invalid_argument"),
+        422 => limit(answer).is_some() || says(b"pushing ") && !says(b"invalid_argument"),
         _ => false,
     }
 }

@@ -104,6 +104,10 @@ pub(super) fn place(location: &[u8]) -> String {
     };
     let host = authority.rsplit('@').next().unwrap_or_default();
     let path = path.split(';').next().unwrap_or_default();
+    // A password that is not encoded ends the host too early for us.
+    if path.contains('@') {
+        return String::new();
+    }
     let slashes = if authority.is_empty() { "" } else { "//" };
     let mut place = [scheme, slashes, host, path].concat();
     place.truncate(place.floor_char_boundary(PLACE_BYTES_MAX));

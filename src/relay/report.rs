@@ -175,6 +175,11 @@ impl Relay {
             Why::Running => "no platform.runtimeDone came",
             Why::Queued { .. } | Why::Done => "the remote is slow",
         };
+        // A function may run for long.
+        let level = match why {
+            Why::Running => Level::Info,
+            Why::Queued { .. } | Why::Done => Level::Warning,
+        };
         if let Some(count) = self.limits.hold.happened(now.mono) {
             let fields = [
                 ("cause", cause.into()),
@@ -183,7 +188,7 @@ impl Relay {
                 ("waiting", (self.ring.in_hand() as u64).into()),
             ];
             let msg = "Flush not finished, the invocation is not held any longer";
-            self.log.line(Level::Warning, now.unix_ms, msg, &fields);
+            self.log.line(level, now.unix_ms, msg, &fields);
         }
     }
 

@@ -22,10 +22,10 @@ use crate::http1::head;
 use crate::http1::response::ResponseReader;
 use crate::log::{Level, Log};
 
-use super::Wake;
 use super::phrases;
 use super::ring::{PayloadId, Ring};
 use super::transport::{Path, Stage, Transport};
+use super::{Wake, Wakes};
 
 /// Most bytes of an answer's body read so that the connection can be used again.
 const ANSWER_BODY_MAX: usize = 64 * 1024;
@@ -74,7 +74,7 @@ struct Attempt {
     /// Until when the address under way has to get through a tunnel and a handshake, if there are others.
     share: Option<Instant>,
     /// Wakes of the sandbox before it began: with one more, a freeze may be why it failed.
-    wakes: u64,
+    wakes: Wakes,
 }
 
 /// A freeze may have killed the connection.
@@ -97,6 +97,8 @@ struct Exchange {
     heard: bool,
     /// Whether the answer's head came before all of the request was sent.
     early: bool,
+    /// Whether all of the request was sent when bytes of an answer came last.
+    is_sent: bool,
 }
 
 /// What the remote answered.
@@ -122,7 +124,7 @@ pub(super) struct Finished {
     /// Whether the connection had carried other exchanges before.
     pub(super) reused: bool,
     /// Wakes of the sandbox before the attempt began.
-    pub(super) wakes: u64,
+    pub(super) wakes: Wakes,
     /// Whether the connection may carry another.
     reusable: bool,
 }
@@ -151,7 +153,7 @@ pub(super) enum Death {
 
 impl Uplink {
     /// A connection to be made, for that payload.
-    pub(super) const fn new(payload: PayloadId, deadline: Instant, wakes: u64) -> Self {
+    pub(super) const fn new(payload: PayloadId, deadline: Instant, wakes: Wakes) -> Self {
         let attempt = Attempt {
             payload,
             deadline,
@@ -292,7 +294,13 @@ impl Uplink {
     }
 
     /// Takes up a payload on an idle connection.
-    pub(super) fn send(&mut self, payload: PayloadId, deadline: Instant, wakes: u64, ring: &Ring) {
+    pub(super) fn send(
+        &mut self,
+        payload: PayloadId,
+        deadline: Instant,
+        wakes: Wakes,
+        ring: &Ring,
+    ) {
         let attempt = Attempt {
             payload,
             deadline,
@@ -313,6 +321,7 @@ impl Uplink {
             body_bytes: 0,
             heard: false,
             early: false,
+            is_sent: false,
         });
     }
 
@@ -361,18 +370,10 @@ impl Uplink {
             _ => {}
         }
         match result {
-            Ok(()) if self.transport.is_half_closed() => self.ended_in_tls(now),
+            // The remote said in TLS that it sends no more.
+            Ok(()) if self.transport.is_half_closed() => self.ended_open(End::Eof, now),
             Ok(()) => {}
             Err(cause) => self.fail(cause, now),
-        }
-    }
-
-    /// The remote said in TLS that it sends no more.
-    fn ended_in_tls(&mut self, now: Now) {
-        if let State::Finished(finished) = &mut self.state {
-            finished.reusable = false;
-        } else {
-            self.ended_open(End::Eof, now);
         }
     }
 
@@ -392,7 +393,6 @@ impl Uplink {
             State::Exchange(exchange) if exchange.reader.is_whole_at_close() => {
                 self.answered(false);
             }
-            State::Ready { .. } => self.state = State::Closed,
             _ => self.die(why.words().to_owned(), now),
         }
     }
@@ -459,8 +459,8 @@ impl Uplink {
         }
     }
 
-    /// When [`Uplink::expire`] or [`Uplink::is_connection_due`] has something to say.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    /// When [`Uplink::expire`] or [`Uplink::is_connection_due`] has something to say, after `now`.
+    pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
         let Some(attempt) = self.attempt() else {
             return self.ready_since().map(|since| since.mono + IDLE_MAX);
         };
@@ -468,7 +468,8 @@ impl Uplink {
         let next = self.transport.next_at();
         let share = attempt.share.filter(|_| self.is_unproven());
         let all = [Some(attempt.deadline), suspect, next, share];
-        all.into_iter().flatten().min()
+        // What was due by now waits for something else to happen.
+        all.into_iter().flatten().filter(|at| *at > now).min()
     }
 
     /// The sandbox woke: a freeze, which the clocks have shown or not, may have killed the connection.
@@ -507,19 +508,18 @@ impl Uplink {
         }
     }
 
-    /// The connection must not be used again: it is closed if it is idle, and else after what it carries.
+    /// The connection must not be used again, if it carries nothing by now.
     pub(super) fn let_go(&mut self) {
-        if let State::Ready { .. } = self.state {
-            self.state = State::Closed;
+        match &mut self.state {
+            State::Ready { .. } => self.state = State::Closed,
+            State::Finished(finished) => finished.reusable = false,
+            State::Opening(_) | State::Exchange(_) | State::Closed => {}
         }
     }
 
     /// We are a copy: every other copy has the same connection and the same keys, so it must not be used again.
     pub(super) fn forget(&mut self) {
-        if let State::Finished(finished) = &mut self.state {
-            finished.reusable = false;
-        } else if !self.awaits_address() {
-            self.let_go();
+        if !self.awaits_address() {
             self.finish_failed("copied with the sandbox".to_owned(), Outcome::Died);
         }
     }
@@ -599,6 +599,7 @@ impl Uplink {
         );
         let unsent = exchange.unsent(ring).iter().any(|rest| !rest.is_empty());
         exchange.early |= exchange.reader.has_head() && unsent;
+        exchange.is_sent = !unsent;
         let early = exchange.early;
         match (result, exchange.reader.done()) {
             // Final before it heard us out: take the status, then close. But what it did not hear, it did not take.
@@ -635,7 +636,11 @@ impl Uplink {
 
     /// This address is of no use: another one is tried, or the attempt has failed.
     fn end(&mut self, cause: String, how: fn(Death, String) -> Outcome, now: Now) {
-        if self.is_unproven() && self.transport.falls_back(now.mono) {
+        if let State::Opening(attempt) = &mut self.state
+            && self.transport.falls_back(now.mono)
+        {
+            // The next address begins anew.
+            attempt.share = None;
             self.inbox.clear();
             self.suspicion = None;
         } else {
@@ -662,10 +667,20 @@ impl Uplink {
             }
             State::Exchange(exchange) => {
                 let death = exchange.death();
-                self.finish(how(death, cause));
+                // A success that can be read is one, though the rest of its head is garbage, or never came.
+                let success = head::success_line(self.inbox.bytes());
+                if let (Some(status), State::Exchange(exchange)) = (success, &mut self.state)
+                    && !exchange.reader.has_head()
+                    && exchange.is_sent
+                {
+                    exchange.answer.status = status;
+                    self.answered(false);
+                } else {
+                    self.finish(how(death, cause));
+                }
             }
-            State::Ready { .. } => self.state = State::Closed,
-            State::Finished(_) | State::Closed => {}
+            State::Ready { .. } | State::Finished(_) => self.let_go(),
+            State::Closed => {}
         }
     }
 

@@ -478,18 +478,18 @@ fn an_absurd_deadline_means_two_seconds() {
 
 #[test]
 fn pauses_that_begin_while_leaving_are_skipped_too() {
-    for (answer, least) in [(status(503), 10), (with_retry_after(503, "20"), 10)] {
+    for (answer, least) in [(status(503), 6), (with_retry_after(503, "20"), 6)] {
         let (mut world, api) = sandbox();
         let mut server = Server::new(Duration::ZERO);
         world.post("x");
         world.answer(api, &shutdown_at(&world, 2000));
-        server.serve(&mut world, Duration::from_millis(1700), |_| answer.clone());
+        server.serve(&mut world, Duration::from_millis(1600), |_| answer.clone());
         let requests = server.requests;
         assert!(
             (least..40).contains(&requests),
-            "{requests} requests: every tenth of a second, and no more"
+            "{requests} requests: some each second, and no more"
         );
-        server.serve(&mut world, Duration::from_millis(200), |_| OK.to_owned());
+        server.serve(&mut world, Duration::from_millis(300), |_| OK.to_owned());
         assert_eq!((world.exit, world.totals().relayed), (Some(0), 1));
     }
 }
@@ -519,4 +519,52 @@ fn a_client_that_says_nothing_is_not_waited_for() {
     world.answer(api, &shutdown_at(&world, 2000));
     assert_eq!(world.pass_to_deadline(), Duration::from_millis(250));
     assert_eq!(world.exit, Some(0));
+}
+
+/// What Pyroscope says when a day's limit is reached; in between, each second is looked at.
+#[test]
+fn until_a_limit_begins_anew_no_connection_is_begun_either() {
+    let body = r#"{"code":"resource_exhausted","message":"limit of 1.0 GB/day reached, next reset at 2026-11-22T00:00:00Z"}"#;
+    for code in [422, 429] {
+        let reached = format!(
+            "HTTP/1.1 {code} X\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let (mut world, _api) = sandbox();
+        world.now.unix_ms = 1_795_305_600_000 - 3_600_000; // 2026-11-21T23:00:00Z
+        let mut server = Server::new(Duration::ZERO);
+        world.post("x");
+        server.serve(&mut world, SECOND, |_| reached.clone());
+        world.post("y");
+        server.serve(&mut world, MINUTE * 59, |_| reached.clone());
+        assert_eq!(server.requests, 1, "{code}");
+        server.serve(&mut world, SECOND * 61, |_| OK.to_owned());
+        assert_eq!(
+            (world.totals().relayed, world.totals().lost_sum()),
+            (2, 0),
+            "{code}"
+        );
+    }
+}
+
+/// Profiles that come while the server wants nothing are not sent either.
+#[test]
+fn fresh_profiles_wait_for_the_end_of_retry_after_too() {
+    for code in [429, 503] {
+        let mut world = World::new(&[]);
+        let mut server = Server::new(Duration::ZERO);
+        for _ in 0..20 {
+            world.post("x");
+            server.serve(&mut world, SECOND * 6 / 5, |_| with_retry_after(code, "30"));
+        }
+        assert_eq!(server.requests, 1, "{code}: in 24 s");
+    }
+}
+
+/// A client may have connected since the last turn: the shell is told to look before the process ends.
+#[test]
+fn it_looks_for_clients_once_more_before_it_leaves() {
+    let (mut world, api) = sandbox();
+    world.answer(api, &shutdown_at(&world, 2000));
+    assert_eq!((world.looks, world.exit), (1, Some(0)));
 }

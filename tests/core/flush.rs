@@ -116,12 +116,12 @@ fn an_upload_that_is_half_read_as_the_function_ends_is_waited_for() {
 }
 
 #[test]
-fn an_upload_that_never_goes_on_is_waited_for_once_and_within_the_budget() {
+fn an_upload_that_never_goes_on_is_waited_for_once_and_for_a_second() {
     let (mut world, api) = invoked_at_end();
     let client = world.client();
     world.arrive(client, b"POST /ingest HTTP/1.1\r\n", usize::MAX);
     deliver(&mut world, "runtimeDone", "r-1");
-    assert_eq!(until_asked(&mut world, api), SECOND * 2);
+    assert_eq!(until_asked(&mut world, api), SECOND);
     world.answer(api, &invoke_as(&world, "r-2", 900_000));
     deliver(&mut world, "runtimeDone", "r-2");
     assert!(world.seen(api).starts_with("GET "), "not again");
@@ -229,4 +229,23 @@ fn what_was_received_before_the_snapshot_is_the_same_in_each_copy() {
     assert!(!world.written.contains_key(&remote));
     let remote = world.connect();
     assert_eq!(world.seen(remote), before);
+}
+
+/// The upload began before the invocation: it is among what that one waits for.
+#[test]
+fn an_upload_that_is_half_read_at_the_invoke_is_waited_for() {
+    for cut in [60, 70] {
+        let (mut world, api) = sandbox_with(&[("PYROSCOPE_FLUSH_MODE", "invoke")]);
+        let client = world.client();
+        let request =
+            b"POST /ingest HTTP/1.1\r\nHost: l\r\nContent-Length: 20\r\n\r\n01234567890123456789";
+        world.arrive(client, &request[..cut], usize::MAX);
+        world.answer(api, &invoke(&world, 900_000));
+        assert_eq!(world.seen(api), "", "{cut}");
+        world.arrive(client, &request[cut..], usize::MAX);
+        assert_eq!(world.seen(api), "", "{cut}: it is to be sent, too");
+        let remote = world.connect();
+        world.answer(remote, OK);
+        assert!(world.seen(api).starts_with("GET "), "{cut}");
+    }
 }

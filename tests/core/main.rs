@@ -7,10 +7,12 @@
 //! | `failing` | servers that fail, ask for patience or are slow; several addresses; the end |
 //! | `flush` | what Lambda waits for, and copies of a snapshot |
 //! | `limits` | what is bounded |
+//! | `odd` | much in one turn, and peers that mean no good |
 
 mod failing;
 mod flush;
 mod limits;
+mod odd;
 mod silence;
 #[path = "../support/world.rs"]
 mod world;
@@ -382,7 +384,7 @@ fn answers_that_cannot_be_read_are_broken_attempts() {
     for answer in [
         "SSH-2.0\r\n\r\n",
         "HTTP/1.1 101 X\r\n\r\n",
-        "HTTP/1.1 200 OK\r\nContent-Length: a\r\n\r\n",
+        "HTTP/1.1 503 No\r\nContent-Length: a\r\n\r\n",
     ] {
         let mut world = World::new(&[]);
         world.post("x");
@@ -1288,8 +1290,15 @@ fn flush_at_end_does_not_wait_for_a_dead_backend() {
     deliver(&mut world, "start", "r-1");
     world.post("x");
     world.refuse();
+    assert_eq!(
+        world.seen(api),
+        "",
+        "while the function runs it costs nothing"
+    );
+    deliver(&mut world, "runtimeDone", "r-1");
     assert!(world.seen(api).starts_with("GET "), "at once");
     world.answer(api, &invoke_as(&world, "r-2", 3000));
+    deliver(&mut world, "runtimeDone", "r-2");
     assert!(world.seen(api).starts_with("GET "), "and from then on");
 }
 

@@ -324,6 +324,7 @@ fn a_server_that_resets_gets_no_more_requests_for_the_invokes() {
             for id in world.written.keys().copied().collect::<Vec<_>>() {
                 if id != api && world.seen(id).starts_with("POST /ingest") {
                     *requests += 1;
+                    assert!(*requests < 1000, "without end");
                     // The INVOKE falls into the attempt each time.
                     if invokes {
                         world.answer(api, &invoke(&world, 900_000));

@@ -38,6 +38,8 @@ pub struct World {
     /// Addresses it asked to listen on, each time.
     pub listens: Vec<Vec<SocketAddr>>,
     pub exit: Option<u8>,
+    /// How often it was told to look once more before it leaves.
+    pub looks: u32,
     /// CPU time the shell says each turn took.
     pub turn_costs_ns: u64,
 }
@@ -85,6 +87,7 @@ impl World {
             resolving: Vec::new(),
             listens: Vec::new(),
             exit: None,
+            looks: 0,
             turn_costs_ns: 0,
         };
         world
@@ -113,7 +116,7 @@ impl World {
                     Command::Listen(addresses) => self.listens.push(addresses),
                     Command::ListenForTelemetry => self.relay.telemetry_bound(Ok(4041)),
                     Command::ReadRoots(..) => unreachable!("these tests speak http"),
-                    Command::LookOnceMore => {}
+                    Command::LookOnceMore => self.looks += 1,
                     Command::Exit(status) => self.exit = Some(status),
                 }
             }
