@@ -459,6 +459,95 @@ fn after_close_notify_the_next_profile_goes_out_on_another_connection() {
     }
 }
 
+/// The connection is beyond use: the profile that waits must not go out on it.
+#[test]
+fn after_garbage_the_profile_that_waits_goes_out_on_another_connection() {
+    for version in [&TLS12, &TLS13] {
+        let authority = Authority::new("Bench Root");
+        let remote = Pyroscope::https(Tls::by(&authority).only(version));
+        let (answer, never) = (Gate::new(), Gate::new());
+        remote.next(Play(vec![
+            Step::ReadHead,
+            Step::ReadBody,
+            Step::Hold(answer.clone()),
+            Step::WriteThenGarbage(ok()),
+            Step::Hold(never.clone()),
+        ]));
+        let roots = authority.pem_file();
+        let path = roots.path().to_str().expect("a path in UTF-8");
+        let mut extension = Sandbox::relay_only(&remote)
+            .set("SSL_CERT_FILE", path)
+            .set("PYROSCOPE_NUM_WORKERS", "1")
+            .listening();
+        assert_eq!(extension.post("/ingest", b"one").status, 200);
+        remote.wait_complete(1);
+        assert_eq!(extension.post("/ingest", b"two").status, 200);
+        answer.open();
+        remote.wait_answered(2);
+        never.open();
+        extension.signal(Signal::SIGTERM);
+        extension.expect_exit(0);
+        extension.totals().expect(2, 0);
+        let errors = extension.log_with(&["level=error"]);
+        assert_eq!(errors.len(), 0, "{errors:#?}");
+    }
+}
+
+/// A server that says with the last of its handshake that it sends no more, while TCP stays open.
+#[test]
+fn a_close_notify_with_the_handshakes_end_is_no_connection() {
+    let authority = Authority::new("Bench Root");
+    let leaf = authority.leaf(&OUR_NAMES);
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS12])
+        .expect("TLS 1.2")
+        .with_no_client_auth()
+        .with_single_cert(leaf.chain, leaf.key)
+        .expect("a certificate and its key");
+    let config = Arc::new(config);
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port of our own");
+    let address = listener.local_addr().expect("a bound socket has one");
+    let roots = authority.pem_file();
+    let mut extension = Sandbox::new()
+        .set("PYROSCOPE_DEV_MODE", "true")
+        .set("PYROSCOPE_REMOTE_ADDRESS", format!("https://{address}"))
+        .set("SSL_CERT_FILE", roots.path().display().to_string())
+        .set("PYROSCOPE_TIMEOUT", "1h")
+        .listening();
+    assert_eq!(extension.post("/ingest", b"body").status, 200);
+    let mut open = Vec::new();
+    for closes in [true, false] {
+        let (mut stream, _) = listener.accept().expect("a connection");
+        stream.set_read_timeout(Some(GUARD)).expect("a timeout");
+        let mut tls = ServerConnection::new(Arc::clone(&config)).expect("a server");
+        while tls.is_handshaking() {
+            while tls.wants_write() {
+                tls.write_tls(&mut stream).expect("it is read");
+            }
+            tls.read_tls(&mut stream).expect("a handshake");
+            tls.process_new_packets().expect("a handshake");
+        }
+        if closes {
+            tls.send_close_notify();
+        }
+        let mut flight = Vec::new();
+        while tls.wants_write() {
+            tls.write_tls(&mut flight).expect("written to memory");
+        }
+        stream.write_all(&flight).expect("it is read");
+        open.push((stream, tls));
+    }
+    let (stream, tls) = open.last_mut().expect("two connections");
+    tls.read_tls(stream).expect("the request");
+    tls.process_new_packets().expect("the request");
+    tls.writer().write_all(&ok()).expect("room");
+    tls.write_tls(stream).expect("it is read");
+    extension.signal(Signal::SIGTERM);
+    extension.expect_exit(0);
+    extension.totals().expect(1, 0);
+}
+
 fn ok() -> Vec<u8> {
     response(200, &[], b"")
 }

@@ -87,6 +87,8 @@ pub struct Relay {
     limits: report::Limits,
     /// Where clients connect to.
     listening: Vec<SocketAddr>,
+    /// Where they should, and another process listens.
+    taken: Vec<SocketAddr>,
     /// A connection to the remote has led back to us.
     remote_is_own: bool,
     to_close: Vec<ConnId>,
@@ -199,6 +201,7 @@ impl Relay {
             invoked: false,
             limits: report::Limits::default(),
             listening: Vec::new(),
+            taken: Vec::new(),
             remote_is_own: false,
             to_close: Vec::new(),
             worked: None,
@@ -222,12 +225,19 @@ impl Relay {
         self.ring.totals()
     }
 
+    /// Where clients connect to.
+    #[must_use]
+    pub fn listening(&self) -> &[SocketAddr] {
+        &self.listening
+    }
+
     /// The listeners are bound to `addresses`. If there are none, events are still served, and each INVOKE tries again.
     pub fn started(&mut self, addresses: &[SocketAddr], now: Now) {
         if self.config.self_profiling && self.profile.is_none() {
             self.profile = Some(SelfProfile::new(now));
         }
-        self.listening = addresses.to_vec();
+        self.listening.extend_from_slice(addresses);
+        self.taken.retain(|taken| !addresses.contains(taken));
         for note in std::mem::take(&mut self.config.notes) {
             let msg = if note.level == Level::Error {
                 "Unusable setting"
@@ -263,6 +273,10 @@ impl Relay {
 
     /// These addresses could not be bound, and why.
     pub fn unbound(&mut self, failed: &[(SocketAddr, ErrorKind)], now: Now) {
+        let taken = failed
+            .iter()
+            .filter(|(_, kind)| *kind == ErrorKind::AddrInUse);
+        self.taken = taken.map(|(address, _)| *address).collect();
         if failed.is_empty() || self.limits.unbound.happened(now.mono).is_none() {
             return;
         }

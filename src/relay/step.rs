@@ -98,9 +98,14 @@ impl Relay {
                     "Invoked",
                     &[("request_id", (&request_id).into()), SVC],
                 );
-                if self.listening.is_empty() {
+                let missing = if self.listening.is_empty() {
+                    self.config.listen.clone()
+                } else {
+                    std::mem::take(&mut self.taken)
+                };
+                if !missing.is_empty() {
                     // Whoever took the port at the start may be gone.
-                    return Some(Command::Listen(self.config.listen.clone()));
+                    return Some(Command::Listen(missing));
                 }
             }
             Event::Shutdown {

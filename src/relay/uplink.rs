@@ -357,6 +357,7 @@ impl Uplink {
         self.shows_life(now.mono);
         if before != Stage::Open {
             match result {
+                Ok(()) if self.transport.is_half_closed() => self.ended_open(End::Eof, now),
                 Ok(()) => self.go_on(ring),
                 Err(cause) => self.fail(cause, now),
             }

@@ -210,7 +210,7 @@ impl Check<'_> {
             let name = address.to_string();
             match Line::connect(*address, addresses.len() - at, until) {
                 Ok(line) => {
-                    let ends = line.ends().ok();
+                    let ends = line.ends(&config.listen).ok();
                     if ends.is_some_and(|ends| ends.are_both_ours(&config.listen)) {
                         self.bad(STEP, &[setting, " is this relay itself"]);
                         return None;
@@ -279,7 +279,7 @@ impl Check<'_> {
     /// Whether the built-in roots alone would do, by another handshake.
     fn is_known_without(&self, line: &Line, remote: &Remote) -> bool {
         let until = clock().mono + self.timeout;
-        let (Ok(client), Ok(ends)) = (Client::new(&remote.host, Roots::mozilla()), line.ends())
+        let (Ok(client), Ok(ends)) = (Client::new(&remote.host, Roots::mozilla()), line.ends(&[]))
         else {
             return false;
         };

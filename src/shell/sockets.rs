@@ -1,7 +1,7 @@
 //! Connections: made, read and written as far as their sockets go along.
 
 use std::io::{ErrorKind, IoSlice, Read, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 
 use mio::net::TcpStream;
 use mio::{Interest, Token};
@@ -31,12 +31,24 @@ pub(super) struct Socket {
 
 impl Socket {
     /// Both ends, if it is connected.
-    fn ends(&self) -> std::io::Result<Ends> {
-        Ok(Ends {
-            peer: self.stream.peer_addr()?,
-            local: self.stream.local_addr()?,
-        })
+    fn ends(&self, listening: &[SocketAddr]) -> std::io::Result<Ends> {
+        Ok(ends(
+            self.stream.local_addr()?,
+            self.stream.peer_addr()?,
+            listening,
+        ))
     }
+}
+
+/// The ends of a connection. On one to another address of this machine the system puts its first address as ours; where
+/// the peer may be one of those who are `listening`, that is looked up: nobody can bind an address that is not ours.
+pub(super) fn ends(mut local: SocketAddr, peer: SocketAddr, listening: &[SocketAddr]) -> Ends {
+    if listening.iter().any(|own| own.port() == peer.port())
+        && UdpSocket::bind((peer.ip(), 0)).is_ok()
+    {
+        local.set_ip(peer.ip());
+    }
+    Ends { local, peer }
 }
 
 impl Shell {
@@ -134,7 +146,7 @@ impl Shell {
         let socket = &mut self.sockets[at];
         let ends = match socket.stream.take_error() {
             Ok(Some(error)) | Err(error) => Err(error),
-            Ok(None) => socket.ends(),
+            Ok(None) => socket.ends(self.relay.listening()),
         };
         let id = socket.id;
         match ends {

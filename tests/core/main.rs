@@ -660,7 +660,7 @@ fn shutdown_has_lambdas_deadline() {
         Duration::from_secs(1),
         "then the connection counts as dead"
     );
-    assert_eq!(world.connecting.len(), 2, "and another is asked for");
+    assert_eq!(world.connecting.len(), 1, "and another is asked for");
     assert_eq!(world.pass_to_deadline(), Duration::from_millis(400));
     assert_eq!((world.exit, world.lost(Loss::Shutdown)), (Some(0), 1));
 }

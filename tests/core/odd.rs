@@ -176,6 +176,23 @@ fn a_clock_that_is_set_back_does_not_make_a_retry_after_longer() {
     );
 }
 
+/// One of two addresses was taken at the start.
+#[test]
+fn an_address_that_was_taken_is_tried_again_though_the_other_is_bound() {
+    let (mut world, api) = sandbox_with(&[]);
+    let taken = "127.0.0.1:4040".parse().unwrap();
+    let kind = ErrorKind::AddrInUse;
+    for _ in 0..2 {
+        world.relay.unbound(&[(taken, kind)], world.now);
+        world.answer(api, &invoke(&world, 900_000));
+        assert_eq!(world.listens.pop(), Some(vec![taken]));
+    }
+    world.relay.unbound(&[], world.now);
+    world.relay.started(&[taken], world.now);
+    world.answer(api, &invoke(&world, 900_000));
+    assert!(world.listens.is_empty(), "it is bound by now");
+}
+
 /// Freezes killed five exchanges twice; the server has answered all else at once.
 #[test]
 fn what_freezes_killed_says_nothing_about_the_server() {
@@ -318,15 +335,14 @@ fn what_died_goes_out_on_a_new_connection_and_not_on_another_old_one() {
         id
     });
     world.answer(api, &invoke(&world, 900_000));
-    for (died, answered) in [(0, 1)] {
-        world
-            .relay
-            .ended(both[died], End::Io(ErrorKind::ConnectionReset), world.now);
-        world.written.remove(&both[died]);
-        world.relay.space(both[answered])[..OK.len()].copy_from_slice(OK.as_bytes());
-        world.relay.received(both[answered], OK.len(), world.now);
-        world.settle();
-    }
+    let [died, answered] = both;
+    world
+        .relay
+        .ended(died, End::Io(ErrorKind::ConnectionReset), world.now);
+    world.written.remove(&died);
+    world.relay.space(answered)[..OK.len()].copy_from_slice(OK.as_bytes());
+    world.relay.received(answered, OK.len(), world.now);
+    world.settle();
     assert_eq!(world.connecting.len(), 1, "{:?}", world.seen_on_all());
 }
 

@@ -109,7 +109,10 @@ impl World {
             while let Some(command) = self.relay.step(self.now) {
                 moved = true;
                 match command {
-                    Command::Close(id) => drop(self.written.remove(&id)),
+                    Command::Close(id) => {
+                        self.written.remove(&id);
+                        self.connecting.retain(|(connecting, _)| *connecting != id);
+                    }
                     Command::HalfClose(id) => self.half_closed.push(id),
                     Command::Connect(id, address) => self.connecting.push((id, address)),
                     Command::Resolve(peer, name) => self.resolving.push((peer, name)),

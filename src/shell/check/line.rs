@@ -11,6 +11,7 @@ use crate::http1::buffer::ReceiveBuffer;
 use crate::http1::head;
 use crate::http1::response::ResponseReader;
 use crate::shell::clock;
+use crate::shell::sockets::ends;
 use crate::tls::{Client, Tls};
 
 /// Most bytes of an answer's body read to see whether it comes to its end.
@@ -59,11 +60,12 @@ impl Line {
     }
 
     /// Where it begins and where it leads to.
-    pub(super) fn ends(&self) -> std::io::Result<Ends> {
-        Ok(Ends {
-            local: self.stream.local_addr()?,
-            peer: self.stream.peer_addr()?,
-        })
+    pub(super) fn ends(&self, listening: &[SocketAddr]) -> std::io::Result<Ends> {
+        Ok(ends(
+            self.stream.local_addr()?,
+            self.stream.peer_addr()?,
+            listening,
+        ))
     }
 
     pub(super) const fn tls(&self) -> Option<&Tls> {
