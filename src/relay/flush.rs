@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use crate::config::FlushMode;
-use crate::contract::{Command, ConnId, Now};
+use crate::contract::{Command, Now};
 use crate::lambda::telemetry::{self, News, Telemetry};
 use crate::log::Level;
 
@@ -87,8 +87,7 @@ impl Relay {
             return;
         };
         let is_over = self.hold_until().is_some_and(|at| at <= now.mono);
-        let in_vain = why.is_flush() && self.backend.is_down();
-        if self.holds_for(why, now) && !in_vain && !is_over {
+        if self.holds_for(why, now) && !self.backend.is_down() && !is_over {
             return;
         }
         self.phase = Phase::Serve;
@@ -167,16 +166,16 @@ impl Relay {
             Addresses::Known(addresses, _) => addresses.first().copied(),
             Addresses::Unknown | Addresses::Asked => None,
         };
-        self.next_id += 1;
-        let id = ConnId(self.next_id);
-        if let Some(address) = address {
-            telemetry.connect(id);
-            Some(Command::Connect(id, address))
-        } else {
+        let Some(address) = address else {
             telemetry.refuse("no address of the API".to_owned());
             self.hear_telemetry(now);
-            None
+            return None;
+        };
+        let id = self.fresh_id();
+        if let Some(telemetry) = &mut self.telemetry {
+            telemetry.connect(id);
         }
+        Some(Command::Connect(id, address))
     }
 
     /// What became of the subscription, and of what was delivered.

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::contract::{Command, ConnId, Now, Peer};
+use crate::contract::{Command, Now, Peer};
 use crate::lambda::Event;
 use crate::log::Level;
 
@@ -163,9 +163,10 @@ impl Relay {
             Addresses::Known(addresses, _) => {
                 // Another one after each failure.
                 let address = *addresses.get(lambda.failures() % addresses.len().max(1))?;
-                self.next_id += 1;
-                let id = ConnId(self.next_id);
-                lambda.connect(id);
+                let id = self.fresh_id();
+                if let Some(lambda) = &mut self.lambda {
+                    lambda.connect(id);
+                }
                 Some(Command::Connect(id, address))
             }
         }
