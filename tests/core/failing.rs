@@ -316,6 +316,19 @@ fn a_refused_address_is_followed_by_the_next_at_once() {
 }
 
 #[test]
+fn while_one_address_is_silent_another_that_refuses_ends_nothing() {
+    let mut world = World::new(&[("PYROSCOPE_REMOTE_ADDRESS", "http://pyroscope.test")]);
+    world.post("x");
+    named_remote(&mut world, &["[fd00::1]:80", "10.0.0.1:80"]);
+    world.pass_to_deadline();
+    assert_eq!(world.connecting.len(), 2);
+    world.refuse();
+    assert!(!world.log().contains("connection refused"));
+    let id = world.connect();
+    assert!(world.seen(id).ends_with('x'));
+}
+
+#[test]
 fn an_address_whose_tunnel_fails_is_followed_by_the_next() {
     let mut world = World::new(&[
         ("PYROSCOPE_REMOTE_ADDRESS", "https://pyroscope.test"),

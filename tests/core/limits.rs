@@ -12,6 +12,19 @@ fn leave(world: &mut World) {
     world.settle();
 }
 
+/// What the last payloads took goes back to the system a second later.
+#[test]
+fn memory_is_given_back_a_second_after_the_last_payload() {
+    let mut world = World::new(&[]);
+    for _ in 0..2 {
+        world.relay_another();
+        assert_eq!(world.asleep_for(), Some(std::time::Duration::from_secs(1)));
+        assert_eq!(world.pass_to_deadline(), std::time::Duration::from_secs(1));
+        let next = world.asleep_for();
+        assert!(next > Some(std::time::Duration::from_secs(2)), "{next:?}");
+    }
+}
+
 #[test]
 fn leaving_waits_for_an_upload_that_has_begun() {
     for begun in 1..REQUEST.len() {

@@ -366,22 +366,6 @@ fn no_part_of_a_password_is_logged() {
     }
 }
 
-/// While the function runs a hold costs nothing, and the trouble is over long before its end.
-#[test]
-fn trouble_while_the_function_runs_does_not_switch_the_flush_at_its_end_off() {
-    let (mut world, api) = invoked_at_end();
-    for _ in 0..3 {
-        world.post("x");
-    }
-    let mut failed = 0;
-    while failed < 3 {
-        let id = world.next_attempt();
-        world.answer(id, &status(503));
-        failed += 1;
-    }
-    assert_eq!(world.seen(api), "", "the function runs on");
-}
-
 /// After the drain has begun, one profile gets 429 while others get through: no attempt is paused, all are spent.
 #[test]
 fn a_rate_limit_at_shutdown_does_not_use_up_five_attempts_in_a_moment() {
