@@ -129,7 +129,7 @@ fn an_attempt_that_cannot_send_has_a_timeout_too() {
 fn an_attempt_that_is_answered_without_end_has_a_timeout() {
     let remote = Pyroscope::http().quick();
     let endless = [
-        b"HTTP/1.1 200 OK\r\n".to_vec(),
+        b"HTTP/1.1 503 No\r\n".to_vec(),
         b"X-More: and more\r\n".repeat(1 << 16),
     ]
     .concat();
@@ -313,7 +313,7 @@ fn an_answer_with_a_long_body_is_an_answer() {
 fn an_answer_that_is_no_http_is_no_answer() {
     let (remote, extension) = bench();
     remote.next(Play::raw("220 mail.example ESMTP\r\n\r\n").then_close());
-    remote.next(Play::raw("HTTP/1.1 200 OK\r\nContent-Le").then_close());
+    remote.next(Play::raw("HTTP/1.1 503 No\r\nContent-Le").then_close());
     post_all(&extension, [b"payload".as_slice()]);
     remote.wait_complete(3);
     end(extension).expect(1, 0);
