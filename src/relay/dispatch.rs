@@ -24,8 +24,10 @@ impl Relay {
         if self.phase == Phase::Done {
             return None;
         }
-        self.close_surplus(now);
-        loop {
+        if self.uplinks.len() > self.config.workers {
+            self.close_surplus(now);
+        }
+        while let Some(oldest) = self.ring.ready(now.mono) {
             // Those that a freeze may have killed hold up nobody.
             let living = self.uplinks.iter().filter(|uplink| !uplink.is_suspect());
             let load = Load {
@@ -40,7 +42,7 @@ impl Relay {
             let payload = if self.backend.is_down() {
                 self.ring.ready_for_probe(now.mono)?
             } else {
-                self.ring.ready(now.mono)?
+                oldest
             };
             self.uplinks
                 .iter_mut()
@@ -63,6 +65,7 @@ impl Relay {
                 return self.close_ended(now);
             }
         }
+        None
     }
 
     /// Closes idle connections that a flush has left over.
@@ -105,6 +108,9 @@ impl Relay {
 
     /// Gets new uplinks what they need before they can connect: the TLS client, then addresses; then connections.
     pub(super) fn prepare_connections(&mut self, now: Now) -> Option<Command> {
+        if !self.uplinks.iter().any(Uplink::is_unproven) {
+            return None;
+        }
         if let Some(at) = self.uplinks.iter().position(Uplink::awaits_address)
             && let Some(command) = self.prepare_address(at, now)
         {

@@ -77,12 +77,13 @@ impl Relay {
     }
 
     fn record_answer(&mut self, payload: PayloadId, answer: &Answer, now: Now) {
-        let wait = wait(answer, now);
         if answer.status / 100 == 2 {
             self.record_reached(now);
             self.ring.relayed(payload);
-            self.tell_well(now);
-        } else if wait.is_some() || is_transient(answer) {
+            return self.tell_well(now);
+        }
+        let wait = wait(answer, now);
+        if wait.is_some() || is_transient(answer) {
             let cause = phrases::words(answer);
             let random = (self.entropy)();
             match wait {

@@ -400,7 +400,9 @@ impl Uplink {
 
     /// Bytes to be written: from the ring as they are, or sealed.
     pub(super) fn pending<'b>(&'b mut self, ring: &'b Ring) -> [&'b [u8]; 2] {
-        if let State::Exchange(exchange) = &mut self.state {
+        if let State::Exchange(exchange) = &mut self.state
+            && self.transport.tls().is_some()
+        {
             match self.transport.seal(exchange.unsent(ring)) {
                 Ok(n) => exchange.sent += n,
                 Err(cause) => self.finish_failed(cause, Outcome::GivenUp),

@@ -1,7 +1,7 @@
 //! Connections: made, read and written as far as their sockets go along.
 
 use std::io::{ErrorKind, IoSlice, Read, Write};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 
 use mio::net::TcpStream;
 use mio::{Interest, Token};
@@ -32,23 +32,31 @@ pub(super) struct Socket {
 impl Socket {
     /// Both ends, if it is connected.
     fn ends(&self, listening: &[SocketAddr]) -> std::io::Result<Ends> {
-        Ok(ends(
-            self.stream.local_addr()?,
-            self.stream.peer_addr()?,
-            listening,
-        ))
+        ends(self.stream.peer_addr()?, listening, || {
+            self.stream.local_addr()
+        })
     }
 }
 
-/// The ends of a connection. On one to another address of this machine the system puts its first address as ours; where
-/// the peer may be one of those who are `listening`, that is looked up: nobody can bind an address that is not ours.
-pub(super) fn ends(mut local: SocketAddr, peer: SocketAddr, listening: &[SocketAddr]) -> Ends {
-    if listening.iter().any(|own| own.port() == peer.port())
-        && UdpSocket::bind((peer.ip(), 0)).is_ok()
-    {
-        local.set_ip(peer.ip());
+/// The ends of a connection. Ours is looked up only where the peer's port is that of one who is `listening`: else it
+/// matters to nobody. To another address of this machine the system connects from its first; so whether the peer's is
+/// ours, too, is looked up as well. Nobody can bind an address that is not.
+pub(super) fn ends(
+    peer: SocketAddr,
+    listening: &[SocketAddr],
+    local: impl FnOnce() -> std::io::Result<SocketAddr>,
+) -> std::io::Result<Ends> {
+    let mut ends = Ends {
+        local: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
+        peer,
+    };
+    if listening.iter().any(|own| own.port() == peer.port()) {
+        ends.local = local()?;
+        if UdpSocket::bind((peer.ip(), 0)).is_ok() {
+            ends.local.set_ip(peer.ip());
+        }
     }
-    Ends { local, peer }
+    Ok(ends)
 }
 
 impl Shell {

@@ -61,11 +61,9 @@ impl Line {
 
     /// Where it begins and where it leads to.
     pub(super) fn ends(&self, listening: &[SocketAddr]) -> std::io::Result<Ends> {
-        Ok(ends(
-            self.stream.local_addr()?,
-            self.stream.peer_addr()?,
-            listening,
-        ))
+        ends(self.stream.peer_addr()?, listening, || {
+            self.stream.local_addr()
+        })
     }
 
     pub(super) const fn tls(&self) -> Option<&Tls> {
