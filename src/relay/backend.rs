@@ -43,7 +43,8 @@ enum State {
     /// stand still in a freeze; the wall clock may be set back.
     Waits {
         until: Now,
-        why: Wait,
+        /// The part of it that is for a limit, in which not even the last attempts are made.
+        limit: Option<Now>,
     },
 }
 
@@ -87,10 +88,7 @@ impl Backend {
     pub(super) fn probe_at(&self, now: Now) -> Option<Instant> {
         match self.state {
             State::Down { probe_at, .. } => Some(probe_at),
-            State::Waits { until, .. } => {
-                let left = Duration::from_millis(until.unix_ms.saturating_sub(now.unix_ms));
-                Some(until.mono.min(now.mono + left))
-            }
+            State::Waits { until, .. } => Some(now.mono + left(until, now)),
             State::Untried | State::Up => None,
         }
     }
@@ -141,26 +139,44 @@ impl Backend {
             mono: now.mono + pause,
             unix_ms: now.unix_ms.saturating_add(pause.as_millis() as u64),
         };
-        self.state = match self.state {
-            longer @ State::Waits { until: at, .. } if at.mono > until.mono => longer,
-            _ => State::Waits { until, why },
+        // A longer wait stays.
+        let later = |at: Now| {
+            if left(at, now) > left(until, now) {
+                at
+            } else {
+                until
+            }
+        };
+        let (before, limit) = match self.state {
+            State::Waits { until, limit } => (until, limit),
+            _ => (until, None),
+        };
+        let limit = match why {
+            Wait::RetryAfter => limit,
+            Wait::Limit => Some(limit.map_or(until, later)),
+        };
+        self.state = State::Waits {
+            until: later(before),
+            limit,
         };
     }
 
     /// We are leaving: a backend that is down is tried at once, and then without growing pauses.
     pub(super) const fn leave(&mut self, now: Instant) {
         self.leaving = true;
-        if let State::Down { .. }
-        | State::Waits {
-            why: Wait::RetryAfter,
-            ..
-        } = self.state
-        {
-            self.state = State::Down {
+        self.state = match self.state {
+            State::Down { .. } | State::Waits { limit: None, .. } => State::Down {
                 pause: PAUSE_MIN,
                 probe_at: now,
-            };
-        }
+            },
+            State::Waits {
+                limit: Some(until), ..
+            } => State::Waits {
+                until,
+                limit: Some(until),
+            },
+            other @ (State::Untried | State::Up) => other,
+        };
     }
 
     /// Frozen time does not count.
@@ -171,8 +187,14 @@ impl Backend {
     }
 }
 
+/// How long it is until then, by the clock that says less.
+fn left(until: Now, now: Now) -> Duration {
+    let wall = Duration::from_millis(until.unix_ms.saturating_sub(now.unix_ms));
+    until.mono.saturating_duration_since(now.mono).min(wall)
+}
+
 fn is_over(until: Now, now: Now) -> bool {
-    until.mono <= now.mono || until.unix_ms <= now.unix_ms
+    left(until, now).is_zero()
 }
 
 /// Between three quarters of `pause` and all of it, so that sandboxes do not come back as one.
@@ -321,14 +343,36 @@ mod tests {
     }
 
     #[test]
-    fn of_two_reasons_to_wait_until_then_the_last_one_counts() {
+    fn leaving_waits_for_a_limit_and_not_for_a_longer_retry_after() {
+        let now = now();
+        for first in [Wait::RetryAfter, Wait::Limit] {
+            let mut backend = Backend::default();
+            for why in [first, Wait::Limit, Wait::RetryAfter] {
+                let seconds = if why == Wait::Limit { 1 } else { 9 };
+                backend.asked_to_wait(Duration::from_secs(seconds), why, now, 0);
+            }
+            let second = later(now, Duration::from_secs(1));
+            assert!(!admits(&backend, 0, 0, second), "{first:?}");
+            backend.leave(now.mono);
+            assert!(!admits(&backend, 0, 0, now), "{first:?}");
+            assert!(admits(&backend, 0, 0, second), "{first:?}");
+        }
+    }
+
+    #[test]
+    fn a_wait_that_is_over_by_one_clock_does_not_hide_the_next() {
         let now = now();
         let mut backend = Backend::default();
-        let until = Duration::from_secs(1);
-        backend.asked_to_wait(until, Wait::RetryAfter, now, 0);
-        backend.asked_to_wait(until, Wait::Limit, now, 0);
-        backend.leave(now.mono);
-        assert!(!admits(&backend, 0, 0, now));
+        let second = Duration::from_secs(1);
+        backend.asked_to_wait(second * 30, Wait::RetryAfter, now, 0);
+        // The monotonic clock stood still in a freeze of an hour.
+        let thawed = Now {
+            mono: now.mono,
+            unix_ms: now.unix_ms + 3_600_000,
+        };
+        backend.asked_to_wait(second * 3, Wait::RetryAfter, thawed, 0);
+        assert!(!admits(&backend, 0, 0, thawed));
+        assert!(admits(&backend, 0, 0, later(thawed, second * 3)));
     }
 
     #[test]

@@ -24,9 +24,6 @@ impl Relay {
         if self.phase == Phase::Done {
             return None;
         }
-        if self.uplinks.len() > self.config.workers {
-            self.close_surplus(now);
-        }
         while let Some(oldest) = self.ring.ready(now.mono) {
             // Those that a freeze may have killed hold up nobody.
             let living = self.uplinks.iter().filter(|uplink| !uplink.is_suspect());
@@ -69,7 +66,10 @@ impl Relay {
     }
 
     /// Closes idle connections that a flush has left over.
-    fn close_surplus(&mut self, now: Now) {
+    pub(super) fn close_surplus(&mut self, now: Now) {
+        if self.uplinks.len() <= self.config.workers {
+            return;
+        }
         let wanted = self.uplinks_wanted(now).max(self.config.workers);
         let open = |uplink: &&Uplink| !uplink.is_closed() && !uplink.is_suspect();
         let surplus = self.uplinks.iter().filter(open).count();

@@ -27,6 +27,7 @@ impl Relay {
         self.give_up_own_address(now);
         self.record_finished(now);
         self.release(now);
+        self.close_surplus(now);
         self.profile_itself(now);
         leave
             .or_else(|| self.close_ended(now))
