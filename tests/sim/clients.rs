@@ -4,7 +4,8 @@ use pyroscope_lambda_extension::contract::{ConnId, End};
 use std::io::ErrorKind;
 
 use super::chance::Chance;
-use super::ledger::Payload;
+use super::holds::NEWCOMER;
+use super::ledger::{Fate, Payload, SLACK};
 use super::world::{Happening, Who, World};
 
 /// One connection's requests, and how far they have come.
@@ -21,6 +22,9 @@ pub struct Client {
     manner: Manner,
     over: bool,
     refused: bool,
+    /// When it connected, and when it last read or wrote, by the monotonic clock.
+    accepted: u64,
+    heard: u64,
 }
 
 struct Request {
@@ -54,6 +58,9 @@ enum Ending {
     BreakOff(usize, Option<End>),
 }
 
+/// How long a client may be silent in its upload while the next event is held back for it.
+const UPLOAD_SILENCE_MAX: u64 = 1_000_000;
+
 /// Pieces in which everything a client has to say is sent: the slowest takes less than a minute.
 const PIECES_MAX: usize = 100;
 
@@ -67,6 +74,12 @@ const PAGES: usize = 9000;
 const OVERHEAD_MAX: usize = 12_000;
 
 impl Client {
+    /// Where the last request ends that was answered.
+    fn whole(&self) -> usize {
+        let last = self.answers.checked_sub(1);
+        last.map_or(0, |at| self.requests[at].end)
+    }
+
     pub const fn is_open(&self) -> bool {
         self.id.is_some()
     }
@@ -84,25 +97,30 @@ impl World {
             2 if self.chance.one_in(6) => self.chance.between(30, 100),
             _ => 1,
         };
-        let client = self.client(requests as usize);
+        let client = self.client(requests as usize, requests > 20);
         self.clients.push(client);
         self.clock.inside(after, Happening::Client(at));
         if crowd {
             self.note("crowd");
-            for _ in 0..70 {
-                let at = self.clients.len();
-                let client = self.client(1);
-                self.clients.push(client);
-                self.clock.inside(after, Happening::Client(at));
-            }
+            self.crowd_comes(70, false, after);
         }
     }
 
-    fn client(&mut self, count: usize) -> Client {
+    /// So many at once, with one upload each.
+    pub fn crowd_comes(&mut self, count: u64, small: bool, after: u64) {
+        for _ in 0..count {
+            let at = self.clients.len();
+            let client = self.client(1, small);
+            self.clients.push(client);
+            self.clock.inside(after, Happening::Client(at));
+        }
+    }
+
+    fn client(&mut self, count: usize, small: bool) -> Client {
         let (mut stream, mut requests) = (Vec::new(), Vec::new());
         for number in 0..count {
             let last = number + 1 == count;
-            requests.push(self.request(&mut stream, count > 20, last));
+            requests.push(self.request(&mut stream, small, last));
         }
         let long = stream.len() > 4000;
         let manner = Manner {
@@ -131,6 +149,8 @@ impl World {
             manner,
             over: false,
             refused: false,
+            accepted: 0,
+            heard: 0,
         }
     }
 
@@ -184,6 +204,7 @@ impl World {
         }
         let mut payload = Payload::new(number, method, self.remote_host(), &body);
         payload.room_most = room_most(length, chunked);
+        payload.poison = self.chance.one_in(40);
         self.ledger.payloads.push(payload);
         Request {
             payload: number,
@@ -271,6 +292,7 @@ impl World {
         self.open(id, Who::Client(at), false);
         self.tell(|| format!("client {at} connects as {id:?}"));
         self.clients[at].id = Some(id);
+        self.clients[at].accepted = self.clock.mono();
         if self.clients[at].manner.reads_slowly {
             self.wires.get_mut(&id).unwrap().room = 30;
         }
@@ -279,8 +301,10 @@ impl World {
     /// The core has read `n` more bytes of its requests.
     pub fn client_was_read(&mut self, at: usize, n: usize) {
         self.read_clients.push(at);
+        let now = self.clock.mono();
         let client = &mut self.clients[at];
         client.taken += n;
+        client.heard = now;
         let known = !client.manner.reads_slowly;
         while let Some(request) = client.requests.get(client.heads_seen)
             && request.head_end <= client.taken
@@ -297,8 +321,10 @@ impl World {
 
     /// Bytes reach the client.
     pub fn client_hears(&mut self, at: usize, bytes: &[u8]) {
+        let now = self.clock.mono();
         let client = &mut self.clients[at];
         client.said.extend_from_slice(bytes);
+        client.heard = now;
         let answers = client.answers;
         let id = client.id.unwrap();
         let rest = self.relay.pending(id)[0].to_vec();
@@ -341,6 +367,7 @@ impl World {
                 }
                 413 => {
                     client.refused = true;
+                    self.ledger.payloads[payload].dropped = true;
                     let large = body + OVERHEAD_MAX > self.set.bytes_max;
                     self.require(large && self.set.usable, "413 for a body that fits");
                     self.note("413");
@@ -354,6 +381,7 @@ impl World {
 
     /// The client ends its side, or breaks off.
     pub fn client_ends(&mut self, at: usize, id: ConnId, end: End) {
+        self.drops_rest(at);
         let client = &self.clients[at];
         if client.answers < client.heads_seen {
             self.note("client broke off in its body");
@@ -390,6 +418,7 @@ impl World {
 
     /// The core closed the connection.
     pub fn client_closed(&mut self, at: usize, _id: ConnId) {
+        self.drops_rest(at);
         let client = &mut self.clients[at];
         client.id = None;
         let ended = client.over
@@ -401,6 +430,77 @@ impl World {
             self.crowding -= 1;
             self.note("client gave way");
         }
+    }
+
+    /// Frozen time is nobody's silence.
+    pub fn clients_thaw(&mut self, frozen: u64) {
+        for client in &mut self.clients {
+            client.accepted += frozen;
+            client.heard += frozen;
+        }
+    }
+
+    /// When the last upload that is half read is not waited for any more.
+    pub fn uploads_until(&self) -> u64 {
+        let reading =
+            |client: &&Client| client.is_open() && !client.refused && client.taken > client.whole();
+        let heard = self
+            .clients
+            .iter()
+            .filter(reading)
+            .map(|client| client.heard);
+        heard.max().map_or(0, |heard| heard + UPLOAD_SILENCE_MAX)
+    }
+
+    /// What a client has not sent to its end it will never send.
+    fn drops_rest(&mut self, at: usize) {
+        for request in self.clients[at]
+            .requests
+            .iter()
+            .skip(self.clients[at].answers)
+        {
+            self.ledger.payloads[request.payload].dropped = true;
+        }
+    }
+
+    /// Whether some client may be in the middle of a request, and not silent for long. `before`: one surely is, with
+    /// a head that came before that place.
+    pub fn uploads(&self, before: Option<u64>) -> bool {
+        let now = self.clock.mono();
+        self.clients.iter().any(|client| {
+            let speaks = client.is_open() && !client.refused;
+            let until = client.heard + UPLOAD_SILENCE_MAX;
+            let Some(mark) = before else {
+                return speaks && client.taken > client.whole() && now <= until + SLACK;
+            };
+            let next = client.requests.get(client.answers);
+            let payload = next.map(|request| &self.ledger.payloads[request.payload]);
+            let early = |place: Option<u64>| place.is_some_and(|place| place < mark);
+            let half = payload.is_some_and(|own| own.is_half_read() && early(own.place));
+            speaks && half && now + SLACK < until && !client.over
+        })
+    }
+
+    /// Whether no client is surely to be waited for: each has its answers, and is in no request.
+    pub fn clients_are_idle(&mut self) -> bool {
+        let now = self.clock.mono();
+        (0..self.clients.len()).all(|at| {
+            let client = &self.clients[at];
+            let Some(id) = client.id else {
+                return true;
+            };
+            let old = client.taken > 0 || now > client.accepted + NEWCOMER + SLACK;
+            old && client.taken == client.whole() && self.relay.pending(id)[0].is_empty()
+        })
+    }
+
+    /// Whether a client has come just now, and its request may follow; or it is in the middle of one.
+    pub fn is_newcomer_waiting(&self) -> bool {
+        let now = self.clock.mono();
+        self.clients.iter().any(|client| {
+            let live = client.id.is_some_and(|id| self.wires.contains_key(&id));
+            live && client.taken == 0 && now + SLACK < client.accepted + NEWCOMER
+        })
     }
 
     /// There are not too many clients, and every whole request is answered at once.
@@ -431,6 +531,11 @@ impl World {
 }
 
 impl Payload {
+    /// Its head has come, and the rest of it has not.
+    pub fn is_half_read(&self) -> bool {
+        self.came && self.fate == Fate::Open && !self.dropped
+    }
+
     fn new(number: usize, method: &str, host: &str, body: &[u8]) -> Self {
         let length = if method == "GET" || method == "HEAD" {
             String::new()

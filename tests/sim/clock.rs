@@ -115,3 +115,21 @@ impl<H> Clock<H> {
         }
     }
 }
+
+/// Unix seconds as RFC 3339 writes them, in one of three time zones.
+pub fn rfc3339(seconds: u64, zone: u64) -> String {
+    let (offset, suffix) = [(0, "Z"), (7200, "+02:00"), (-12_600, "-03:30")][zone as usize];
+    let local = seconds as i64 + offset;
+    let (days, time) = (local.div_euclid(86_400), local.rem_euclid(86_400));
+    // Howard Hinnant's civil_from_days: years that begin in March, in eras of 400.
+    let shifted = days + 719_468;
+    let (era, day) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let date = day - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = year + era * 400 + i64::from(month <= 2);
+    let (hour, minute, second) = (time / 3600, time / 60 % 60, time % 60);
+    format!("{year:04}-{month:02}-{date:02}T{hour:02}:{minute:02}:{second:02}{suffix}")
+}

@@ -5,7 +5,9 @@ use std::io::ErrorKind;
 use pyroscope_lambda_extension::contract::{ConnId, End, Peer};
 
 use super::chance::Chance;
-use super::ledger::Why;
+use super::holds::Why;
+use super::ledger::{Range, Sure};
+use super::weather::Weather;
 use super::world::{Finale, Happening, World};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +33,8 @@ pub struct Api {
     invocations: u64,
     /// Names the next invocation.
     number: u64,
+    /// Invocations the core has heard of.
+    heard: u64,
     trouble: bool,
     finale_since: Option<u64>,
 }
@@ -87,6 +91,7 @@ impl Api {
             shut_down: false,
             invocations: chance.between(1, 6),
             number: 0,
+            heard: 0,
             trouble: false,
             finale_since: None,
         }
@@ -304,26 +309,44 @@ impl World {
                 let ordinary = self.api.kind == Kind::Ordinary;
                 self.registered_for_telemetry(ordinary);
                 if self.leave_by.is_none() {
-                    self.ledger.held(Why::Nothing, now, now);
+                    self.ledger
+                        .held(Why::Nothing, Sure::No, now, self.turn, now);
                 }
             }
             What::Refused => self.api.refused = true,
             What::Odd => self.api.trouble = true,
             What::Invoke(number, deadline) => {
                 self.note("INVOKE");
-                self.remote.may_have_frozen();
+                self.wakes();
+                self.is_copy = self.set.copied && self.api.heard == 0;
+                self.api.heard += 1;
                 if self.leave_by.is_none() {
                     let left = deadline.map_or(self.set.timeout, left);
                     let until = now + left.saturating_sub(HOLD_MARGIN);
-                    let why = self.telemetry.why(number);
-                    self.ledger.held(why, now, until);
+                    let (why, running) = self.telemetry.why(number);
+                    self.ledger.held(why, running, now, self.turn, until);
                 }
             }
             What::Shutdown(deadline) => {
                 self.note("SHUTDOWN");
                 self.api.shut_down = true;
+                self.wakes();
                 let left = deadline.map_or(SHUTDOWN_DEFAULT, left);
-                self.leaves_by(now + left.saturating_sub(SHUTDOWN_MARGIN));
+                let until = |left: u64| now + left.saturating_sub(SHUTDOWN_MARGIN);
+                let longest = until(SHUTDOWN_DEFAULT);
+                let (least, most) = match left {
+                    // It is over, or just about to be.
+                    0 if deadline != Some(wall) => (longest, longest),
+                    0 => (now, longest),
+                    left => (
+                        until(left.min(SHUTDOWN_DEFAULT)),
+                        until(left.min(SHUTDOWN_DEFAULT)),
+                    ),
+                };
+                if deadline.is_some() && left != SHUTDOWN_DEFAULT && least == longest {
+                    self.note("deadline of the end not believed");
+                }
+                self.leaves_by(Range { least, most });
             }
         }
     }
@@ -387,7 +410,6 @@ impl World {
                     r#"{{"eventType":"INVOKE","deadlineMs":{text},"requestId":"r-{number}","tracing":{{"type":"X"}}}}"#
                 );
                 self.lambda_answers(0, 200, &body, What::Invoke(number, deadline));
-                self.telemetry.may_be_lost = deadline != Some(u64::MAX);
                 return true;
             }
         }
@@ -416,6 +438,7 @@ impl World {
             let time = match self.chance.below(8) {
                 0 => 900_000,
                 1 => 400_000_000,
+                2 => self.chance.between(300_000_000, 3_600_000_000),
                 _ => self.chance.any_scale(30_000_000),
             };
             let still = self.chance.one_in(4);
@@ -433,6 +456,14 @@ impl World {
         }
         self.api.finale_since = Some(self.clock.awake());
         let off = self.api.kind == Kind::Off;
+        if self.set.finale == Finale::Shutdown && self.chance.one_in(4) {
+            // As at the end of a function that profiles much.
+            if self.set.timeout > 2_000_000 && self.chance.one_in(2) {
+                self.weather_is(Weather::HalfSecond);
+            }
+            let count = self.chance.between(10, 60);
+            self.crowd_comes(count, true, 0);
+        }
         if self.set.finale != Finale::Rest && self.chance.one_in(2) {
             for _ in 0..self.chance.between(1, 6) {
                 self.client_comes(500_000);
@@ -443,7 +474,7 @@ impl World {
                 self.good_for_ever = true;
                 self.weather_changes();
             }
-            Finale::Shutdown if !off => self.clock.inside(0, Happening::Shutdown),
+            Finale::Shutdown if !off => self.clock.inside(1000, Happening::Shutdown),
             Finale::Shutdown | Finale::Signal => {
                 self.note("signal");
                 self.terminate();
@@ -469,6 +500,7 @@ impl World {
             0 => (None, "null".to_owned()),
             1 => (Some(wall - 1), (wall - 1).to_string()),
             2 => (Some(wall + 300), format!("\"{}\"", wall + 300)),
+            3 => (Some(wall + 2_000_000), (wall + 2_000_000).to_string()),
             _ => (Some(wall + 2000), (wall + 2000).to_string()),
         };
         let body = format!(

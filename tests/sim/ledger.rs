@@ -1,34 +1,35 @@
-//! The shadow model: what must have become of every payload, kept without looking into the core.
+//! The shadow model of the payloads: what must have become of each, kept without looking into the core.
 //!
 //! Where even an outsider who sees every byte cannot know (an attempt that died before it was seen, a connection
 //! that may have been frozen), it keeps the least and the most that can be. All times by the monotonic clock, in
 //! microseconds.
 
 use std::collections::BTreeMap;
+use std::fmt::{Display, Formatter};
 
 use pyroscope_lambda_extension::contract::ConnId;
 use pyroscope_lambda_extension::relay::ring::Loss;
 
+use super::answers::Verdict;
+use super::holds::Hold;
+use super::promises::Promises;
+use super::server::{Server, Standing};
 use super::world::World;
 
 /// Times of the core have nanoseconds.
-const SLACK: u64 = 2;
+pub const SLACK: u64 = 2;
 
 /// A sleep ends with the microsecond.
-const SLEEP_SLACK: u64 = 10;
+pub const SLEEP_SLACK: u64 = 10;
 
 const ATTEMPTS_MAX: u64 = 5;
+/// The first pause of a payload, and how often it doubles.
 const RETRY_PAUSE: u64 = 200_000;
+const RETRY_DOUBLINGS: u64 = 4;
 /// Payloads at once.
-const SLOTS: usize = 256;
-
-const HOLD_PAUSE_MAX: u64 = 1_000_000;
-const RETRY_AFTER_MAX: u64 = 30;
-
-/// Three failures in a row are down; the second pause of a backend that is down is not shorter than this.
-const BROKEN_IN_A_ROW: u64 = 3;
-const PROBE_PAUSE_MIN: u64 = 150_000;
-const PROBE_PAUSE_MAX: u64 = 2_000_000;
+pub const SLOTS: usize = 256;
+/// Connections to the remote at once.
+pub const CONNECTIONS_MAX: u64 = 64;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fate {
@@ -49,15 +50,25 @@ pub enum Fate {
 /// What became of one attempt that was seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// A status, and the pause it asks for in seconds.
-    Answered(u16, Option<u64>),
+    Answered(Verdict),
     Broken,
-    /// Dead before it was used, which counts for nothing.
-    Stale,
+    /// The freeze killed it. Whether a byte of the request was written.
+    Stale(bool),
     /// One of these two.
     BrokenOrStale,
+    /// Not a byte of it was written, and the freeze may have killed it.
+    UnsentOrStale,
     /// Not a byte of it was written.
     Unsent,
+}
+
+/// Whether something is so, for all that can be known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Sure {
+    #[default]
+    No,
+    Maybe,
+    Yes,
 }
 
 /// The least and the most that can be.
@@ -71,64 +82,49 @@ pub struct Payload {
     /// The request as the remote must see it, byte for byte.
     pub request: Vec<u8>,
     pub to_head: bool,
+    /// The server chokes on it.
+    pub poison: bool,
     /// Most room that the ring may take for it, and whether it may have been given some.
     pub room_most: usize,
-    came: bool,
+    pub came: bool,
+    /// Its client is gone, and it will never be whole.
+    pub dropped: bool,
     /// Place in the order of heads, where that is known.
     pub place: Option<u64>,
-    pub acknowledged: Option<u64>,
-    fate: Fate,
-    attempts: Range,
-    not_before: Range,
+    /// Turn and time at which its client was answered.
+    pub acknowledged: Option<(u64, u64)>,
+    pub fate: Fate,
+    /// Turn of its last fate.
+    fated: u64,
+    /// It has not been sent again for nothing yet, after a freeze that killed its attempt.
+    pub free: Sure,
+    /// Attempts that failed, and those among them that count.
+    tries: Range,
+    counted: Range,
+    /// How many had been relayed when it was acknowledged, or when its last attempt failed.
+    relayed_then: Range,
+    pub not_before: Range,
     was_sent: bool,
-}
-
-/// What the next event is held back for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Why {
-    /// Nothing: it is asked for at once.
-    Nothing,
-    /// What was there when the INVOKE came.
-    Queued,
-    /// The invocation, and everything.
-    Running(u64),
-}
-
-/// A hold: the next event is not to be asked for.
-#[derive(Debug, Clone, Copy)]
-pub struct Hold {
-    pub why: Why,
-    /// Heads from here on are none of its business.
-    mark: u64,
-    pub since: u64,
-    pub until: u64,
-}
-
-/// What can be known of the backend from outside.
-#[derive(Debug, Default)]
-struct Backend {
-    /// It surely counts as down.
-    down: bool,
-    maybe_down: bool,
-    broken: Range,
-    /// Turns of the last outcomes of each kind: where both come in one turn, their order is unknown.
-    reached: u64,
-    failed: u64,
-    probe_not_before: u64,
 }
 
 #[derive(Default)]
 pub struct Ledger {
     pub payloads: Vec<Payload>,
-    places: u64,
+    pub places: u64,
     /// How many payloads have each fate, but for those still open.
     fates: BTreeMap<Fate, u64>,
     acknowledged: u64,
     resent: u64,
-    /// What went out in this turn, and when it was given to its connection.
-    begun: Vec<(usize, (u64, u64))>,
+    /// Payloads relayed before this turn, and the turn.
+    relayed_before: u64,
+    turn: u64,
+    /// What went out in this turn, when it was given to its connection, and what for.
+    begun: Vec<(usize, (u64, u64), Standing)>,
     pub hold: Option<Hold>,
-    backend: Backend,
+    pub server: Server,
+    pub promises: Promises,
+    /// No pause is waited for any more.
+    pub hurried: bool,
     /// Most payloads there were at once, and the most room they may have taken.
     slots_high: usize,
     room_high: usize,
@@ -138,20 +134,53 @@ pub struct Ledger {
     idle_since: Option<u64>,
 }
 
+impl Display for Range {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}..={}", self.least, self.most)
+    }
+}
+
+impl Range {
+    pub const fn of(value: u64) -> Self {
+        Self::between(value, value)
+    }
+
+    pub const fn between(least: u64, most: u64) -> Self {
+        Self { least, most }
+    }
+
+    /// What can be if one of both is so.
+    pub fn or(self, other: Self) -> Self {
+        Self::between(self.least.min(other.least), self.most.max(other.most))
+    }
+}
+
 impl Payload {
     pub const fn of(request: Vec<u8>, to_head: bool) -> Self {
+        const NONE: Range = Range { least: 0, most: 0 };
         Self {
             request,
             to_head,
+            poison: false,
             room_most: 0,
             came: false,
+            dropped: false,
             place: None,
             acknowledged: None,
             fate: Fate::Open,
-            attempts: Range { least: 0, most: 0 },
-            not_before: Range { least: 0, most: 0 },
+            fated: 0,
+            free: Sure::Yes,
+            tries: NONE,
+            counted: NONE,
+            relayed_then: NONE,
+            not_before: NONE,
             was_sent: false,
         }
+    }
+
+    /// Whether it waits for a connection.
+    pub fn waits(&self) -> bool {
+        self.fate == Fate::Waiting
     }
 }
 
@@ -163,17 +192,21 @@ impl Ledger {
                 payload.not_before.most += frozen;
             }
         }
-        self.backend.probe_not_before += frozen;
+        self.server.thawed(frozen);
         self.idle_since = self.idle_since.map(|since| since + frozen);
     }
 
+    /// A turn's facts begin.
+    pub fn turns(&mut self, turn: u64) {
+        self.turn = turn;
+        self.relayed_before = self.fated(Fate::Relayed);
+    }
+
     /// No pause is waited for any more, from `now` on.
-    pub fn hastened(&mut self, now: u64) {
-        for payload in &mut self.payloads {
-            payload.not_before.least = 0;
-            payload.not_before.most = payload.not_before.most.min(now);
-        }
-        self.backend.probe_not_before = 0;
+    pub fn hurries(&mut self, now: u64) {
+        self.pauses_end(now);
+        self.server.hurries(now);
+        self.hurried = true;
         self.hold = None;
     }
 
@@ -194,30 +227,12 @@ impl Ledger {
         self.room_high = self.room_high.max(room);
     }
 
-    pub const fn held(&mut self, why: Why, since: u64, until: u64) {
-        let mark = u64::MAX;
-        self.hold = Some(Hold {
-            why,
-            mark,
-            since,
-            until,
-        });
-    }
-
-    /// All that came in this turn is known: what the hold is for was there when the core looked.
-    pub const fn settle_hold(&mut self) {
-        if let Some(hold) = &mut self.hold
-            && hold.mark == u64::MAX
-        {
-            hold.mark = self.places + 1;
-        }
-    }
-
-    fn fated(&self, fate: Fate) -> u64 {
+    pub fn fated(&self, fate: Fate) -> u64 {
         self.fates.get(&fate).copied().unwrap_or(0)
     }
 
     fn set_fate(&mut self, payload: usize, fate: Fate) {
+        self.payloads[payload].fated = self.turn;
         let before = std::mem::replace(&mut self.payloads[payload].fate, fate);
         if before != Fate::Open {
             *self.fates.get_mut(&before).unwrap() -= 1;
@@ -225,70 +240,104 @@ impl Ledger {
         *self.fates.entry(fate).or_default() += 1;
     }
 
-    fn count(&self, is: impl Fn(&Payload) -> bool) -> u64 {
+    pub fn count(&self, is: impl Fn(&Payload) -> bool) -> u64 {
         self.payloads.iter().filter(|payload| is(payload)).count() as u64
     }
 
-    /// Those from before that place which wait and may be sent at that time, or are being sent.
-    fn moving(&self, mark: u64, soon: u64, surely: bool) -> u64 {
-        self.count(|payload| {
-            let place = payload.place.unwrap_or(if surely { u64::MAX } else { 0 });
-            let range = payload.not_before;
-            (place < mark || mark == u64::MAX)
-                && match payload.fate {
-                    Fate::Sending => true,
-                    Fate::Waiting => (if surely { range.most } else { range.least }) <= soon,
-                    Fate::MaybeSpent => !surely,
-                    _ => false,
-                }
-        })
-    }
-}
-
-impl Backend {
-    fn reached(&mut self, turn: u64) {
-        self.reached = turn;
-        self.down = false;
-        self.broken.least = 0;
-        if self.failed != turn {
-            self.maybe_down = false;
-            self.broken.most = 0;
+    /// Payloads relayed so far: before what came in this turn, and with it.
+    fn relayed(&self) -> Range {
+        Range {
+            least: self.relayed_before,
+            most: self.fated(Fate::Relayed),
         }
     }
 
-    fn unreached(&mut self, turn: u64, surely: bool) {
-        self.failed = turn;
-        self.maybe_down = true;
-        self.down |= surely && self.reached != turn;
+    /// The server answered. If it was down, the pauses were its own, and nobody waits any more.
+    fn reached(&mut self, turn: u64, unix_ms: u64, now: u64) {
+        match self.server.reached(turn, (now, unix_ms)) {
+            Sure::No => {}
+            Sure::Maybe => self.pauses_may_end(),
+            Sure::Yes => self.pauses_end(now),
+        }
     }
 
-    fn broke(&mut self, turn: u64, surely: bool) {
-        self.failed = turn;
-        self.broken.most += 1;
-        self.broken.least += u64::from(surely && self.reached != turn);
-        if self.broken.most >= BROKEN_IN_A_ROW || self.maybe_down {
-            self.unreached(turn, self.broken.least >= BROKEN_IN_A_ROW);
+    fn pauses_may_end(&mut self) {
+        for payload in &mut self.payloads {
+            payload.not_before.least = 0;
         }
+    }
+
+    fn pauses_end(&mut self, now: u64) {
+        for payload in &mut self.payloads {
+            payload.not_before.least = 0;
+            payload.not_before.most = payload.not_before.most.min(now);
+        }
+    }
+
+    /// Whether every payload that waits, and may be the one on its way to a connection that is being made, may still
+    /// be sent again for nothing.
+    pub fn waiting_are_free(&self) -> Sure {
+        let waiting = self
+            .payloads
+            .iter()
+            .filter(|own| matches!(own.fate, Fate::Waiting | Fate::MaybeSpent));
+        let (mut yes, mut no) = (true, true);
+        for payload in waiting {
+            yes &= payload.free == Sure::Yes;
+            no &= payload.free == Sure::No;
+        }
+        match (yes, no) {
+            (true, _) => Sure::Yes,
+            (_, true) => Sure::No,
+            _ => Sure::Maybe,
+        }
+    }
+
+    /// A freeze killed a connection that was being made: one of those that wait may have been meant for it.
+    pub fn one_is_not_free(&mut self) {
+        for payload in &mut self.payloads {
+            if matches!(payload.fate, Fate::Waiting | Fate::MaybeSpent) && payload.free == Sure::Yes
+            {
+                payload.free = Sure::Maybe;
+            }
+        }
+    }
+
+    fn no_room(&self) -> bool {
+        self.gave_way || self.slots_high > SLOTS
+    }
+
+    /// Whether each upload so far was surely given room.
+    pub fn had_room(&self, bytes_max: usize) -> bool {
+        !self.no_room() && self.room_high <= bytes_max
     }
 }
 
 impl World {
     /// A client has its 200.
     pub fn acknowledged(&mut self, payload: usize) {
-        let turn = self.turn;
+        let (turn, now) = (self.turn, self.clock.mono());
         self.tell(|| format!("payload {payload} is acknowledged"));
         let fate = if self.set.usable {
             Fate::Waiting
         } else {
             Fate::Unusable
         };
-        self.ledger.payloads[payload].acknowledged = Some(turn);
+        self.ledger.payloads[payload].acknowledged = Some((turn, now));
+        self.ledger.payloads[payload].relayed_then = self.ledger.relayed();
         self.ledger.acknowledged += 1;
         self.ledger.set_fate(payload, fate);
     }
 
     /// The first byte of an attempt is written. `since`: when it was given to that connection, where that is known.
-    pub fn begins(&mut self, at: usize, id: ConnId, since: Option<(u64, u64)>, new: bool) {
+    pub fn begins(
+        &mut self,
+        at: usize,
+        id: ConnId,
+        since: Option<(u64, u64)>,
+        standing: Standing,
+        new: bool,
+    ) {
         self.tell(|| format!("payload {at} goes out on {id:?}"));
         let now = self.clock.mono();
         let Some(payload) = self.ledger.payloads.get(at) else {
@@ -304,9 +353,10 @@ impl World {
             self.fail(format!("payload {at} goes out {early} ms early"));
         }
         if let Some(since) = since.filter(|_| !new || self.set.workers == 1) {
-            self.ledger.begun.push((at, since));
+            self.ledger.begun.push((at, since, standing));
         }
         self.ledger.set_fate(at, Fate::Sending);
+        self.check_patience(standing);
         let again = self.ledger.payloads[at].was_sent;
         self.ledger.resent += u64::from(again);
         if again {
@@ -314,221 +364,268 @@ impl World {
         }
     }
 
-    /// The oldest that may be sent goes first: of those begun in this turn, none before one that still waits.
+    /// The oldest that may be sent goes first: of those begun in this turn, none before one that still waits. A
+    /// server that is down is probed with the one that was tried least.
     ///
     /// A connection that took time to make was given its payload before others came; only with one worker is it
     /// sure that nothing else was given away meanwhile.
     fn check_order(&mut self) {
-        for (at, (turn, mono)) in std::mem::take(&mut self.ledger.begun) {
-            let Some(place) = self.ledger.payloads[at].place else {
+        for (at, (turn, mono), standing) in std::mem::take(&mut self.ledger.begun) {
+            let own = &self.ledger.payloads[at];
+            let (Some(place), tries) = (own.place, own.tries) else {
                 continue;
             };
-            let older = self.ledger.count(|payload| {
-                payload.fate == Fate::Waiting
-                    && payload.place.is_some_and(|own| own < place)
-                    && payload.acknowledged.is_some_and(|then| then <= turn)
+            let before = |payload: &Payload| match standing {
+                Standing::Unknown => false,
+                Standing::Up => payload.place.is_some_and(|own| own < place),
+                Standing::Down => {
+                    let same =
+                        payload.tries.least == tries.most && payload.tries.most == tries.least;
+                    payload.tries.most < tries.least
+                        || same && payload.place.is_some_and(|own| own < place)
+                }
+            };
+            let ahead = self.ledger.count(|payload| {
+                payload.waits()
+                    && before(payload)
+                    && payload.fated <= turn
                     && payload.not_before.most <= mono
             });
             // What is given to connections still being made cannot be seen, nor what gave way.
-            let hidden = self.remote.connecting() + self.relay.totals().lost[Loss::Full as usize];
-            if older > hidden && !self.remote.is_looking_up() {
-                self.fail(format!("payload {at} goes out before {older} older ones"));
+            let hidden =
+                self.remote.connecting_since(turn) + self.relay.totals().lost[Loss::Full as usize];
+            if ahead > hidden && !self.remote.hides_attempts() {
+                self.fail(format!(
+                    "payload {at} goes out before {ahead} others, {standing:?}"
+                ));
             }
-            self.note("order checked");
+            self.note(match standing {
+                Standing::Unknown => continue,
+                Standing::Up => "order checked",
+                Standing::Down => "order of probes checked",
+            });
         }
     }
 
-    /// An attempt that was seen is over.
-    pub fn concludes(&mut self, at: usize, outcome: Outcome) {
+    /// An attempt that was seen is over, and what came of it is known. `thaw`: it died, after a freeze that the clocks
+    /// have shown.
+    pub fn concludes(&mut self, at: usize, outcome: Outcome, thaw: Sure) {
         self.tell(|| format!("payload {at}: {outcome:?}"));
         let (now, turn) = (self.clock.mono(), self.turn);
+        let unix_ms = self.now().unix_ms;
         let ledger = &mut self.ledger;
-        if outcome == Outcome::Unsent {
-            ledger.resent -= u64::from(ledger.payloads[at].was_sent);
-            ledger.payloads[at].not_before = Range::default();
-            ledger.set_fate(at, Fate::Waiting);
-            return self.note("nothing sent");
-        }
-        ledger.payloads[at].was_sent = true;
-        let (surely, pause) = match outcome {
-            Outcome::Answered(200..=299, _) => {
-                ledger.backend.reached(turn);
-                return ledger.set_fate(at, Fate::Relayed);
+        let free = ledger.payloads[at].free;
+        match outcome {
+            Outcome::Answered(Verdict::Taken) => {
+                ledger.payloads[at].was_sent = true;
+                ledger.reached(turn, unix_ms, now);
+                ledger.set_fate(at, Fate::Relayed);
             }
-            Outcome::Answered(408 | 429 | 500 | 502 | 503 | 504, pause) => (true, pause),
-            Outcome::Answered(..) => {
-                ledger.backend.reached(turn);
+            Outcome::Answered(Verdict::Refused) => {
+                ledger.payloads[at].was_sent = true;
+                ledger.reached(turn, unix_ms, now);
                 ledger.set_fate(at, Fate::Refused);
-                return self.note("refused");
+                self.note("refused");
             }
-            Outcome::Stale => {
-                ledger.payloads[at].not_before = Range::default();
-                ledger.set_fate(at, Fate::Waiting);
-                return self.note("stale, sent again at once");
+            Outcome::Answered(Verdict::Later { retry_after, reset }) => {
+                let server = &mut ledger.server;
+                let mut heeded = false;
+                if let Some(reset) = reset {
+                    heeded = server.limits(reset * 1000, turn, (now, unix_ms));
+                }
+                // None asks for no patience at all.
+                if let Some(seconds) = retry_after.filter(|seconds| *seconds > 0 && !heeded) {
+                    heeded = server.asks(seconds, turn, (now, unix_ms));
+                }
+                if !heeded {
+                    server.broke(turn, (now, unix_ms), true);
+                }
+                self.failed(at, Sure::Yes);
+                match retry_after {
+                    Some(30..) => self.note("Retry-After cut to 30 s"),
+                    Some(1..) => self.note("Retry-After"),
+                    _ => {}
+                }
+                if reset.is_some() {
+                    self.note("limit of the day");
+                }
             }
-            Outcome::Broken => (true, None),
-            Outcome::BrokenOrStale | Outcome::Unsent => (false, None),
-        };
-        ledger.backend.broke(turn, surely);
+            Outcome::Broken => self.broke(at, Sure::Yes, thaw),
+            Outcome::Stale(sent) => {
+                if free != Sure::No {
+                    self.is_sent_for_nothing(at, sent);
+                }
+                match (free, sent) {
+                    (Sure::Yes, _) => {}
+                    (Sure::Maybe, true) => self.broke(at, Sure::Maybe, thaw),
+                    (Sure::No, true) => self.broke(at, Sure::Yes, thaw),
+                    (sure, false) => {
+                        self.is_unsent(at);
+                        self.unreached(sure == Sure::No);
+                    }
+                }
+            }
+            Outcome::BrokenOrStale if free == Sure::No => self.broke(at, Sure::Yes, thaw),
+            Outcome::BrokenOrStale => {
+                self.ledger.payloads[at].free = Sure::Maybe;
+                self.broke(at, Sure::Maybe, thaw);
+            }
+            Outcome::UnsentOrStale => {
+                self.is_unsent(at);
+                self.unreached(free == Sure::No);
+                if free == Sure::Yes {
+                    self.ledger.payloads[at].free = Sure::Maybe;
+                }
+            }
+            Outcome::Unsent => {
+                self.is_unsent(at);
+                self.unreached(true);
+            }
+        }
+    }
+
+    /// A freeze killed the attempt: the one time that counts for nothing.
+    fn is_sent_for_nothing(&mut self, at: usize, sent: bool) {
+        let payload = &mut self.ledger.payloads[at];
+        let surely = payload.free == Sure::Yes;
+        payload.free = Sure::No;
+        payload.not_before = Range::default();
+        if surely {
+            if sent {
+                payload.was_sent = true;
+                self.ledger.set_fate(at, Fate::Waiting);
+            } else {
+                self.is_unsent(at);
+            }
+            self.remote.closes_idle();
+            self.note("killed by a freeze, sent again at once");
+        }
+    }
+
+    /// It was not sent after all.
+    fn is_unsent(&mut self, at: usize) {
+        let ledger = &mut self.ledger;
+        ledger.resent -= u64::from(ledger.payloads[at].was_sent);
+        ledger.payloads[at].not_before = Range::default();
+        ledger.set_fate(at, Fate::Waiting);
+        self.note("nothing sent");
+    }
+
+    /// An attempt failed after the remote was reached, perhaps. A freeze that the clocks show says nothing of the server.
+    fn broke(&mut self, at: usize, sure: Sure, thaw: Sure) {
+        let (turn, now) = (self.turn, (self.clock.mono(), self.now().unix_ms));
+        match thaw {
+            Sure::Yes => self.note("killed by a freeze, and counted"),
+            Sure::Maybe => self.ledger.server.broke(turn, now, false),
+            Sure::No => self.ledger.server.broke(turn, now, sure == Sure::Yes),
+        }
+        self.failed(at, sure);
+    }
+
+    /// An attempt failed, perhaps, so that there is a pause; and counts, perhaps.
+    fn failed(&mut self, at: usize, sure: Sure) {
+        let (now, turn) = (self.clock.mono(), self.turn);
+        let surely = sure == Sure::Yes;
+        // What comes to an end in the same step may count before.
+        let ending = self.remote.may_be_relayed(now, self.set.timeout);
+        let ledger = &mut self.ledger;
+        if ledger.server.reached == turn {
+            ledger.pauses_may_end();
+        }
+        let relayed = ledger.relayed();
         let payload = &mut ledger.payloads[at];
-        payload.attempts.least += u64::from(surely);
-        payload.attempts.most += 1;
-        let attempts = payload.attempts;
-        let pause = pause.map(|pause| pause.min(RETRY_AFTER_MAX) * 1_000_000);
-        let backoff = |attempts: u64| RETRY_PAUSE << (attempts.max(1) - 1);
-        let least = pause.unwrap_or(backoff(attempts.least) * 3 / 4);
-        payload.not_before = Range {
-            least: if surely { now + least } else { now },
-            most: now + pause.unwrap_or(backoff(attempts.most)) + SLACK,
+        payload.was_sent = true;
+        payload.tries.least += u64::from(surely);
+        payload.tries.most += 1;
+        let counts = surely && relayed.least > payload.relayed_then.most;
+        payload.counted.least += u64::from(counts);
+        payload.counted.most += u64::from(relayed.most > payload.relayed_then.least);
+        payload.relayed_then = Range {
+            least: if surely {
+                relayed.least
+            } else {
+                payload.relayed_then.least
+            },
+            most: relayed.most + ending,
         };
-        let fate = match (attempts.least, attempts.most) {
+        // As we leave, pauses do not grow, and nothing is given up.
+        let hurried = ledger.hurried;
+        let backoff = |tries: u64| match hurried {
+            true => RETRY_PAUSE,
+            false => RETRY_PAUSE << (tries.max(1) - 1).min(RETRY_DOUBLINGS),
+        };
+        // What is reached in the same turn may end it.
+        let known = surely && ledger.server.reached != turn;
+        payload.not_before = Range {
+            least: if known {
+                now + backoff(payload.tries.least) * 3 / 4
+            } else {
+                0
+            },
+            most: now + backoff(payload.tries.most) + SLACK,
+        };
+        let fate = match (payload.counted.least, payload.counted.most) {
+            _ if hurried => Fate::Waiting,
             (ATTEMPTS_MAX.., _) => Fate::Spent,
             (_, ATTEMPTS_MAX..) => Fate::MaybeSpent,
             _ => Fate::Waiting,
         };
+        let (tries, counted, then) = (payload.tries, payload.counted, payload.relayed_then);
+        let uncounted =
+            payload.tries.least > payload.counted.most && payload.tries.least >= ATTEMPTS_MAX;
         ledger.set_fate(at, fate);
-        match pause {
-            Some(30_000_000) => self.note("Retry-After cut to 30 s"),
-            Some(_) => self.note("Retry-After"),
-            None => {}
+        self.tell(|| {
+            format!("payload {at}: tries {tries}, of which {counted} count; {then} relayed by then")
+        });
+        if uncounted {
+            self.note("tried five times, and kept");
         }
     }
 
-    /// The remote could not be reached, or perhaps it could be at another address.
-    pub fn unreached(&mut self, surely: bool) {
-        let turn = self.turn;
-        self.ledger.backend.unreached(turn, surely);
-        if surely {
-            self.note("backend down");
-        }
-    }
-
-    /// An attempt begins, or a connection is asked for: one at a time while the backend is down, and with pauses.
-    /// Whether it is such a probe.
-    pub fn probes(&mut self, busy: u64) -> bool {
-        let backend = &self.ledger.backend;
-        if !backend.down {
-            return false;
-        }
-        let now = self.clock.mono();
-        if now + SLACK < backend.probe_not_before {
-            self.fail("a backend that is down is tried again too soon");
-        }
-        self.require(busy == 0, "a backend that is down is tried more than once");
-        self.note("probe");
-        true
-    }
-
-    /// A probe did not reach it.
-    pub fn probe_failed(&mut self) {
-        let now = self.clock.mono();
-        if self.ledger.backend.down {
-            self.ledger.backend.probe_not_before = now + PROBE_PAUSE_MIN;
-        }
-    }
-
-    /// What may be sent is sent while there is a worker left for it, and a backend that is down is tried again.
+    /// What may be sent is sent while there is a connection left for it, and a server that is down is tried again.
     fn check_work(&mut self) {
-        let (now, busy) = (self.clock.mono(), self.remote.busy());
+        let (now, unix_ms) = (self.clock.mono(), self.now().unix_ms);
+        let busy = self.remote.busy_most();
         // Among them may be what gave way, and what waits for a connection that is being made.
         let lost = self.relay.totals().lost[Loss::Full as usize] + self.remote.connecting();
-        let ready = |payload: &Payload| {
-            payload.fate == Fate::Waiting && payload.not_before.most + SLACK < now
-        };
+        let ready = |payload: &Payload| payload.waits() && payload.not_before.most + SLACK < now;
         let waits = self.ledger.fated(Fate::Waiting) > lost && self.ledger.count(ready) > lost;
-        if !waits || busy > 0 || self.remote.is_looking_up() {
+        let server = &self.ledger.server;
+        let rests = server.may_rest(unix_ms) || self.remote.hides_attempts();
+        let full = self.remote.connections() >= CONNECTIONS_MAX || self.connections_least() == 0;
+        if !waits || busy > 0 || rests || full {
             self.ledger.idle_since = None;
         } else {
             let since = *self.ledger.idle_since.get_or_insert(now);
-            self.require(
-                now <= since + PROBE_PAUSE_MAX + SLACK,
-                "nothing is tried any more",
-            );
+            let by = since.max(self.ledger.server.tried_by());
+            self.require(now <= by + SLACK, "nothing is tried any more");
         }
-        let backend = &self.ledger.backend;
-        let free = busy == 0 || busy < self.set.workers as u64 && backend.reached > 0;
-        let well = !backend.maybe_down && !self.remote.is_looking_up();
+        let server = &self.ledger.server;
+        let most = self.connections_least();
+        let free = (busy == 0 && most > 0 || busy < most && server.reached > 0)
+            && self.remote.connections() < CONNECTIONS_MAX;
+        let well = !server.maybe_down && !rests;
         self.require(!(waits && free && well), "a payload waits for nothing");
     }
 
     /// The core is going to sleep for so long: not beyond the time when a payload may be sent.
     pub fn check_sleep(&self, time: u64) {
         let ledger = &self.ledger;
-        let free = self.remote.busy() < self.set.workers as u64 && self.remote.connecting() == 0;
-        let well = !ledger.backend.maybe_down && !self.remote.is_looking_up();
-        if !free || !well || ledger.gave_way || ledger.fated(Fate::Waiting) == 0 {
+        let busy = self.remote.busy_most();
+        let free = busy < self.set.workers as u64 && self.remote.connecting() == 0;
+        let rests = ledger.server.may_rest(self.now().unix_ms) || self.remote.hides_attempts();
+        let well = !ledger.server.maybe_down && !rests;
+        let hopeless = self.connections_least() == 0;
+        if !free || !well || hopeless || ledger.gave_way || ledger.fated(Fate::Waiting) == 0 {
             return;
         }
         let now = self.clock.mono();
-        let waiting = ledger
-            .payloads
-            .iter()
-            .filter(|own| own.fate == Fate::Waiting);
+        let waiting = ledger.payloads.iter().filter(|own| own.waits());
         let due = waiting
             .map(|own| own.not_before.most)
             .filter(|at| *at > now);
         let late = due.min().is_some_and(|at| now + time > at + SLEEP_SLACK);
         self.require(!late, "it sleeps through the time of a payload");
-    }
-
-    /// The next event is asked for: nothing may be left to hold it back for.
-    pub fn check_asking(&mut self) {
-        self.check_subscribing();
-        let Some(hold) = self.ledger.hold.take() else {
-            return;
-        };
-        let now = self.clock.mono();
-        let until = self.telemetry.until(&hold);
-        let maybe_down = self.ledger.backend.maybe_down || self.remote.is_looking_up();
-        if now >= until {
-            self.hold_ran_out(&hold);
-        } else if !maybe_down && now + SLACK < until {
-            self.require(
-                !self.telemetry.is_running(&hold),
-                "asked for while the function runs",
-            );
-            // What gave way may be among them.
-            let lost = self.relay.totals().lost[Loss::Full as usize];
-            let moving = self.moving(&hold, true);
-            if moving > lost {
-                self.fail(format!(
-                    "next is asked for while {moving} payloads are to be flushed"
-                ));
-            }
-        }
-    }
-
-    /// Payloads that the hold is for.
-    fn moving(&self, hold: &Hold, surely: bool) -> u64 {
-        let now = self.clock.mono();
-        let soon = now + HOLD_PAUSE_MAX;
-        let soon = if surely { soon - SLACK } else { soon + SLACK };
-        match hold.why {
-            Why::Nothing => 0,
-            Why::Queued => self.ledger.moving(hold.mark, soon, surely),
-            Why::Running(_) => self.ledger.moving(u64::MAX, soon, surely),
-        }
-    }
-
-    /// A hold must have a reason.
-    fn check_hold(&mut self) {
-        let Some(hold) = self.ledger.hold else {
-            return;
-        };
-        let now = self.clock.mono();
-        if hold.why == Why::Nothing {
-            let waits = self.waits_to_subscribe();
-            return self.require(waits, "the next event is not asked for at once");
-        }
-        self.note(if hold.why == Why::Queued {
-            "held for the queue"
-        } else {
-            "held to the end"
-        });
-        let reason = (self.telemetry.is_running(&hold) || self.moving(&hold, false) > 0)
-            && !self.ledger.backend.down
-            && now <= self.telemetry.until(&hold) + SLACK;
-        self.require(reason, "the next event is held back without a reason");
     }
 
     /// What must hold whenever the core has nothing more to do.
@@ -546,6 +643,7 @@ impl World {
             self.check_work();
             self.check_hold();
             self.check_leaving();
+            self.check_promises();
         }
     }
 
@@ -586,7 +684,12 @@ impl World {
             self.fail(format!("spent: not in {range:?}"));
         }
         // Payloads on their way to a connection that is still being made count in advance.
-        let range = self.ledger.resent..=self.ledger.resent + self.set.workers as u64;
+        let ahead = if self.remote.hides_attempts() {
+            CONNECTIONS_MAX
+        } else {
+            self.remote.connecting()
+        };
+        let range = self.ledger.resent..=self.ledger.resent + ahead;
         if !range.contains(&totals.resent) {
             self.fail(format!("resent: {} is not in {range:?}", totals.resent));
         }
@@ -617,47 +720,6 @@ impl World {
         let maybe = self.ledger.fated(Fate::MaybeSpent);
         if !(waiting..=waiting + maybe).contains(&gave_way) {
             self.fail(format!("{waiting} payloads vanished, {gave_way} gave way"));
-        }
-    }
-
-    /// We leave when told to, in time, and not while there is something in hand and time left.
-    fn check_leaving(&self) {
-        if let Some(until) = self.leave_by {
-            self.require(
-                self.clock.mono() < until + SLACK,
-                "still here at the deadline",
-            );
-            let settled =
-                self.in_hand() == 0 && self.clients.iter().all(|client| !client.is_open());
-            self.require(!settled, "everything is done, and it does not leave");
-        }
-    }
-
-    pub fn check_exit(&mut self) {
-        let totals = *self.relay.totals();
-        for loss in Loss::ALL {
-            if totals.lost[loss as usize] > 0 {
-                self.note(loss.name());
-            }
-        }
-        self.require(
-            totals.acknowledged == totals.relayed + totals.lost_sum(),
-            "acknowledged is not relayed and lost",
-        );
-        if self.api.is_refused() {
-            self.require(self.exit == Some(1), "refused, but all is well");
-            return self.note("registration refused");
-        }
-        self.require(self.exit == Some(0), "the exit status is not 0");
-        let Some(until) = self.leave_by else {
-            self.fail("it leaves without being told to");
-        };
-        if self.clock.mono() + SLACK < until {
-            let lost = totals.lost[Loss::Shutdown as usize];
-            self.require(lost == 0, "it leaves with payloads in hand and time left");
-            self.note("left before the deadline");
-        } else {
-            self.note("drain cut off by its deadline");
         }
     }
 }

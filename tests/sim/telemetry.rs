@@ -5,7 +5,8 @@ use std::io::ErrorKind;
 
 use pyroscope_lambda_extension::contract::{ConnId, End};
 
-use super::ledger::{Hold, Why};
+use super::holds::{Hold, Why};
+use super::ledger::{Range, Sure};
 use super::world::{Happening, Who, World};
 
 /// `PYROSCOPE_FLUSH_MODE`.
@@ -40,21 +41,24 @@ pub struct Telemetry {
     answer: Option<(u16, usize)>,
     subscribed: bool,
     /// Batches under way: bytes to be read, and the invocation that is done by then.
-    deliveries: BTreeMap<ConnId, (usize, Batch)>,
+    deliveries: BTreeMap<ConnId, (usize, News)>,
     /// What is still to be delivered: one after the other, as the events came.
-    queue: VecDeque<Option<u64>>,
+    queue: VecDeque<News>,
     last_event: u64,
     /// The last invocation the core has heard to be done.
     done: u64,
     heard: bool,
-    pub may_be_lost: bool,
 }
 
+/// What Lambda delivers.
 #[derive(Debug, Clone, Copy)]
-enum Batch {
+pub enum News {
     Nothing,
     /// No batch at all.
     Odd,
+    /// Some events were lost, perhaps the one that is waited for.
+    Dropped,
+    /// That invocation is done.
     Done(u64),
 }
 
@@ -74,26 +78,23 @@ impl Telemetry {
     }
 
     /// What the next event is held back for after the INVOKE of that number.
-    pub const fn why(&self, number: u64) -> Why {
+    pub const fn why(&self, number: u64) -> (Why, Sure) {
         match self.flush {
-            Flush::None => Why::Nothing,
-            Flush::Invoke => Why::Queued,
-            Flush::End => Why::Running(number),
+            Flush::None => (Why::Nothing, Sure::No),
+            Flush::Invoke => (Why::Queued, Sure::No),
+            Flush::End if self.done == number => (Why::Running(number), Sure::No),
+            Flush::End => (Why::Running(number), Sure::Yes),
         }
-    }
-
-    /// Whether the invocation goes on, for all that the core can know.
-    pub fn is_running(&self, hold: &Hold) -> bool {
-        matches!(hold.why, Why::Running(number) if number != self.done)
     }
 
     /// When the hold ends at the latest.
-    pub fn until(&self, hold: &Hold) -> u64 {
+    pub fn until(&self, hold: &Hold) -> Range {
+        let mut until = hold.until;
         if matches!(hold.why, Why::Running(_)) && !self.heard {
-            hold.until.min(hold.since + SILENCE_MAX)
-        } else {
-            hold.until
+            until.least = until.least.min(hold.since + SILENCE_MAX);
+            until.most = until.most.min(hold.since + SILENCE_MAX);
         }
+        until
     }
 }
 
@@ -132,10 +133,9 @@ impl World {
         self.note("end becomes invoke");
         self.telemetry.flush = Flush::Invoke;
         self.telemetry.written = true;
-        if let Some(hold) = self.ledger.hold
-            && hold.why != Why::Nothing
-        {
-            self.ledger.held(Why::Queued, hold.since, hold.until);
+        let now = self.clock.mono();
+        if let Some(hold) = &mut self.ledger.hold {
+            hold.degrades(now);
         }
     }
 
@@ -204,11 +204,11 @@ impl World {
 
     /// The invocation's hold ended because time was up.
     pub fn hold_ran_out(&mut self, hold: &Hold) {
-        if self.clock.mono() < hold.until {
+        if self.clock.mono() < hold.until.least {
             self.note("telemetry never came");
             self.degrade();
         } else if hold.why != Why::Nothing {
-            self.note("hold cut off by its deadline");
+            self.note("hold cut off by its time");
         }
     }
 
@@ -217,47 +217,51 @@ impl World {
         if !self.telemetry.subscribed {
             return;
         }
-        if self.chance.one_in(2) {
-            self.event_follows(0, None);
+        match self.chance.below(8) {
+            0..3 => self.event_follows(0, News::Nothing),
+            3 => self.event_follows(0, News::Odd),
+            _ => {}
         }
-        if self.telemetry.may_be_lost && self.chance.one_in(12) {
+        if self.chance.one_in(10) {
+            let after = self.chance.below(duration + 1);
+            self.event_follows(after, News::Dropped);
+        }
+        if self.chance.one_in(12) {
             return self.note("runtimeDone lost");
         }
         // Sometimes before the INVOKE itself has been read.
         let after = if self.chance.one_in(10) { 0 } else { duration };
-        self.event_follows(after, Some(number));
+        self.event_follows(after, News::Done(number));
     }
 
-    fn event_follows(&mut self, after: u64, done: Option<u64>) {
+    fn event_follows(&mut self, after: u64, news: News) {
         let now = self.clock.awake();
         let at = (now + after + self.chance.below(BUFFERED)).max(self.telemetry.last_event);
         self.telemetry.last_event = at;
-        self.clock.inside(at - now, Happening::Event(done));
+        self.clock.inside(at - now, Happening::Event(news));
     }
 
     /// Lambda has an event to deliver.
-    pub fn event(&mut self, done: Option<u64>) {
-        self.telemetry.queue.push_back(done);
+    pub fn event(&mut self, news: News) {
+        self.telemetry.queue.push_back(news);
         self.deliver();
     }
 
     pub fn deliver(&mut self) {
-        let busy = |(left, _): &(usize, Batch)| *left > 0 && *left < usize::MAX;
+        let busy = |(left, _): &(usize, News)| *left > 0 && *left < usize::MAX;
         if self.telemetry.deliveries.values().any(busy) {
             return;
         }
-        let Some(done) = self.telemetry.queue.pop_front() else {
+        let Some(news) = self.telemetry.queue.pop_front() else {
             return;
         };
-        let (batch, body) = match done {
-            Some(number) => (
-                Batch::Done(number),
-                format!(
-                    r#"[{{"time":"x","type":"platform.start","record":{{"requestId":"r-{number}"}}}},{{"type":"platform.runtimeDone","record":{{"requestId":"r-{number}","status":"success"}}}}]"#
-                ),
+        let body = match news {
+            News::Done(number) => format!(
+                r#"[{{"time":"x","type":"platform.start","record":{{"requestId":"r-{number}"}}}},{{"type":"platform.runtimeDone","record":{{"requestId":"r-{number}","status":"success"}}}}]"#
             ),
-            None if self.chance.one_in(4) => (Batch::Odd, "nonsense".to_owned()),
-            None => (Batch::Nothing, "[]".to_owned()),
+            News::Dropped => r#"[{"time":"x","type":"platform.logsDropped","record":{"reason":"slow","droppedRecords":3,"droppedBytes":900}}]"#.to_owned(),
+            News::Odd => "nonsense".to_owned(),
+            News::Nothing => "[]".to_owned(),
         };
         let text = format!(
             "POST / HTTP/1.1\r\nHost: sandbox.localdomain:{PORT}\r\nContent-Length: {}\r\n\r\n{body}",
@@ -276,7 +280,7 @@ impl World {
                 id
             }
         };
-        self.telemetry.deliveries.insert(id, (text.len(), batch));
+        self.telemetry.deliveries.insert(id, (text.len(), news));
         let piece = self.chance.pick(&[1, 30, 1000]);
         for piece in text.as_bytes().chunks(piece) {
             self.clock.inside(0, Happening::Arrive(id, piece.to_vec()));
@@ -284,25 +288,51 @@ impl World {
     }
 
     pub fn delivery_was_read(&mut self, id: ConnId, n: usize) {
-        let (left, batch) = self.telemetry.deliveries.get_mut(&id).unwrap();
+        let (left, news) = self.telemetry.deliveries.get_mut(&id).unwrap();
         *left -= n;
         if *left > 0 {
             return;
         }
         self.clock.inside(0, Happening::Deliver);
-        match *batch {
-            Batch::Odd => {
-                // It is refused, and this connection over.
-                *left = usize::MAX;
-                return self.note("odd telemetry");
+        let news = *news;
+        if matches!(news, News::Odd) {
+            // It is refused, and this connection over.
+            *left = usize::MAX;
+        } else {
+            self.telemetry.heard = true;
+        }
+        self.is_told(news);
+    }
+
+    /// The core has read what Lambda delivered.
+    fn is_told(&mut self, news: News) {
+        let (now, turn) = (self.clock.mono(), self.turn);
+        let hold = self.ledger.hold.as_mut();
+        let hold = hold.filter(|hold| matches!(hold.why, Why::Running(_)));
+        match (news, hold) {
+            (News::Dropped, Some(hold)) => {
+                // It says nothing of an invocation whose INVOKE is read at the same time.
+                let sure = if hold.turn < turn {
+                    Sure::Yes
+                } else {
+                    Sure::Maybe
+                };
+                hold.is_done(now, sure);
             }
-            Batch::Nothing => {}
-            Batch::Done(number) => {
+            (News::Done(number), Some(hold)) if hold.why == Why::Running(number) => {
+                hold.is_done(now, Sure::Yes);
+            }
+            _ => {}
+        }
+        match news {
+            News::Nothing => {}
+            News::Odd => self.note("odd telemetry"),
+            News::Dropped => self.note("telemetry dropped"),
+            News::Done(number) => {
                 self.telemetry.done = number;
                 self.note("runtimeDone");
             }
         }
-        self.telemetry.heard = true;
     }
 
     pub fn delivery_is_answered(&mut self, bytes: &[u8]) {

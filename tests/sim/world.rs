@@ -19,9 +19,9 @@ use super::chance::Chance;
 use super::clients::Client;
 use super::clock::Clock;
 use super::lambda::Api;
-use super::ledger::Ledger;
+use super::ledger::{Ledger, Range};
 use super::remote::Remote;
-use super::telemetry::{Flush, Telemetry};
+use super::telemetry::{Flush, News, Telemetry};
 
 /// The ends of a connection to another machine.
 const ELSEWHERE: Ends = Ends {
@@ -43,12 +43,14 @@ pub enum Happening {
     Room(ConnId, usize),
     /// The remote closes an idle connection.
     Fades(ConnId, End),
+    /// Nothing comes back on that connection any more.
+    Silence(ConnId),
     /// The remote's weather changes.
     Weather,
     Invoke,
     FunctionEnds,
     /// There is telemetry: that this invocation is done, or something else.
-    Event(Option<u64>),
+    Event(News),
     Deliver,
     /// Frozen for so long; whether the monotonic clock stands still.
     Freeze(u64, bool),
@@ -73,6 +75,10 @@ pub struct Wire {
     pub connecting: bool,
     pub inbound: VecDeque<u8>,
     pub end: Option<End>,
+    /// Nothing comes from the peer any more, not even its end.
+    pub silent: bool,
+    /// Where it goes to, if it is ours to make.
+    pub address: Option<SocketAddr>,
     /// Bytes the system takes before the peer reads.
     pub room: usize,
     /// Most bytes read or written at once.
@@ -97,6 +103,8 @@ pub struct Settings {
     pub flush: Flush,
     pub usable: bool,
     pub named: bool,
+    /// The sandbox is copied between its init and its first invocation.
+    pub copied: bool,
     pub finale: Finale,
 }
 
@@ -118,7 +126,13 @@ pub struct World {
     pub seen: BTreeMap<&'static str, u64>,
     pub turn: u64,
     /// When we have to be gone, by the monotonic clock, once we were told to.
-    pub leave_by: Option<u64>,
+    pub leave_by: Option<Range>,
+    /// The core has been told something before which there may have been a freeze, and has not taken it in yet.
+    pub wakes: bool,
+    /// That this is a copy, perhaps one of many.
+    pub is_copy: bool,
+    /// Turn in which the core last looked whether there is more to do.
+    pub looked: u64,
     pub exit: Option<u8>,
     pub good_for_ever: bool,
     rested: bool,
@@ -176,6 +190,9 @@ impl World {
             seen: BTreeMap::new(),
             turn: 0,
             leave_by: None,
+            wakes: false,
+            is_copy: false,
+            looked: 0,
             exit: None,
             good_for_ever: false,
             rested: false,
@@ -245,6 +262,13 @@ impl World {
         let mut moves = 0;
         loop {
             let mut moved = self.write_all();
+            // Before the first step, what is written counts; then Lambda is heard.
+            if std::mem::replace(&mut self.wakes, false) {
+                self.remote_wakes();
+            }
+            if std::mem::replace(&mut self.is_copy, false) {
+                self.remote_is_copied();
+            }
             while let Some(command) = self.relay.step(self.now()) {
                 moved = true;
                 moves += 1;
@@ -280,6 +304,7 @@ impl World {
             }
             Command::Connect(id, address) => {
                 self.open(id, Who::Remote, true);
+                self.wires.get_mut(&id).unwrap().address = Some(address);
                 self.remote_connects(id, address);
             }
             Command::Resolve(Peer::Remote, _) => self.remote_looked_up(),
@@ -287,9 +312,25 @@ impl World {
             Command::Listen(_) => self.fail("it listens already"),
             Command::ListenForTelemetry => self.listen_for_telemetry(),
             Command::ReadRoots(..) => self.fail("roots are read without TLS"),
-            Command::LookOnceMore => {}
+            Command::LookOnceMore => self.look_once_more(),
             Command::Exit(status) => self.exit = Some(status),
         }
+    }
+
+    /// The core is about to leave, and wants to know what has come by now. Perhaps somebody comes just then.
+    fn look_once_more(&mut self) {
+        self.looked = self.turn;
+        if self.chance.one_in(4) {
+            self.note("came at the last moment");
+            let at = self.clients.len();
+            self.crowd_comes(1, true, 0);
+            self.client_moves(at);
+        }
+        while let Some(what) = self.clock.due() {
+            self.happens(what);
+        }
+        self.read_all();
+        self.settle_deaths();
     }
 
     pub fn open(&mut self, id: ConnId, who: Who, connecting: bool) {
@@ -298,6 +339,8 @@ impl World {
             connecting,
             inbound: VecDeque::new(),
             end: None,
+            silent: false,
+            address: None,
             room: usize::MAX,
             piece: self
                 .chance
@@ -313,7 +356,7 @@ impl World {
         };
         match wire.who {
             Who::Client(at) => self.client_closed(at, id),
-            Who::Remote => self.remote_closed(id, wire.connecting),
+            Who::Remote => self.remote_closed(id),
             Who::Lambda => self.lambda_gone(id),
             Who::Subscription | Who::Delivery => self.telemetry_gone(id),
         }
@@ -407,6 +450,7 @@ impl World {
                 return false;
             };
             self.check_sleep(time);
+            self.check_hold_ends(time);
             self.clock.pass(time);
             if !self.frozen() {
                 break;
@@ -434,12 +478,16 @@ impl World {
             return false;
         };
         self.tell(|| format!("FROZEN for {} ms, clock stands still: {still}", time / 1000));
+        self.remote_freezes(time);
         self.clock.freeze(time, still);
         self.note(if time < FREEZE_MIN {
             "freeze too short to see"
         } else {
             "freeze"
         });
+        if time >= 300_000_000 {
+            self.note("five minutes frozen");
+        }
         true
     }
 
@@ -450,15 +498,27 @@ impl World {
         let frozen_for = Duration::from_micros(frozen);
         self.relay.thawed(frozen_for, self.clock.now());
         self.ledger.thawed(frozen);
-        self.remote.thawed(frozen);
+        self.clients_thaw(frozen);
+        self.remote.thawed(frozen, self.clock.mono(), self.turn);
+        self.is_not_clear();
     }
 
     /// Tells the core what happened, time last.
     fn report(&mut self) {
+        self.ledger.turns(self.turn);
         while let Some(what) = self.clock.due() {
             self.idle_turns = 0;
             self.happens(what);
         }
+        self.read_all();
+        self.settle_overdue();
+        self.settle_deaths();
+        self.ledger.settle_hold();
+        self.relay.expire(self.clock.now());
+    }
+
+    /// Reads what has come, in any order.
+    fn read_all(&mut self) {
         let news = |wire: &Wire| !wire.inbound.is_empty() || wire.end.is_some();
         let readable = self.wires.iter().filter(|(_, wire)| news(wire));
         let mut ids: Vec<ConnId> = readable.map(|(id, _)| *id).collect();
@@ -466,9 +526,6 @@ impl World {
             let at = self.chance.below(ids.len() as u64) as usize;
             self.read(ids.swap_remove(at));
         }
-        self.settle_deaths();
-        self.ledger.settle_hold();
-        self.relay.expire(self.clock.now());
     }
 
     fn happens(&mut self, what: Happening) {
@@ -479,6 +536,9 @@ impl World {
             self.tell(|| format!("{what:?}"));
         }
         let now = self.now();
+        if self.is_swallowed(&what) {
+            return;
+        }
         match what {
             Happening::Client(at) => self.client_moves(at),
             Happening::Looked(peer, result) => {
@@ -488,7 +548,13 @@ impl World {
             Happening::Landed(id, None) => {
                 if let Some(wire) = self.wires.get_mut(&id) {
                     wire.connecting = false;
-                    self.relay.connected(id, ELSEWHERE, now);
+                    let (who, address) = (wire.who, wire.address);
+                    if who == Who::Remote {
+                        self.remote_lands(id);
+                    }
+                    let mut ends = ELSEWHERE;
+                    ends.peer = address.unwrap_or(ends.peer);
+                    self.relay.connected(id, ends, now);
                 }
             }
             Happening::Landed(id, Some(kind)) => {
@@ -513,16 +579,29 @@ impl World {
                     wire.room = wire.room.saturating_add(more);
                 }
             }
+            Happening::Silence(id) => self.goes_silent(id),
             Happening::Weather => self.weather_changes(),
             Happening::Invoke => self.invoke(),
             Happening::FunctionEnds => self.function_ends(),
-            Happening::Event(done) => self.event(done),
+            Happening::Event(news) => self.event(news),
             Happening::Deliver => self.deliver(),
             // Something woke us just before.
             Happening::Freeze(..) => self.clock.inside(1, what),
             Happening::Finale => self.finale(),
             Happening::Shutdown => self.shut_down(),
         }
+    }
+
+    /// Whether it does not get here, because the connection has gone silent.
+    fn is_swallowed(&self, what: &Happening) -> bool {
+        let (Happening::Landed(id, _)
+        | Happening::Arrive(id, _)
+        | Happening::Cut(id, _)
+        | Happening::Room(id, _)) = what
+        else {
+            return false;
+        };
+        self.wires.get(id).is_some_and(|wire| wire.silent)
     }
 
     /// A peer closes, or resets: what was under way may be lost with it.
@@ -613,19 +692,33 @@ impl World {
     /// SIGTERM.
     pub fn terminate(&mut self) {
         self.relay.terminated(self.clock.now());
-        self.leaves_by(self.clock.mono() + 1_900_000);
+        let until = self.clock.mono() + 1_900_000;
+        self.leaves_by(Range {
+            least: until,
+            most: until,
+        });
+    }
+
+    /// Lambda says what it says after a freeze, perhaps.
+    pub fn wakes(&mut self) {
+        self.wakes = true;
     }
 
     /// We are told to leave: no pause is waited for any more.
-    pub fn leaves_by(&mut self, until: u64) {
-        self.leave_by = Some(self.leave_by.map_or(until, |before| before.min(until)));
-        self.ledger.hastened(self.clock.mono());
+    pub fn leaves_by(&mut self, until: Range) {
+        let until = self.leave_by.map_or(until, |before| Range {
+            least: before.least.min(until.least),
+            most: before.most.min(until.most),
+        });
+        self.leave_by = Some(until);
+        self.ledger.hurries(self.clock.mono());
+        self.promises_delivery(until);
     }
 
     /// After the finale: all is well from here on, and it must come to rest in time.
     pub fn check_time(&self, since: u64) {
         self.require(
-            self.clock.awake_since(since) < REST_MAX,
+            self.clock.awake_since(since) < REST_MAX + self.ledger.server.rests_max(),
             "it does not come to rest",
         );
     }
@@ -643,11 +736,12 @@ impl World {
 fn settings(chance: &mut Chance, traced: bool) -> (Settings, Vec<(&'static str, String)>, Api) {
     let set = Settings {
         workers: chance.between(1, 8) as usize,
-        bytes_max: chance.pick(&[64 << 10, 64 << 10, 100_000, 300_000, 4 << 20]),
+        bytes_max: chance.pick(&[64 << 10, 64 << 10, 100_000, 300_000, 4 << 20, 4 << 20]),
         timeout: chance.pick(&[300_000, 3_000_000, 3_000_000, 10_000_000]),
         flush: chance.pick(&[Flush::None, Flush::Invoke, Flush::End, Flush::End]),
         usable: !chance.one_in(24),
         named: chance.one_in(2),
+        copied: chance.one_in(8),
         finale: chance.pick(&[
             Finale::Rest,
             Finale::Shutdown,
@@ -670,6 +764,9 @@ fn settings(chance: &mut Chance, traced: bool) -> (Settings, Vec<(&'static str, 
         (true, false) => format!("http://{}", Remote::LITERAL),
     };
     vars.push(("PYROSCOPE_REMOTE_ADDRESS", remote));
+    if set.copied {
+        vars.push(("AWS_LAMBDA_INITIALIZATION_TYPE", "snap-start".to_owned()));
+    }
     match api.authority() {
         Some(authority) => vars.push(("AWS_LAMBDA_RUNTIME_API", authority.to_owned())),
         None => vars.push(("PYROSCOPE_DEV_MODE", "true".to_owned())),

@@ -25,7 +25,19 @@ const TOKEN: &str = "a-token-nobody-may-see";
 /// Sizes of well-formed uploads: none, small, what needs a ring of its own, too much.
 const SIZES: [usize; 8] = [0, 1, 10, 1000, 5000, 17_000, 50_000, 70_000];
 
-const STATUSES: [u16; 12] = [200, 204, 299, 301, 400, 401, 408, 413, 429, 500, 503, 599];
+const STATUSES: [u16; 16] = [
+    200, 204, 299, 301, 400, 401, 408, 413, 422, 425, 429, 500, 503, 520, 529, 599,
+];
+
+/// What an answer's body says: nothing; what nobody may see; that there is enough for today, or for ever; nonsense.
+const WORDS: [&str; 6] = [
+    "",
+    TOKEN,
+    "limit of 1/day reached, next reset at 2027-01-15T08:00:07Z",
+    "pushing failed: limit of 1/day reached, next reset at 9999-12-31T23:59:60+23:59",
+    "limit of 1/day reached, next reset at 2027-02-31T",
+    "next reset at next reset at 0000-00-00T00:00:00Z",
+];
 
 const ENDS: [End; 4] = [
     End::Eof,
@@ -288,7 +300,7 @@ impl Play {
 
     fn remote_answers(&mut self, script: &mut Script) {
         let status = STATUSES[script.pick(STATUSES.len())];
-        let body = if script.byte() & 1 == 1 { TOKEN } else { "" };
+        let body = WORDS[script.pick(WORDS.len())];
         let (step, keep) = (script.step(), script.byte());
         let Some(id) = self.remote(script) else {
             return;
@@ -296,6 +308,7 @@ impl Play {
         let field = match keep % 4 {
             0 => "Connection: close\r\n",
             1 => "Retry-After: 3\r\n",
+            2 => "Retry-After: 99999999999999999999\r\n",
             _ => "",
         };
         let (field, body) = if status == 204 {
@@ -326,9 +339,13 @@ impl Play {
         };
         let found: Vec<SocketAddr> = match peer {
             Peer::Lambda => vec![lambda()],
-            Peer::Remote => vec![address("10.0.0.1:4040"), address("10.0.0.2:4040")],
+            Peer::Remote => vec![
+                address("10.0.0.1:4040"),
+                address("10.0.0.2:4040"),
+                address("[fd00::1]:4040"),
+            ],
         };
-        let answer = match script.pick(4) {
+        let answer = match script.pick(5) {
             0 => Err("no such host".to_owned()),
             n => Ok(found[..(n - 1).min(found.len())].to_vec()),
         };
@@ -371,12 +388,13 @@ impl Play {
         let Some(&id) = self.deliveries.get(at) else {
             return;
         };
-        let batch = match script.pick(4) {
+        let batch = match script.pick(5) {
             0 => {
                 r#"[{"type":"platform.runtimeDone","record":{"requestId":"a-request"}}]"#.to_owned()
             }
             1 => r#"[{"type":"platform.start","record":{"requestId":"a-request"}}]"#.to_owned(),
             2 => String::from_utf8_lossy(script.bytes()).into_owned(),
+            3 => r#"[{"type":"platform.logsDropped","record":{"droppedRecords":1}}]"#.to_owned(),
             _ => {
                 self.world.offer(id, script.bytes(), usize::MAX);
                 return;
