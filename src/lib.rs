@@ -28,12 +28,16 @@
 //!
 //! | to change | go to |
 //! |---|---|
-//! | what happens next, retries, shutdown | `relay/step.rs`; when the remote counts as down: `relay/backend.rs` |
+//! | what happens next, shutdown | `relay/step.rs` |
+//! | what an attempt's end means, retries | `relay/outcome.rs`; when the remote counts as down: `relay/backend.rs` |
+//! | who goes out when, how many connections | `relay/dispatch.rs` |
 //! | when Lambda may freeze us: flush modes | `relay/flush.rs`; what telemetry says: `lambda/telemetry.rs` |
 //! | memory, who gives way, the account | `relay/ring/` |
 //! | how a client is served | `relay/inlet.rs` |
 //! | the relayed request | `relay/forward.rs`, its `name` label: `relay/labels.rs` |
-//! | a connection to the remote | `relay/uplink.rs`, TLS: `tls/`, whom it trusts: `tls/trust.rs` |
+//! | a request to the remote, how its connection died | `relay/uplink.rs` |
+//! | a connection to the remote | `relay/transport.rs`, a proxy's: `relay/tunnel.rs`; TLS: `tls/`, whom it trusts: `tls/trust.rs` |
+//! | addresses and trusted roots | `relay/peers.rs` |
 //! | what is logged of a server's answer | `relay/phrases.rs`; how often: `relay/report.rs` |
 //! | the Extensions API | `lambda/` |
 //! | HTTP framing, for all three sides | `http1/` |

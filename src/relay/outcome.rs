@@ -9,6 +9,9 @@
 //! | not reached, or nothing was sent | when the backend is up again | down |
 //! | broke after sending began | later, after a pause; this may count as an attempt | one failure |
 //!
+//! A success is one as soon as its status line is there and all of the request was sent: to send the payload again would
+//! make it two.
+//!
 //! A failed attempt counts only if another payload got through since the payload's last one: where nothing gets
 //! through, the payload is not to blame.
 
