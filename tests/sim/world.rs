@@ -499,7 +499,8 @@ impl World {
         self.relay.thawed(frozen_for, self.clock.now());
         self.ledger.thawed(frozen);
         self.clients_thaw(frozen);
-        self.remote.thawed(frozen, self.clock.mono(), self.turn);
+        // It happened in the sleep before the next turn.
+        self.remote.thawed(frozen, self.clock.mono(), self.turn + 1);
         self.is_not_clear();
     }
 
