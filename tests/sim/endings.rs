@@ -160,7 +160,7 @@ impl World {
         if line.connecting && late == Sure::No && attempt.falls_back(now) {
             return self.note("silent after a wake, another address");
         }
-        let thaw = attempt.thaw;
+        let (thaw, blurred) = (attempt.thaw, attempt.is_blurred());
         self.remote.attempts.end(number, self.turn);
         let Some(exchange) = &line.exchange else {
             return self.connection_given_up(silent, late);
@@ -168,7 +168,8 @@ impl World {
         // That it was suspect says what nobody could know before.
         let payload = exchange.payload;
         let free = &mut self.ledger.payloads[payload].free;
-        if *free == Sure::Maybe && silent == Sure::Maybe && late == Sure::No {
+        let told = silent == Sure::Maybe && late == Sure::No && !blurred;
+        if *free == Sure::Maybe && told {
             *free = Sure::Yes;
         }
         self.exchange_given_up(exchange, thaw, silent, late);

@@ -261,7 +261,7 @@ impl Ledger {
         }
     }
 
-    fn pauses_may_end(&mut self) {
+    pub fn pauses_may_end(&mut self) {
         for payload in &mut self.payloads {
             payload.not_before.least = 0;
         }

@@ -31,6 +31,8 @@ pub struct Remote {
     /// When the look-up began that is under way, or was the last.
     looking_since: u64,
     looking_turn: u64,
+    /// What was connected to in this turn, and whether as the next address of an attempt.
+    asked: Vec<(u64, SocketAddr, bool)>,
     /// Turn of the last wake.
     pub woken: u64,
     pub dying: Vec<Death>,
@@ -294,6 +296,7 @@ impl World {
             self.note("several attempts at once for one address");
             self.remote.blurs(now);
         }
+        let next = awaiting.len() == 1;
         let number = if let [number] = awaiting[..] {
             self.remote.attempts.get_mut(number).tries_next(now);
             self.note("another address");
@@ -307,6 +310,13 @@ impl World {
             self.note("as many connections as there may be");
             self.remote.blurs(now);
         }
+        // The next address of one attempt and the first of another: which is which does not show either.
+        let same = |own: &(u64, SocketAddr, bool)| *own == (self.turn, address, !next);
+        if self.remote.asked.iter().any(same) {
+            self.remote.blurs(now);
+        }
+        self.remote.asked.retain(|(turn, ..)| *turn == self.turn);
+        self.remote.asked.push((self.turn, address, next));
         let rtt = self.chance.any_scale(40_000);
         if self.is_silent(address) {
             return;

@@ -277,6 +277,10 @@ impl World {
     pub fn unreached(&mut self, surely: bool) {
         let (turn, now) = (self.turn, (self.clock.mono(), self.now().unix_ms));
         self.ledger.server.unreached(turn, now, surely);
+        if self.ledger.server.reached == turn {
+            // Perhaps it was reached after that.
+            self.ledger.pauses_may_end();
+        }
         if surely {
             self.note("server down");
         }
