@@ -328,6 +328,20 @@ fn while_one_address_is_silent_another_that_refuses_ends_nothing() {
     assert!(world.seen(id).ends_with('x'));
 }
 
+/// The server may have moved: its name is looked up again before the next try.
+#[test]
+fn addresses_that_cannot_be_reached_are_not_kept() {
+    let mut world = World::new(&[("PYROSCOPE_REMOTE_ADDRESS", "http://pyroscope.test")]);
+    world.post("x");
+    named_remote(&mut world, &["10.0.0.1:80"]);
+    world.refuse();
+    assert!(world.pass_to_deadline() < SECOND);
+    assert_eq!(world.connecting, []);
+    named_remote(&mut world, &["10.0.0.2:80"]);
+    let id = world.connect();
+    assert!(world.seen(id).ends_with('x'));
+}
+
 #[test]
 fn an_address_whose_tunnel_fails_is_followed_by_the_next() {
     let mut world = World::new(&[
@@ -485,6 +499,79 @@ fn an_absurd_deadline_means_two_seconds() {
             Duration::from_millis(1900),
             "{left_ms} ms"
         );
+    }
+}
+
+#[test]
+fn of_two_deadlines_the_earlier_one_counts() {
+    for signal_first in [true, false] {
+        let (mut world, api) = sandbox();
+        world.post("x");
+        let began = world.now.mono;
+        if signal_first {
+            world.relay.terminated(world.now);
+        }
+        world.answer(api, &shutdown_at(&world, 600));
+        world.relay.terminated(world.now);
+        world.settle();
+        while world.exit.is_none() {
+            world.pass_to_deadline();
+        }
+        let took = world.now.mono - began;
+        assert_eq!(took, Duration::from_millis(500), "{signal_first}");
+    }
+}
+
+#[test]
+fn frozen_time_moves_the_turn_of_an_address_and_its_share() {
+    let freeze = |world: &mut World| {
+        let frozen = SECOND * 300;
+        world.now.mono += frozen;
+        world.now.unix_ms += 300_000;
+        world.relay.thawed(frozen, world.now);
+        world.settle();
+    };
+    let mut world = World::new(&[
+        ("PYROSCOPE_REMOTE_ADDRESS", "https://pyroscope.test"),
+        ("HTTPS_PROXY", "http://proxy.test:3128"),
+    ]);
+    world.post("x");
+    named_remote(&mut world, &["[fd00::1]:3128", "10.0.0.1:3128"]);
+    world.pass(Duration::from_millis(100));
+    freeze(&mut world);
+    assert_eq!(world.connecting.len(), 1);
+    world.pass(Duration::from_millis(149));
+    assert_eq!(world.connecting.len(), 1);
+    let first = world.connect();
+    // It has half of the time: 4.8 s of the 9.7 that are left. Its answer begins late, and goes on slowly.
+    freeze(&mut world);
+    for _ in 0..9 {
+        world.pass(SECOND / 2);
+        world.arrive(first, b"H", usize::MAX);
+        assert!(world.written.contains_key(&first));
+    }
+    world.pass(SECOND / 2);
+    assert!(!world.written.contains_key(&first), "its share is over");
+    assert_eq!(world.connecting[0].1, "10.0.0.1:3128".parse().unwrap());
+}
+
+#[test]
+fn the_connection_that_was_idle_last_is_used_first() {
+    let mut world = World::new(&[]);
+    let both = [(); 2].map(|()| {
+        world.post("x");
+        world.connect()
+    });
+    for turn in [[0, 1], [1, 0]] {
+        for at in turn {
+            world.answer(both[at], OK);
+            world.seen(both[at]);
+            world.pass(SECOND);
+        }
+        world.post("next");
+        assert!(world.seen(both[turn[1]]).ends_with("next"));
+        world.post("one more");
+        assert!(world.seen(both[turn[0]]).ends_with("one more"));
     }
 }
 
