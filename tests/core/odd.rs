@@ -149,6 +149,7 @@ fn after_a_flush_the_number_of_workers_holds_again() {
     }
     assert_eq!(world.totals().relayed, 60);
     assert!(world.seen(api).starts_with("GET "), "the hold is over");
+    assert_eq!(world.written.len(), 2 + 1, "the others are closed");
     for _ in 0..60 {
         world.post("y");
     }
@@ -174,6 +175,30 @@ fn a_clock_that_is_set_back_does_not_make_a_retry_after_longer() {
         "30 s is the longest, then {:?}",
         world.asleep_for()
     );
+}
+
+/// One that a freeze may have killed is not one of those that are left over.
+#[test]
+fn an_idle_connection_stays_while_there_are_no_more_than_workers() {
+    let (mut world, api) = sandbox_with(&[("PYROSCOPE_NUM_WORKERS", "2")]);
+    for _ in 0..2 {
+        world.post("x");
+        world.connect();
+    }
+    let all: Vec<ConnId> = world.written.keys().copied().collect();
+    let (slow, idle) = (all[all.len() - 2], all[all.len() - 1]);
+    world.answer(idle, OK);
+    world.answer(api, &invoke(&world, 900_000));
+    world.post("fresh");
+    world.post("more");
+    let other = world.connect();
+    world.answer(idle, OK);
+    assert!(
+        world.written.contains_key(&idle),
+        "two live, and {slow:?} is suspect"
+    );
+    world.answer(other, OK);
+    assert!(world.written.contains_key(&other));
 }
 
 /// One of two addresses was taken at the start.
