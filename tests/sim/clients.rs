@@ -40,6 +40,8 @@ struct Manner {
     /// Most bytes sent at once, and most time between.
     piece: usize,
     pause: u64,
+    /// From connecting to the first piece.
+    hesitates: u64,
     /// Sends the next request only when the last is answered.
     waits: bool,
     /// Reads its answers late and little by little.
@@ -133,6 +135,11 @@ impl World {
                 })
                 .max(stream.len() / PIECES_MAX),
             pause: self.chance.pick(&[0, 0, 100, 3000, 50_000, 400_000]),
+            hesitates: if self.chance.one_in(5) {
+                self.chance.any_scale(400_000)
+            } else {
+                0
+            },
             waits: count < 20 && self.chance.one_in(3),
             reads_slowly: self.chance.one_in(if count > 20 { 1 } else { 12 }),
             ending: ending(&mut self.chance, stream.len()),
@@ -239,6 +246,10 @@ impl World {
         }
         if self.clients[at].id.is_none() {
             self.client_connects(at);
+            let hesitates = self.clients[at].manner.hesitates;
+            if hesitates > 0 {
+                return self.clock.inside(hesitates, Happening::Client(at));
+            }
         }
         let Some(id) = self.clients[at].id else {
             return;

@@ -63,7 +63,11 @@ impl World {
 
     fn settle_unreached(&mut self, death: Death) {
         // What Lambda has said in this turn is taken in first.
-        let frozen = if self.wakes { Sure::Yes } else { death.frozen };
+        let frozen = match self.wakes {
+            _ if death.blurred => Sure::Maybe,
+            true => Sure::Yes,
+            false => death.frozen,
+        };
         match frozen {
             Sure::Yes => {
                 self.note("frozen while connecting");

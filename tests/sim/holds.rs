@@ -254,6 +254,9 @@ impl World {
                 self.clock.mono() < until.most + SLACK,
                 "still here at the deadline",
             );
+            if self.in_hand() == 0 && self.is_newcomer_waiting() {
+                self.note("who has just come is waited for");
+            }
             let settled = self.in_hand() == 0 && self.clients_are_idle();
             self.require(!settled, "everything is done, and it does not leave");
         }

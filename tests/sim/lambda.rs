@@ -456,13 +456,19 @@ impl World {
         }
         self.api.finale_since = Some(self.clock.awake());
         let off = self.api.kind == Kind::Off;
-        if self.set.finale == Finale::Shutdown && self.chance.one_in(4) {
-            // As at the end of a function that profiles much.
-            if self.set.timeout > 2_000_000 && self.chance.one_in(2) {
+        let mut after = 1000;
+        if self.set.finale == Finale::Shutdown && self.chance.one_in(2) {
+            // As at the end of a function that profiles much; sometimes when all has been well for a while.
+            let mut quiet = 0;
+            if self.set.timeout > 2_000_000 && !self.chance.one_in(3) {
+                self.remote.sky.stays = true;
                 self.weather_is(Weather::HalfSecond);
+                quiet = 12_000_000;
+                self.crowd_comes(1, true, quiet / 2);
             }
             let count = self.chance.between(10, 60);
-            self.crowd_comes(count, true, 0);
+            self.crowd_comes(count, true, quiet);
+            after += quiet + quiet / 40;
         }
         if self.set.finale != Finale::Rest && self.chance.one_in(2) {
             for _ in 0..self.chance.between(1, 6) {
@@ -474,7 +480,7 @@ impl World {
                 self.good_for_ever = true;
                 self.weather_changes();
             }
-            Finale::Shutdown if !off => self.clock.inside(1000, Happening::Shutdown),
+            Finale::Shutdown if !off => self.clock.inside(after, Happening::Shutdown),
             Finale::Shutdown | Finale::Signal => {
                 self.note("signal");
                 self.terminate();

@@ -73,6 +73,8 @@ pub struct Death {
     pub payload: Option<usize>,
     /// Not a byte of its request was written.
     pub unsent: bool,
+    /// Whether the attempt may go on with another address, for all that can be known.
+    pub blurred: bool,
     /// A freeze that the clocks have shown came since it began.
     pub thaw: Sure,
     pub served: u32,
@@ -116,6 +118,7 @@ impl Death {
             unsent: false,
             served: line.served,
             frozen: attempt.frozen,
+            blurred: attempt.is_blurred(),
             thaw: attempt.thaw,
         }
     }

@@ -52,6 +52,8 @@ pub struct Sky {
     pub reset: u64,
     /// Which of the addresses are silent: the even, or the odd.
     pub silent_side: usize,
+    /// It does not change any more.
+    pub stays: bool,
 }
 
 /// Statuses that mend by themselves.
@@ -71,6 +73,9 @@ impl Weather {
 
 impl World {
     pub fn weather_changes(&mut self) {
+        if self.remote.sky.stays && !self.good_for_ever {
+            return;
+        }
         let weather = if self.good_for_ever {
             self.good_weather()
         } else {
@@ -108,6 +113,7 @@ impl World {
             mono: self.clock.mono(),
             reset: 0,
             silent_side: self.chance.below(2) as usize,
+            stays: self.remote.sky.stays,
         };
         if weather == Weather::Limited {
             let seconds = self.chance.pick(&[2, 10, 70, 86_400]);
