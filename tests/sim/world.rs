@@ -210,6 +210,7 @@ impl World {
     pub fn live(&mut self) {
         loop {
             self.act();
+            self.check_connecting();
             self.check();
             self.write_log();
             if self.exit.is_some() {
@@ -260,15 +261,15 @@ impl World {
     /// Does what the core says, and writes what it has, until nothing moves.
     fn act(&mut self) {
         let mut moves = 0;
+        let mut moved = self.write_all();
+        // Before the first step, what is written counts; then Lambda is heard.
+        if std::mem::replace(&mut self.wakes, false) {
+            self.remote_wakes();
+        }
+        if std::mem::replace(&mut self.is_copy, false) {
+            self.remote_is_copied();
+        }
         loop {
-            let mut moved = self.write_all();
-            // Before the first step, what is written counts; then Lambda is heard.
-            if std::mem::replace(&mut self.wakes, false) {
-                self.remote_wakes();
-            }
-            if std::mem::replace(&mut self.is_copy, false) {
-                self.remote_is_copied();
-            }
             while let Some(command) = self.relay.step(self.now()) {
                 moved = true;
                 moves += 1;
@@ -286,6 +287,7 @@ impl World {
                 return;
             }
             self.idle_turns = 0;
+            moved = false;
         }
     }
 
@@ -365,7 +367,10 @@ impl World {
     /// Writes as far as the system takes it. Whether anything moved.
     fn write_all(&mut self) -> bool {
         let mut moved = false;
-        let ids: Vec<ConnId> = self.wires.keys().copied().collect();
+        // What is asked of the remote decides anew how much it takes.
+        let takes = |wire: &Wire| !wire.connecting && (wire.room > 0 || wire.who == Who::Remote);
+        let wires = self.wires.iter().filter(|(_, wire)| takes(wire));
+        let ids: Vec<ConnId> = wires.map(|(id, _)| *id).collect();
         for id in ids {
             while self.write(id) {
                 moved = true;
@@ -375,14 +380,7 @@ impl World {
     }
 
     fn write(&mut self, id: ConnId) -> bool {
-        let wire = &self.wires[&id];
-        if wire.connecting {
-            let [head, body] = self.relay.pending(id);
-            let early = !head.is_empty() || !body.is_empty();
-            self.require(!early, "bytes for a connection that does not stand");
-            return false;
-        }
-        let who = wire.who;
+        let Wire { who, piece, .. } = self.wires[&id];
         let [head, body] = self.relay.pending(id);
         let whole = head.len() + body.len();
         if whole == 0 {
@@ -392,8 +390,9 @@ impl World {
             let request = [head, body].concat();
             self.remote_begins(id, &request);
         }
-        let wire = &self.wires[&id];
-        let n = whole.min(wire.room).min(wire.piece.max(50).max(whole / 10));
+        let n = whole
+            .min(self.wires[&id].room)
+            .min(piece.max(50).max(whole / 10));
         if n == 0 {
             return false;
         }
@@ -420,6 +419,15 @@ impl World {
             Who::Delivery => self.delivery_is_answered(&bytes),
         }
         true
+    }
+
+    /// Nothing is to be written on a connection that does not stand.
+    fn check_connecting(&mut self) {
+        let mut early = 0;
+        for (id, _) in self.wires.iter().filter(|(_, wire)| wire.connecting) {
+            early += self.relay.pending(*id).concat().len();
+        }
+        self.require(early == 0, "bytes for a connection that does not stand");
     }
 
     /// Sleeps as the shell does. Whether anything will ever happen.
