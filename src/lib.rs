@@ -38,6 +38,7 @@
 //! | a request to the remote, how its connection died | `relay/uplink.rs` |
 //! | a connection to the remote | `relay/transport.rs`, a proxy's: `relay/tunnel.rs`; TLS: `tls/`, whom it trusts: `tls/trust.rs` |
 //! | addresses and trusted roots | `relay/peers.rs` |
+//! | gzip, to read it and to change a few bytes of it | `times/gzip.rs` |
 //! | what is logged of a server's answer | `relay/phrases.rs`; how often: `relay/report.rs` |
 //! | the Extensions API | `lambda/` |
 //! | HTTP framing, for all three sides | `http1/` |
@@ -81,4 +82,5 @@ pub mod log;
 pub mod profile;
 pub mod relay;
 pub mod shell;
+pub mod times;
 pub mod tls;

@@ -1,0 +1,77 @@
+//! CRC-32 as gzip has it (RFC 1952, section 8).
+
+/// Four bytes are taken at a time, by four tables. They are computed anew for each body: that takes less than a
+/// microsecond, and as constants they would be 4 KiB of the binary.
+#[derive(Debug)]
+pub(super) struct Crc([[u32; 256]; 4]);
+
+impl Crc {
+    pub(super) fn new() -> Self {
+        let mut tables = [[0; 256]; 4];
+        let [first, others @ ..] = &mut tables;
+        // A checksum is linear: those of single bits are computed, all others are sums of these.
+        let (mut bit, mut crc) = (128, 1);
+        while bit > 0 {
+            crc = (crc >> 1) ^ (POLYNOMIAL * (crc & 1));
+            for i in (0..256).step_by(2 * bit) {
+                first[i + bit] = first[i] ^ crc;
+            }
+            bit /= 2;
+        }
+        let mut before: &[u32; 256] = first;
+        for table in others {
+            for (entry, &crc) in table.iter_mut().zip(before) {
+                *entry = (crc >> 8) ^ first[crc as usize & 255];
+            }
+            before = table;
+        }
+        Self(tables)
+    }
+
+    /// The checksum of what had `crc` until now (0 at the beginning) and goes on with `bytes`.
+    pub(super) fn add(&self, crc: u32, bytes: &[u8]) -> u32 {
+        let [one, two, three, four] = &self.0;
+        let mut crc = !crc;
+        let (chunks, rest) = bytes.as_chunks();
+        for chunk in chunks {
+            crc ^= u32::from_le_bytes(*chunk);
+            crc = four[crc as usize & 255]
+                ^ three[(crc >> 8) as usize & 255]
+                ^ two[(crc >> 16) as usize & 255]
+                ^ one[(crc >> 24) as usize];
+        }
+        for &byte in rest {
+            crc = (crc >> 8) ^ one[(crc as u8 ^ byte) as usize];
+        }
+        !crc
+    }
+}
+
+/// Bits in reversed order, as gzip has them.
+const POLYNOMIAL: u32 = 0xedb8_8320;
+
+#[cfg(test)]
+mod tests {
+    use super::Crc;
+
+    #[test]
+    fn the_checksum_is_that_of_gzip() {
+        let crc = Crc::new();
+        assert_eq!(crc.add(0, b""), 0);
+        assert_eq!(crc.add(0, b"123456789"), 0xcbf4_3926);
+        assert_eq!(
+            crc.add(0, b"The quick brown fox jumps over the lazy dog"),
+            0x414f_a339
+        );
+    }
+
+    #[test]
+    fn the_checksum_does_not_depend_on_the_pieces() {
+        let crc = Crc::new();
+        let bytes: Vec<u8> = (0..=255).collect();
+        for cut in 0..=bytes.len() {
+            let (one, two) = bytes.split_at(cut);
+            assert_eq!(crc.add(crc.add(0, one), two), 0x2905_8c73, "{cut}");
+        }
+    }
+}

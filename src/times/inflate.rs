@@ -1,0 +1,432 @@
+//! Inflates the members of a gzip body (RFC 1951 and 1952), in steps that may be taken again.
+//!
+//! ```text
+//!   Member ──▶ Block ──▶ Stored(left) ──┐
+//!     ▲          ▲ └───▶ Codes ─────────┤ the block ends
+//!     │          └──────────────────────┤
+//!     └──────────────────── Trailer ◀───┘ it was the last one
+//! ```
+//!
+//! What is refused is what zlib refuses: then a server would not read it either.
+
+use super::crc::Crc;
+use super::huffman::{Huffman, NONE, SYMBOLS};
+
+/// What is awaited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// A gzip header.
+    Member,
+    /// A block's header.
+    Block,
+    /// So many bytes of a block that is not compressed.
+    Stored(u16),
+    /// A symbol.
+    Codes,
+    /// Checksum and size.
+    Trailer,
+}
+
+/// A point of the body: who has the window too can go on from here.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub(super) state: State,
+    /// Whether the block is the last one of its member.
+    pub(super) last: bool,
+    /// The next bit of the body.
+    pub(super) bit: usize,
+    /// The first bit of the block, and the first after its header.
+    pub(super) block: usize,
+    pub(super) codes: usize,
+    /// How much was inflated before this member, and until the last piece.
+    pub(super) member: usize,
+    pub(super) inflated: usize,
+    /// The checksum of the member until the last piece.
+    pub(super) crc: u32,
+}
+
+/// What the last of some symbols was.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Symbol {
+    /// How far back a match reaches; 0 for a literal.
+    pub(super) distance: usize,
+    /// The first bit of that distance.
+    pub(super) distance_at: usize,
+}
+
+impl Place {
+    /// How long the member is so far, as its trailer counts it.
+    pub(super) const fn member_size(&self) -> u32 {
+        (self.inflated - self.member) as u32
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Inflate<'a> {
+    pub(super) body: &'a [u8],
+    pub(super) place: Place,
+    /// What was inflated last: what a distance can reach, and at its end the piece that was not taken yet.
+    pub(super) window: Vec<u8>,
+    /// Bytes at the end of the window that belong to the next piece.
+    pub(super) piece: usize,
+    /// The block whose codes these are; [`FIXED`] for those that no block brings with it.
+    block: usize,
+    pub(super) literals: Huffman,
+    distances: Huffman,
+    /// The lengths of the codes in `literals`.
+    pub(super) lengths: [u8; LENGTHS],
+    /// What tables were made for counts as inflated, or blocks of no content would cost without limit.
+    tables: usize,
+    pub(super) crc: Crc,
+}
+
+/// How far back a distance reaches.
+pub(super) const DISTANCE_MAX: usize = 32 << 10;
+
+/// What is inflated between two looks at it, and what one step may add to that.
+pub(super) const PIECE: usize = 1 << 10;
+
+/// How much of a body is inflated: a server takes 4 MiB for a profile by default, and Push carries several. Whoever
+/// sends more than that has its time as it was, and the loop does not stand still for longer than some 50 ms.
+pub(super) const LIMIT: usize = 16 << 20;
+
+/// What making tables counts for in [`LIMIT`], by the time it takes.
+const TABLES: usize = 1 << 10;
+
+/// What stays in the window: what a distance reaches from the older of two places that are looked back to.
+const KEPT: usize = DISTANCE_MAX + 8 * PIECE;
+
+/// The window at its largest, but for what a piece may add.
+const WINDOW: usize = 64 << 10;
+
+const FIXED: usize = usize::MAX;
+
+/// Of both codes together, as a header may give them.
+const LENGTHS: usize = SYMBOLS + 32;
+
+/// Lengths and distances of codes (RFC 1951, section 3.2.7).
+const ORDER: [u8; 19] = [
+    16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15,
+];
+
+impl<'a> Inflate<'a> {
+    pub(super) fn new(body: &'a [u8]) -> Self {
+        Self {
+            body,
+            place: Place {
+                state: State::Member,
+                last: false,
+                bit: 0,
+                block: 0,
+                codes: 0,
+                member: 0,
+                inflated: 0,
+                crc: 0,
+            },
+            window: Vec::with_capacity(WINDOW + 2 * PIECE),
+            piece: 0,
+            block: 0,
+            literals: Huffman::new(),
+            distances: Huffman::new(),
+            lengths: [0; LENGTHS],
+            tables: 0,
+            crc: Crc::new(),
+        }
+    }
+
+    /// Returns to `place`, before which `window` was inflated.
+    pub(super) fn rewind(&mut self, place: Place, window: &[u8]) -> Option<()> {
+        self.window.clear();
+        self.window.extend_from_slice(window);
+        self.piece = 0;
+        if place.state == State::Codes && self.block != place.block {
+            self.place.bit = place.block;
+            self.block_header()?;
+        }
+        self.place = place;
+        Some(())
+    }
+
+    /// Takes one step, or if that is of symbols, so many that the window grows by `least` or the block ends.
+    pub(super) fn step(&mut self, least: usize) -> Option<Symbol> {
+        match self.place.state {
+            State::Member => self.member()?,
+            State::Block => self.block_header()?,
+            State::Stored(left) => self.stored(left)?,
+            State::Codes => return self.symbols(least),
+            State::Trailer => return None,
+        }
+        Some(Symbol::default())
+    }
+
+    /// The piece was taken, and `bytes` is what counts for the checksum. `None` if that was too much.
+    pub(super) fn taken(&mut self, crc: u32) -> Option<()> {
+        self.place.inflated += self.piece;
+        self.place.crc = crc;
+        self.piece = 0;
+        (self.place.inflated + self.tables <= LIMIT).then_some(())
+    }
+
+    /// How many bytes at the window's beginning nobody needs any more; not few at a time.
+    pub(super) const fn spare(&self) -> usize {
+        if self.window.len() < WINDOW {
+            return 0;
+        }
+        self.window.len() - KEPT
+    }
+
+    /// At least 57 bits from this one on; zeros after the end.
+    #[inline]
+    pub(super) fn peek(&self, bit: usize) -> Option<u64> {
+        let rest = self.body.get(bit / 8..)?;
+        let word = match rest.first_chunk() {
+            Some(bytes) => u64::from_le_bytes(*bytes),
+            None => rest
+                .iter()
+                .rev()
+                .fold(0, |word, byte| word << 8 | u64::from(*byte)),
+        };
+        Some(word >> (bit % 8))
+    }
+
+    fn take(&mut self, count: usize) -> Option<usize> {
+        let bits = self.peek(self.place.bit)?;
+        self.place.bit += count;
+        Some(bits as usize & ((1 << count) - 1))
+    }
+
+    /// The rest of the body, from the next whole byte on.
+    fn rest(&self) -> Option<&'a [u8]> {
+        self.body.get(self.place.bit.div_ceil(8)..)
+    }
+
+    /// Goes on where only this is left.
+    const fn go_on(&mut self, rest: &[u8]) {
+        self.place.bit = (self.body.len() - rest.len()) * 8;
+    }
+
+    fn member(&mut self) -> Option<()> {
+        let header = self.rest()?;
+        let [0x1f, 0x8b, 8, flags, _, _, _, _, _, _, rest @ ..] = header else {
+            return None;
+        };
+        let mut rest = rest;
+        if flags & 0xe0 != 0 {
+            return None; // to come
+        }
+        if flags & 4 != 0 {
+            let (length, more) = rest.split_first_chunk()?;
+            rest = more.get(usize::from(u16::from_le_bytes(*length))..)?;
+        }
+        for text in [8, 16] {
+            if flags & text != 0 {
+                let end = rest.iter().position(|byte| *byte == 0)?;
+                rest = rest.get(end + 1..)?;
+            }
+        }
+        if flags & 2 != 0 {
+            let (checksum, more) = rest.split_first_chunk()?;
+            let checked = header.get(..header.len() - rest.len())?;
+            if self.crc.add(0, checked) as u16 != u16::from_le_bytes(*checksum) {
+                return None;
+            }
+            rest = more;
+        }
+        self.go_on(rest);
+        self.place.state = State::Block;
+        self.place.member = self.place.inflated;
+        self.place.crc = 0;
+        Some(())
+    }
+
+    /// Checksum and size at the end of a member. The next one is awaited.
+    pub(super) fn trailer(&mut self) -> Option<(u32, u32)> {
+        let (crc, rest) = self.rest()?.split_first_chunk()?;
+        let (size, rest) = rest.split_first_chunk()?;
+        self.go_on(rest);
+        self.place.state = State::Member;
+        Some((u32::from_le_bytes(*crc), u32::from_le_bytes(*size)))
+    }
+
+    fn block_header(&mut self) -> Option<()> {
+        self.place.block = self.place.bit;
+        self.place.last = self.take(1)? == 1;
+        self.place.state = State::Codes;
+        match self.take(2)? {
+            0 => {
+                let (length, rest) = self.rest()?.split_first_chunk()?;
+                let (inverse, rest) = rest.split_first_chunk()?;
+                let length = u16::from_le_bytes(*length);
+                if length != !u16::from_le_bytes(*inverse) {
+                    return None;
+                }
+                self.go_on(rest);
+                self.place.state = State::Stored(length);
+            }
+            1 => {
+                if self.block != FIXED {
+                    self.lengths[..144].fill(8);
+                    self.lengths[144..256].fill(9);
+                    self.lengths[256..280].fill(7);
+                    self.lengths[280..SYMBOLS].fill(8);
+                    self.lengths[SYMBOLS..].fill(5);
+                    self.build(SYMBOLS, LENGTHS)?;
+                    self.block = FIXED;
+                }
+            }
+            2 => {
+                self.block = self.place.block;
+                let (literals, all) = self.code_lengths()?;
+                self.build(literals, all)?;
+            }
+            _ => return None,
+        }
+        self.place.codes = self.place.bit;
+        Some(())
+    }
+
+    /// Makes both tables, of the lengths of all codes, of which so many are for literals.
+    fn build(&mut self, literals: usize, all: usize) -> Option<()> {
+        self.tables += TABLES;
+        self.literals.build(self.lengths.get(..literals)?, true)?;
+        self.distances
+            .build(self.lengths.get(literals..all)?, true)?;
+        self.lengths.get_mut(literals..)?.fill(0);
+        // A block without an end.
+        (self.lengths[256] > 0).then_some(())
+    }
+
+    /// Reads the lengths of a block's own codes; how many are for literals, and how many there are.
+    fn code_lengths(&mut self) -> Option<(usize, usize)> {
+        let literals = 257 + self.take(5)?;
+        let distances = 1 + self.take(5)?;
+        let count = 4 + self.take(4)?;
+        if literals > 286 || distances > 30 {
+            return None;
+        }
+        let mut lengths = [0; ORDER.len()];
+        for &symbol in ORDER.get(..count)? {
+            *lengths.get_mut(usize::from(symbol))? = self.take(3)? as u8;
+        }
+        // Its turn comes later.
+        self.distances.build(&lengths, false)?;
+        let (mut at, all) = (0, literals + distances);
+        while at < all {
+            let entry = self.distances.find(self.peek(self.place.bit)?);
+            if entry == NONE {
+                return None;
+            }
+            self.place.bit += usize::from(entry & 15);
+            let (length, repeated) = match entry >> 4 {
+                16 => (*self.lengths.get(at.checked_sub(1)?)?, 3 + self.take(2)?),
+                17 => (0, 3 + self.take(3)?),
+                18 => (0, 11 + self.take(7)?),
+                length => (length as u8, 1),
+            };
+            self.lengths
+                .get_mut(..all)?
+                .get_mut(at..at + repeated)?
+                .fill(length);
+            at += repeated;
+        }
+        Some((literals, all))
+    }
+
+    fn stored(&mut self, left: u16) -> Option<()> {
+        let count = left.min(PIECE as u16);
+        let bytes = self.rest()?.get(..usize::from(count))?;
+        self.window.extend_from_slice(bytes);
+        self.piece += bytes.len();
+        self.place.bit += 8 * bytes.len();
+        self.place.state = State::Stored(left - count);
+        if left == count {
+            self.end_block();
+        }
+        Some(())
+    }
+
+    const fn end_block(&mut self) {
+        self.place.state = if self.place.last {
+            State::Trailer
+        } else {
+            State::Block
+        };
+    }
+
+    fn symbols(&mut self, least: usize) -> Option<Symbol> {
+        let (begin, mut bit) = (self.window.len(), self.place.bit);
+        // How far back the member reaches.
+        let before = self.place.inflated - self.place.member + self.piece;
+        let mut last = Symbol::default();
+        while self.window.len() < begin + least {
+            let mut bits = self.peek(bit)?;
+            let entry = self.literals.find(bits);
+            if entry == NONE {
+                return None;
+            }
+            let mut used = usize::from(entry & 15);
+            bits >>= used;
+            let symbol = usize::from(entry >> 4);
+            if symbol < 256 {
+                self.window.push(symbol as u8);
+                last.distance = 0;
+            } else if symbol == 256 {
+                self.end_block();
+                bit += used;
+                break;
+            } else {
+                let (base, extra) = length(symbol - 257)?;
+                let mut left = base + (bits as usize & ((1 << extra) - 1));
+                bits >>= extra;
+                used += extra;
+                last.distance_at = bit + used;
+                let entry = self.distances.find(bits);
+                bits >>= entry & 15;
+                let (base, extra) = distance(entry)?;
+                last.distance = base + (bits as usize & ((1 << extra) - 1));
+                used += usize::from(entry & 15) + extra;
+                if last.distance > before + self.window.len() - begin {
+                    return None;
+                }
+                let from = self.window.len().checked_sub(last.distance)?;
+                // What overlaps repeats itself, so each time there is twice as much to copy.
+                while left > 0 {
+                    let count = left.min(self.window.len() - from);
+                    self.window.extend_from_within(from..from + count);
+                    left -= count;
+                }
+            }
+            bit += used;
+        }
+        self.place.bit = bit;
+        self.piece += self.window.len() - begin;
+        Some(last)
+    }
+}
+
+/// The shortest length that such a symbol stands for, and how many bits follow that add to it.
+const fn length(symbol: usize) -> Option<(usize, usize)> {
+    match symbol {
+        0..8 => Some((3 + symbol, 0)),
+        8..28 => {
+            let extra = symbol / 4 - 1;
+            Some((3 + ((4 + symbol % 4) << extra), extra))
+        }
+        28 => Some((258, 0)),
+        _ => None,
+    }
+}
+
+/// The same of a distance.
+const fn distance(entry: u16) -> Option<(usize, usize)> {
+    let symbol = (entry >> 4) as usize;
+    match symbol {
+        _ if entry == NONE => None,
+        0..4 => Some((1 + symbol, 0)),
+        4..30 => {
+            let extra = symbol / 2 - 1;
+            Some((1 + ((2 + symbol % 2) << extra), extra))
+        }
+        _ => None,
+    }
+}

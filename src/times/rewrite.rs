@@ -1,0 +1,364 @@
+//! Writes a gzip body anew from one place on, with some bytes changed and nothing compressed again.
+//!
+//! Each symbol is read and its bits are copied, unless they would no longer give what is wanted: a literal that is to
+//! be another one, or a match whose source or target is changed. (A match that copies a changed time over an equal
+//! one is right as it is.) Then come a shorter match, at the same distance, and literals in the block's own code.
+//!
+//! A literal may have no code in its block. Then the block ends there, and what follows is written in deflate's
+//! fixed code, in which everything can be said. Near the end of the block it stays so; where that would cost more, a
+//! block with the same codes as before is opened again.
+
+use super::gzip::{Change, Rewritten};
+use super::inflate::{Inflate, PIECE, State, Symbol};
+
+pub(super) struct Rewrite<'a> {
+    /// What was there: its window has the old bytes.
+    inflate: Inflate<'a>,
+    /// The window that a reader of the new body will have.
+    wanted: Vec<u8>,
+    changes: &'a [Change],
+    /// All that is inflated.
+    inflated: usize,
+    out: Bits,
+    keep: usize,
+    patch: Option<(usize, u8)>,
+    /// Where the block that is written says whether it is the last one: a bit of the new body.
+    last_at: usize,
+    /// Whether what is written is in the fixed code, but was not.
+    fixed: bool,
+    /// How many bits more the fixed code took.
+    excess: isize,
+}
+
+/// Bits on their way to be bytes.
+#[derive(Default)]
+struct Bits {
+    bytes: Vec<u8>,
+    bits: u64,
+    count: usize,
+}
+
+/// So much may the body grow, and the work with it: a body of which each byte refers to one that changes is none of
+/// an SDK's.
+const GROWTH_MAX: usize = 64 << 10;
+
+/// A change that is so near is worth to stay with the fixed code.
+const NEAR: usize = 128;
+
+/// So far from the end, the fixed code is left as soon as possible.
+const FAR: usize = 1 << 10;
+
+/// Bits that are copied at a time.
+const COPIED: usize = 48;
+
+/// The end of a block, among the literals.
+const END: u16 = 256;
+
+impl<'a> Rewrite<'a> {
+    /// To go on where `inflate` is, before which it has inflated `window`.
+    pub(super) fn new(
+        inflate: Inflate<'a>,
+        window: Vec<u8>,
+        changes: &'a [Change],
+        inflated: usize,
+    ) -> Option<Self> {
+        let (keep, used) = (inflate.place.bit / 8, inflate.place.bit % 8);
+        let mut out = Bits::default();
+        if used > 0 {
+            let begun = u64::from(*inflate.body.get(keep)?);
+            out.put(begun & ((1 << used) - 1), used);
+        }
+        Some(Self {
+            wanted: window,
+            changes,
+            inflated,
+            out,
+            keep,
+            patch: None,
+            last_at: inflate.place.block,
+            fixed: false,
+            excess: 0,
+            inflate,
+        })
+    }
+
+    /// Writes it all.
+    pub(super) fn run(mut self) -> Option<Rewritten> {
+        loop {
+            let ended = self.inflate.place.state == State::Trailer;
+            if self.inflate.piece >= PIECE || ended {
+                self.take_piece()?;
+            }
+            if ended {
+                self.trailer()?;
+                let place = self.inflate.place;
+                if self.changes.is_empty() {
+                    let rest = self.inflate.body.get(place.bit / 8..)?;
+                    self.out.bytes.extend_from_slice(rest);
+                    return Some(Rewritten {
+                        keep: self.keep,
+                        patch: self.patch,
+                        tail: self.out.bytes,
+                    });
+                }
+            } else {
+                self.step()?;
+            }
+        }
+    }
+
+    fn take_piece(&mut self) -> Option<()> {
+        let piece = self.wanted.len() - self.inflate.piece;
+        let crc = self.inflate.place.crc;
+        self.inflate
+            .taken(self.inflate.crc.add(crc, self.wanted.get(piece..)?))?;
+        let spare = self.inflate.spare();
+        self.inflate.window.drain(..spare);
+        self.wanted.drain(..spare);
+        let read = self.inflate.place.bit / 8 - self.keep;
+        (self.out.bytes.len() <= read + GROWTH_MAX).then_some(())
+    }
+
+    fn trailer(&mut self) -> Option<()> {
+        let place = self.inflate.place;
+        self.inflate.trailer()?;
+        self.out.align();
+        self.out.put(u64::from(place.crc), 32);
+        self.out.put(u64::from(place.member_size()), 32);
+        Some(())
+    }
+
+    fn step(&mut self) -> Option<()> {
+        let (before, old) = (self.inflate.place, self.inflate.window.len());
+        let symbol = self.inflate.step(1)?;
+        self.want(old)?;
+        let (from, to) = (before.bit, self.inflate.place.bit);
+        match before.state {
+            State::Codes => self.symbol(symbol, from, old)?,
+            State::Stored(_) => self.out.bytes.extend_from_slice(self.wanted.get(old..)?),
+            State::Block => {
+                self.last_at = self.position();
+                if let State::Stored(_) = self.inflate.place.state {
+                    self.copy(from, from + 3)?;
+                    self.out.align();
+                    self.copy(to - 32, to)?;
+                } else {
+                    self.copy(from, to)?;
+                }
+            }
+            State::Member | State::Trailer => self.copy(from, to)?,
+        }
+        Some(())
+    }
+
+    /// Has the bytes that were inflated from here on as they shall be.
+    fn want(&mut self, from: usize) -> Option<()> {
+        let old = self.inflate.window.get(from..)?;
+        self.wanted.extend_from_slice(old);
+        let end = self.inflate.place.inflated + self.inflate.piece;
+        let begin = end - old.len();
+        while let Some((change, others)) = self.changes.split_first()
+            && change.at < end
+        {
+            for (at, &byte) in (change.at..).zip(change.bytes()) {
+                if let Some(wanted) = self.wanted.get_mut(from..)
+                    && let Some(wanted) = wanted.get_mut(at.wrapping_sub(begin))
+                {
+                    *wanted = byte;
+                }
+            }
+            if change.at + change.bytes().len() > end {
+                break; // it goes on in the next symbol
+            }
+            self.changes = others;
+        }
+        Some(())
+    }
+
+    /// Writes what a symbol stood for, which is in the window `at` this place.
+    fn symbol(&mut self, symbol: Symbol, from: usize, at: usize) -> Option<()> {
+        let (to, begin) = (self.inflate.place.bit, self.position());
+        let mut wanted = self.wanted.get(at..)?;
+        if wanted.is_empty() && self.fixed {
+            self.out.put(0, 7);
+            self.fixed = false;
+            return Some(());
+        }
+        // What it would give: a match that overlaps itself too, since all before it is as wanted.
+        let source = match symbol.distance {
+            0 => self.inflate.window.get(at..)?,
+            distance => self.wanted.get(at.checked_sub(distance)?..)?,
+        };
+        if source.starts_with(wanted) && !self.fixed {
+            return self.copy(from, to);
+        }
+        let mut at = at;
+        while !wanted.is_empty() {
+            at += self.token(symbol, at, to)?;
+            wanted = self.wanted.get(at..)?;
+        }
+        if self.fixed {
+            self.excess += (self.position() - begin) as isize - (to - from) as isize;
+            self.leave_fixed()?;
+        }
+        Some(())
+    }
+
+    /// Writes a match or a literal of what is wanted from here on; how many bytes that is.
+    fn token(&mut self, symbol: Symbol, at: usize, to: usize) -> Option<usize> {
+        let wanted = self.wanted.get(at..)?;
+        let mut run = 0;
+        if symbol.distance > 0 {
+            let source = self.wanted.get(at.checked_sub(symbol.distance)?..)?;
+            run = wanted
+                .iter()
+                .zip(source)
+                .take_while(|(a, b)| a == b)
+                .count();
+        }
+        let literal = u16::from(*wanted.first()?);
+        while run >= 3 {
+            let (code, extra, more) = length(run);
+            if let Some((bits, count)) = self.code(code) {
+                self.out.put(bits, count);
+                self.out.put(extra, more);
+                if self.fixed {
+                    let (code, extra, more) = distance(symbol.distance);
+                    self.out.put(u64::from(code.reverse_bits() >> 11), 5);
+                    self.out.put(extra, more);
+                } else {
+                    self.copy(symbol.distance_at, to)?;
+                }
+                return Some(run);
+            }
+            run -= 1;
+        }
+        if self.code(literal).is_none() {
+            self.enter_fixed()?;
+        }
+        let (bits, count) = self.code(literal)?;
+        self.out.put(bits, count);
+        Some(1)
+    }
+
+    /// The code that stands for a symbol in what is written now.
+    fn code(&self, symbol: u16) -> Option<(u64, usize)> {
+        let (code, length) = if self.fixed {
+            let (code, length) = match symbol {
+                0..144 => (0x30 + symbol, 8),
+                144..256 => (0x100 + symbol, 9),
+                256..280 => (symbol - 256, 7),
+                _ => (symbol - 88, 8),
+            };
+            (code.reverse_bits() >> (16 - length), length)
+        } else {
+            let length = *self.inflate.lengths.get(usize::from(symbol))?;
+            if length == 0 {
+                return None;
+            }
+            let code = self.inflate.literals.code(symbol, length)?;
+            (code, u32::from(length))
+        };
+        Some((u64::from(code), length as usize))
+    }
+
+    fn enter_fixed(&mut self) -> Option<()> {
+        self.end_block()?;
+        self.out.put(u64::from(self.inflate.place.last) | 2, 3);
+        self.fixed = true;
+        self.excess = 0;
+        Some(())
+    }
+
+    /// Opens a block like the one before again, if the fixed code has taken as much more as its header takes, or will.
+    fn leave_fixed(&mut self) -> Option<()> {
+        let place = self.inflate.place;
+        let now = place.inflated + self.inflate.piece;
+        let next = self.changes.first();
+        let header = if self.inflated - now > FAR {
+            0
+        } else {
+            place.codes - place.block
+        };
+        if self.excess > header as isize && next.is_none_or(|change| change.at > now + NEAR) {
+            self.end_block()?;
+            self.copy(place.block, place.codes)?;
+            self.fixed = false;
+        }
+        Some(())
+    }
+
+    /// Ends the block, which was not its end: so it is not the last one. The next one begins here.
+    fn end_block(&mut self) -> Option<()> {
+        let (bits, count) = self.code(END)?;
+        self.out.put(bits, count);
+        let (byte, bit) = (self.last_at / 8, 1 << (self.last_at % 8));
+        if byte >= self.keep {
+            *self.out.bytes.get_mut(byte - self.keep)? &= !bit;
+        } else if self.inflate.place.last {
+            self.patch = Some((byte, self.inflate.body.get(byte)? & !bit));
+        }
+        self.last_at = self.position();
+        Some(())
+    }
+
+    /// The next bit of the new body.
+    const fn position(&self) -> usize {
+        (self.keep + self.out.bytes.len()) * 8 + self.out.count
+    }
+
+    /// Copies these bits of the old body.
+    fn copy(&mut self, mut from: usize, to: usize) -> Option<()> {
+        while from < to {
+            let count = (to - from).min(COPIED);
+            let bits = self.inflate.peek(from)?;
+            self.out.put(bits & ((1 << count) - 1), count);
+            from += count;
+        }
+        Some(())
+    }
+}
+
+impl Bits {
+    /// At most [`COPIED`] bits.
+    fn put(&mut self, bits: u64, count: usize) {
+        self.bits |= bits << self.count;
+        self.count += count;
+        while self.count >= 8 {
+            self.bytes.push(self.bits as u8);
+            self.bits >>= 8;
+            self.count -= 8;
+        }
+    }
+
+    fn align(&mut self) {
+        if self.count > 0 {
+            self.put(0, 8 - self.count);
+        }
+    }
+}
+
+/// The symbol of a length from 3 on, with its further bits and their number.
+const fn length(length: usize) -> (u16, u64, usize) {
+    match length {
+        ..11 => (254 + length as u16, 0, 0),
+        258.. => (285, 0, 0),
+        _ => {
+            let above = length - 3;
+            let extra = above.ilog2() as usize - 2;
+            let code = 257 + 4 * extra + (above >> extra);
+            (code as u16, above as u64 & ((1 << extra) - 1), extra)
+        }
+    }
+}
+
+/// The same of a distance.
+const fn distance(distance: usize) -> (u16, u64, usize) {
+    let above = distance.saturating_sub(1);
+    if above < 4 {
+        return (above as u16, 0, 0);
+    }
+    let extra = above.ilog2() as usize - 1;
+    let code = 2 * extra + (above >> extra);
+    (code as u16, above as u64 & ((1 << extra) - 1), extra)
+}
