@@ -76,8 +76,8 @@ fn scan(inflate: &mut Inflate, reader: &mut dyn Reader) -> Option<Option<Start>>
     loop {
         let ended = inflate.place.state == State::Trailer;
         if inflate.piece >= PIECE || ended {
-            let piece = inflate.window.len() - inflate.piece;
-            let piece = inflate.window.get(piece..)?;
+            let window = inflate.window();
+            let piece = window.get(window.len() - inflate.piece..)?;
             if !reader.read(piece) {
                 return None;
             }
@@ -93,7 +93,7 @@ fn scan(inflate: &mut Inflate, reader: &mut dyn Reader) -> Option<Option<Start>>
             if inflate.place.inflated - newer.inflated >= CONTEXT {
                 (older, newer) = (newer, inflate.place);
             }
-            inflate.window.drain(..inflate.spare());
+            inflate.forget();
         }
         if ended {
             let (crc, size) = (inflate.place.crc, inflate.place.member_size());
@@ -114,7 +114,8 @@ fn remember(inflate: &Inflate, place: Place, change: usize) -> Option<Start> {
     if change < place.inflated {
         return None;
     }
-    let end = inflate.window.len() - (inflate.place.inflated - place.inflated);
-    let window = inflate.window.get(end.saturating_sub(DISTANCE_MAX)..end)?;
+    let window = inflate.window();
+    let end = window.len() - (inflate.place.inflated - place.inflated);
+    let window = window.get(end.saturating_sub(DISTANCE_MAX)..end)?;
     Some((place, window.to_vec()))
 }

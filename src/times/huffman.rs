@@ -47,7 +47,7 @@ impl Huffman {
         }
         let (mut code, mut place) = (0_u32, 0);
         let mut places = [0_u16; 16];
-        for length in 1..=LONGEST {
+        for length in 1..LONGEST + 1 {
             code <<= 1;
             places[length] = place;
             self.offset[length] = place.wrapping_sub(code as u16);
@@ -87,7 +87,7 @@ impl Huffman {
     }
 
     /// What comes first in these bits, of which the lowest is the first.
-    #[inline]
+    #[inline(always)]
     pub(super) fn find(&self, bits: u64) -> Entry {
         let entry = self.fast[bits as usize % (1 << FAST)];
         if entry == NONE {
@@ -98,9 +98,10 @@ impl Huffman {
     }
 
     #[cold]
+    #[inline(never)]
     fn long(&self, bits: u64) -> Entry {
         let code = (bits as u16).reverse_bits();
-        for length in FAST + 1..=LONGEST {
+        for length in FAST + 1..LONGEST + 1 {
             if u32::from(code) < self.limit[length] {
                 let place = self.offset[length].wrapping_add(code >> (16 - length));
                 let symbol = self.symbols.get(usize::from(place)).copied();

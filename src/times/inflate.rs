@@ -65,9 +65,11 @@ impl Place {
 pub(super) struct Inflate<'a> {
     pub(super) body: &'a [u8],
     pub(super) place: Place,
-    /// What was inflated last: what a distance can reach, and at its end the piece that was not taken yet.
-    pub(super) window: Vec<u8>,
-    /// Bytes at the end of the window that belong to the next piece.
+    /// What was inflated last: what a distance can reach, and then the piece that was not taken yet.
+    window: Vec<u8>,
+    /// So much of the window is in use, the rest is room.
+    end: usize,
+    /// Bytes at its end that belong to the next piece.
     pub(super) piece: usize,
     /// The block whose codes these are; [`FIXED`] for those that no block brings with it.
     block: usize,
@@ -96,13 +98,21 @@ const TABLES: usize = 1 << 10;
 /// What stays in the window: what a distance reaches from the older of two places that are looked back to.
 const KEPT: usize = DISTANCE_MAX + 8 * PIECE;
 
-/// The window at its largest, but for what a piece may add.
-const WINDOW: usize = 64 << 10;
+/// The window is so large that an allocator takes it from the kernel: what of it no body uses is no memory at all.
+const WINDOW: usize = 128 << 10;
+
+/// Then there is no room for another piece.
+const FULL: usize = WINDOW - 4 * PIECE;
 
 const FIXED: usize = usize::MAX;
 
 /// Of both codes together, as a header may give them.
 const LENGTHS: usize = SYMBOLS + 32;
+
+/// How many bits are looked at together, and how many of them the longest symbol takes, a match of two codes with
+/// further bits.
+const PEEKED: usize = 57;
+const SYMBOL_MAX: usize = 15 + 5 + 15 + 13;
 
 /// Lengths and distances of codes (RFC 1951, section 3.2.7).
 const ORDER: [u8; 19] = [
@@ -123,7 +133,8 @@ impl<'a> Inflate<'a> {
                 inflated: 0,
                 crc: 0,
             },
-            window: Vec::with_capacity(WINDOW + 2 * PIECE),
+            window: vec![0; WINDOW],
+            end: 0,
             piece: 0,
             block: 0,
             literals: Huffman::new(),
@@ -136,8 +147,8 @@ impl<'a> Inflate<'a> {
 
     /// Returns to `place`, before which `window` was inflated.
     pub(super) fn rewind(&mut self, place: Place, window: &[u8]) -> Option<()> {
-        self.window.clear();
-        self.window.extend_from_slice(window);
+        self.end = window.len();
+        self.window.get_mut(..self.end)?.copy_from_slice(window);
         self.piece = 0;
         if place.state == State::Codes && self.block != place.block {
             self.place.bit = place.block;
@@ -167,26 +178,28 @@ impl<'a> Inflate<'a> {
         (self.place.inflated + self.tables <= LIMIT).then_some(())
     }
 
-    /// How many bytes at the window's beginning nobody needs any more; not few at a time.
-    pub(super) const fn spare(&self) -> usize {
-        if self.window.len() < WINDOW {
-            return 0;
-        }
-        self.window.len() - KEPT
+    /// What was inflated last, as far as it was not forgotten.
+    pub(super) fn window(&self) -> &[u8] {
+        self.window.get(..self.end).unwrap_or(&[])
     }
 
-    /// At least 57 bits from this one on; zeros after the end.
+    /// Makes room: forgets what nobody needs any more, much at a time or nothing. How much that was.
+    pub(super) fn forget(&mut self) -> usize {
+        if self.end < FULL {
+            return 0;
+        }
+        let forgotten = self.end - KEPT;
+        self.window.copy_within(forgotten..self.end, 0);
+        self.end = KEPT;
+        forgotten
+    }
+
+    /// [`PEEKED`] bits or more, from this one on. After the last bit of a block come a checksum and a size, or the body
+    /// is cut.
     #[inline]
     pub(super) fn peek(&self, bit: usize) -> Option<u64> {
-        let rest = self.body.get(bit / 8..)?;
-        let word = match rest.first_chunk() {
-            Some(bytes) => u64::from_le_bytes(*bytes),
-            None => rest
-                .iter()
-                .rev()
-                .fold(0, |word, byte| word << 8 | u64::from(*byte)),
-        };
-        Some(word >> (bit % 8))
+        let bytes = self.body.get(bit / 8..)?.first_chunk()?;
+        Some(u64::from_le_bytes(*bytes) >> (bit % 8))
     }
 
     fn take(&mut self, count: usize) -> Option<usize> {
@@ -225,12 +238,7 @@ impl<'a> Inflate<'a> {
             }
         }
         if flags & 2 != 0 {
-            let (checksum, more) = rest.split_first_chunk()?;
-            let checked = header.get(..header.len() - rest.len())?;
-            if self.crc.add(0, checked) as u16 != u16::from_le_bytes(*checksum) {
-                return None;
-            }
-            rest = more;
+            rest = rest.get(2..)?; // the header's own checksum: it stays as it is
         }
         self.go_on(rest);
         self.place.state = State::Block;
@@ -265,11 +273,14 @@ impl<'a> Inflate<'a> {
             }
             1 => {
                 if self.block != FIXED {
-                    self.lengths[..144].fill(8);
-                    self.lengths[144..256].fill(9);
-                    self.lengths[256..280].fill(7);
-                    self.lengths[280..SYMBOLS].fill(8);
-                    self.lengths[SYMBOLS..].fill(5);
+                    for (symbol, length) in self.lengths.iter_mut().enumerate() {
+                        *length = match symbol {
+                            0..144 | 280..SYMBOLS => 8,
+                            144..256 => 9,
+                            256..280 => 7,
+                            _ => 5,
+                        };
+                    }
                     self.build(SYMBOLS, LENGTHS)?;
                     self.block = FIXED;
                 }
@@ -335,7 +346,9 @@ impl<'a> Inflate<'a> {
     fn stored(&mut self, left: u16) -> Option<()> {
         let count = left.min(PIECE as u16);
         let bytes = self.rest()?.get(..usize::from(count))?;
-        self.window.extend_from_slice(bytes);
+        let room = self.window.get_mut(self.end..)?;
+        room.get_mut(..bytes.len())?.copy_from_slice(bytes);
+        self.end += bytes.len();
         self.piece += bytes.len();
         self.place.bit += 8 * bytes.len();
         self.place.state = State::Stored(left - count);
@@ -354,21 +367,25 @@ impl<'a> Inflate<'a> {
     }
 
     fn symbols(&mut self, least: usize) -> Option<Symbol> {
-        let (begin, mut bit) = (self.window.len(), self.place.bit);
-        // How far back the member reaches.
+        let begin = self.end;
+        // How far back the member reaches, seen from there.
         let before = self.place.inflated - self.place.member + self.piece;
+        let (mut bit, mut end) = (self.place.bit, begin);
+        let (mut bits, mut count) = (0, 0);
         let mut last = Symbol::default();
-        while self.window.len() < begin + least {
-            let mut bits = self.peek(bit)?;
+        while end < begin + least {
+            if count < SYMBOL_MAX {
+                (bits, count) = (self.peek(bit)?, PEEKED);
+            }
             let entry = self.literals.find(bits);
             if entry == NONE {
                 return None;
             }
             let mut used = usize::from(entry & 15);
-            bits >>= used;
             let symbol = usize::from(entry >> 4);
             if symbol < 256 {
-                self.window.push(symbol as u8);
+                *self.window.get_mut(end)? = symbol as u8;
+                end += 1;
                 last.distance = 0;
             } else if symbol == 256 {
                 self.end_block();
@@ -376,32 +393,44 @@ impl<'a> Inflate<'a> {
                 break;
             } else {
                 let (base, extra) = length(symbol - 257)?;
-                let mut left = base + (bits as usize & ((1 << extra) - 1));
-                bits >>= extra;
+                let length = base + ((bits >> used) as usize & ((1 << extra) - 1));
                 used += extra;
                 last.distance_at = bit + used;
-                let entry = self.distances.find(bits);
-                bits >>= entry & 15;
+                let entry = self.distances.find(bits >> used);
+                used += usize::from(entry & 15);
                 let (base, extra) = distance(entry)?;
-                last.distance = base + (bits as usize & ((1 << extra) - 1));
-                used += usize::from(entry & 15) + extra;
-                if last.distance > before + self.window.len() - begin {
+                last.distance = base + ((bits >> used) as usize & ((1 << extra) - 1));
+                used += extra;
+                if last.distance > before + end - begin {
                     return None;
                 }
-                let from = self.window.len().checked_sub(last.distance)?;
-                // What overlaps repeats itself, so each time there is twice as much to copy.
-                while left > 0 {
-                    let count = left.min(self.window.len() - from);
-                    self.window.extend_from_within(from..from + count);
-                    left -= count;
-                }
+                copy(&mut self.window, end, last.distance, length)?;
+                end += length;
             }
+            bits >>= used;
+            count -= used;
             bit += used;
         }
+        self.end = end;
         self.place.bit = bit;
-        self.piece += self.window.len() - begin;
+        self.piece += end - begin;
         Some(last)
     }
+}
+
+/// Repeats in the window at `end` what is so far before it.
+fn copy(window: &mut [u8], end: usize, distance: usize, length: usize) -> Option<()> {
+    let source = end.checked_sub(distance)?;
+    if length <= distance {
+        let (before, after) = window.split_at_mut_checked(end)?;
+        let source = before.get(source..source + length)?;
+        after.get_mut(..length)?.copy_from_slice(source);
+    } else {
+        for i in 0..length {
+            *window.get_mut(end + i)? = *window.get(source + i)?;
+        }
+    }
+    Some(())
 }
 
 /// The shortest length that such a symbol stands for, and how many bits follow that add to it.

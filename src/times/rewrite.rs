@@ -83,6 +83,7 @@ impl<'a> Rewrite<'a> {
     }
 
     /// Writes it all.
+    #[inline(never)]
     pub(super) fn run(mut self) -> Option<Rewritten> {
         loop {
             let ended = self.inflate.place.state == State::Trailer;
@@ -112,9 +113,7 @@ impl<'a> Rewrite<'a> {
         let crc = self.inflate.place.crc;
         self.inflate
             .taken(self.inflate.crc.add(crc, self.wanted.get(piece..)?))?;
-        let spare = self.inflate.spare();
-        self.inflate.window.drain(..spare);
-        self.wanted.drain(..spare);
+        self.wanted.drain(..self.inflate.forget());
         let read = self.inflate.place.bit / 8 - self.keep;
         (self.out.bytes.len() <= read + GROWTH_MAX).then_some(())
     }
@@ -129,7 +128,7 @@ impl<'a> Rewrite<'a> {
     }
 
     fn step(&mut self) -> Option<()> {
-        let (before, old) = (self.inflate.place, self.inflate.window.len());
+        let (before, old) = (self.inflate.place, self.inflate.window().len());
         let symbol = self.inflate.step(1)?;
         self.want(old)?;
         let (from, to) = (before.bit, self.inflate.place.bit);
@@ -153,7 +152,7 @@ impl<'a> Rewrite<'a> {
 
     /// Has the bytes that were inflated from here on as they shall be.
     fn want(&mut self, from: usize) -> Option<()> {
-        let old = self.inflate.window.get(from..)?;
+        let old = self.inflate.window().get(from..)?;
         self.wanted.extend_from_slice(old);
         let end = self.inflate.place.inflated + self.inflate.piece;
         let begin = end - old.len();
@@ -186,7 +185,7 @@ impl<'a> Rewrite<'a> {
         }
         // What it would give: a match that overlaps itself too, since all before it is as wanted.
         let source = match symbol.distance {
-            0 => self.inflate.window.get(at..)?,
+            0 => self.inflate.window().get(at..)?,
             distance => self.wanted.get(at.checked_sub(distance)?..)?,
         };
         if source.starts_with(wanted) && !self.fixed {
