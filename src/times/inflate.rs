@@ -76,7 +76,7 @@ pub(super) struct Inflate<'a> {
     pub(super) literals: Huffman,
     distances: Huffman,
     /// The lengths of the codes in `literals`.
-    pub(super) lengths: [u8; LENGTHS],
+    pub(super) lengths: [u8; CODES],
     /// What tables were made for counts as inflated, or blocks of no content would cost without limit.
     tables: usize,
     pub(super) crc: Crc,
@@ -107,7 +107,18 @@ const FULL: usize = WINDOW - 4 * PIECE;
 const FIXED: usize = usize::MAX;
 
 /// Of both codes together, as a header may give them.
-const LENGTHS: usize = SYMBOLS + 32;
+const CODES: usize = SYMBOLS + 32;
+
+/// Of lengths and of distances: the first symbol, its value, and how [`first_value`] goes on from there.
+pub(super) const LENGTHS: (usize, usize, usize) = (257, 3, 2);
+pub(super) const DISTANCES: (usize, usize, usize) = (0, 1, 1);
+
+/// The longest match, and its symbol, which is the last one.
+pub(super) const LENGTH_MAX: usize = 258;
+pub(super) const LONGEST: usize = 285;
+
+/// The fixed code has two more, which mean nothing.
+const DISTANCE_SYMBOLS: u16 = 30;
 
 /// How many bits are looked at together, and how many of them the longest symbol takes, a match of two codes with
 /// further bits.
@@ -139,7 +150,7 @@ impl<'a> Inflate<'a> {
             block: 0,
             literals: Huffman::new(),
             distances: Huffman::new(),
-            lengths: [0; LENGTHS],
+            lengths: [0; CODES],
             tables: 0,
             crc: Crc::new(),
         }
@@ -281,7 +292,7 @@ impl<'a> Inflate<'a> {
                             _ => 5,
                         };
                     }
-                    self.build(SYMBOLS, LENGTHS)?;
+                    self.build(SYMBOLS, CODES)?;
                     self.block = FIXED;
                 }
             }
@@ -392,20 +403,37 @@ impl<'a> Inflate<'a> {
                 bit += used;
                 break;
             } else {
-                let (base, extra) = length(symbol - 257)?;
-                let length = base + ((bits >> used) as usize & ((1 << extra) - 1));
+                let (first, extra) = first_value(symbol - LENGTHS.0, LENGTHS.2);
+                let mut length = first + LENGTHS.1 + ((bits >> used) as usize & ((1 << extra) - 1));
                 used += extra;
+                // The longest one has a symbol of its own, and no further bits.
+                if symbol >= LONGEST {
+                    if symbol > LONGEST {
+                        return None;
+                    }
+                    used -= extra;
+                    length = LENGTH_MAX;
+                }
                 last.distance_at = bit + used;
                 let entry = self.distances.find(bits >> used);
+                if entry == NONE || entry >> 4 >= DISTANCE_SYMBOLS {
+                    return None;
+                }
                 used += usize::from(entry & 15);
-                let (base, extra) = distance(entry)?;
-                last.distance = base + ((bits >> used) as usize & ((1 << extra) - 1));
+                let (first, extra) = first_value(usize::from(entry >> 4), DISTANCES.2);
+                last.distance =
+                    first + DISTANCES.1 + ((bits >> used) as usize & ((1 << extra) - 1));
                 used += extra;
                 if last.distance > before + end - begin {
                     return None;
                 }
-                copy(&mut self.window, end, last.distance, length)?;
-                end += length;
+                // What is copied may be what it begins with.
+                let mut from = end.checked_sub(last.distance)?;
+                for _ in 0..length {
+                    *self.window.get_mut(end)? = *self.window.get(from)?;
+                    from += 1;
+                    end += 1;
+                }
             }
             bits >>= used;
             count -= used;
@@ -418,44 +446,75 @@ impl<'a> Inflate<'a> {
     }
 }
 
-/// Repeats in the window at `end` what is so far before it.
-fn copy(window: &mut [u8], end: usize, distance: usize, length: usize) -> Option<()> {
-    let source = end.checked_sub(distance)?;
-    if length <= distance {
-        let (before, after) = window.split_at_mut_checked(end)?;
-        let source = before.get(source..source + length)?;
-        after.get_mut(..length)?.copy_from_slice(source);
-    } else {
-        for i in 0..length {
-            *window.get_mut(end + i)? = *window.get(source + i)?;
-        }
+/// The least that such a symbol stands for, and how many bits follow that add to it. Each time that there is one bit
+/// more, it stays so for 2 to the power of `steps` symbols.
+pub(super) const fn first_value(symbol: usize, steps: usize) -> (usize, usize) {
+    if symbol < 2 << steps {
+        return (symbol, 0);
     }
-    Some(())
+    let extra = (symbol >> steps) - 1;
+    (((1 << steps) + symbol % (1 << steps)) << extra, extra)
 }
 
-/// The shortest length that such a symbol stands for, and how many bits follow that add to it.
-const fn length(symbol: usize) -> Option<(usize, usize)> {
-    match symbol {
-        0..8 => Some((3 + symbol, 0)),
-        8..28 => {
-            let extra = symbol / 4 - 1;
-            Some((3 + ((4 + symbol % 4) << extra), extra))
-        }
-        28 => Some((258, 0)),
-        _ => None,
+/// The symbol of such a value, and how many bits follow: the value's lowest.
+pub(super) const fn symbol(value: usize, steps: usize) -> (usize, usize) {
+    if value < 2 << steps {
+        return (value, 0);
     }
+    let extra = value.ilog2() as usize - steps;
+    ((extra << steps) + (value >> extra), extra)
 }
 
-/// The same of a distance.
-const fn distance(entry: u16) -> Option<(usize, usize)> {
-    let symbol = (entry >> 4) as usize;
-    match symbol {
-        _ if entry == NONE => None,
-        0..4 => Some((1 + symbol, 0)),
-        4..30 => {
-            let extra = symbol / 2 - 1;
-            Some((1 + ((2 + symbol % 2) << extra), extra))
+#[cfg(test)]
+mod tests {
+    use super::{DISTANCES, LENGTH_MAX, LENGTHS, first_value, symbol};
+
+    #[test]
+    fn lengths_and_distances_are_those_of_the_table_in_rfc_1951() {
+        // Symbols in a row of the table that share the number of further bits, and the first one's value.
+        let lengths = [
+            (257, 0, 3),
+            (265, 1, 11),
+            (269, 2, 19),
+            (273, 3, 35),
+            (277, 4, 67),
+            (281, 5, 131),
+        ];
+        for (code, extra, first) in lengths {
+            assert_eq!(
+                first_value(code - LENGTHS.0, LENGTHS.2),
+                (first - LENGTHS.1, extra)
+            );
         }
-        _ => None,
+        let distances = [
+            (0, 0, 1),
+            (4, 1, 5),
+            (10, 4, 33),
+            (16, 7, 257),
+            (22, 10, 2049),
+            (29, 13, 24577),
+        ];
+        for (code, extra, first) in distances {
+            assert_eq!(
+                first_value(code - DISTANCES.0, DISTANCES.2),
+                (first - DISTANCES.1, extra)
+            );
+        }
+    }
+
+    #[test]
+    fn a_symbol_with_its_bits_gives_the_value_again() {
+        for steps in [LENGTHS.2, DISTANCES.2] {
+            for value in 0..32768 {
+                let (code, extra) = symbol(value, steps);
+                let (first, count) = first_value(code, steps);
+                assert_eq!((first + value % (1 << extra), count), (value, extra));
+            }
+        }
+        assert_eq!(
+            symbol(LENGTH_MAX - 1 - LENGTHS.1, LENGTHS.2),
+            (284 - LENGTHS.0, 5)
+        );
+        assert_eq!(symbol(32768 - DISTANCES.1, DISTANCES.2), (29, 13));
     }
 }

@@ -9,7 +9,9 @@
 //! block with the same codes as before is opened again.
 
 use super::gzip::{Change, Rewritten};
-use super::inflate::{Inflate, PIECE, State, Symbol};
+use super::inflate::{
+    self, DISTANCES, Inflate, LENGTH_MAX, LENGTHS, LONGEST, PIECE, State, Symbol,
+};
 
 pub(super) struct Rewrite<'a> {
     /// What was there: its window has the old bytes.
@@ -65,8 +67,8 @@ impl<'a> Rewrite<'a> {
         let (keep, used) = (inflate.place.bit / 8, inflate.place.bit % 8);
         let mut out = Bits::default();
         if used > 0 {
-            let begun = u64::from(*inflate.body.get(keep)?);
-            out.put(begun & ((1 << used) - 1), used);
+            let begun = usize::from(*inflate.body.get(keep)?);
+            out.put_lowest(begun, used);
         }
         Some(Self {
             wanted: window,
@@ -217,14 +219,19 @@ impl<'a> Rewrite<'a> {
         }
         let literal = u16::from(*wanted.first()?);
         while run >= 3 {
-            let (code, extra, more) = length(run);
-            if let Some((bits, count)) = self.code(code) {
+            let value = run - LENGTHS.1;
+            let (code, extra) = match run {
+                LENGTH_MAX => (LONGEST - LENGTHS.0, 0),
+                _ => inflate::symbol(value, LENGTHS.2),
+            };
+            if let Some((bits, count)) = self.code((LENGTHS.0 + code) as u16) {
                 self.out.put(bits, count);
-                self.out.put(extra, more);
+                self.out.put_lowest(value, extra);
                 if self.fixed {
-                    let (code, extra, more) = distance(symbol.distance);
-                    self.out.put(u64::from(code.reverse_bits() >> 11), 5);
-                    self.out.put(extra, more);
+                    let value = symbol.distance - DISTANCES.1;
+                    let (code, extra) = inflate::symbol(value, DISTANCES.2);
+                    self.out.put(u64::from((code as u8).reverse_bits() >> 3), 5);
+                    self.out.put_lowest(value, extra);
                 } else {
                     self.copy(symbol.distance_at, to)?;
                 }
@@ -311,7 +318,7 @@ impl<'a> Rewrite<'a> {
         while from < to {
             let count = (to - from).min(COPIED);
             let bits = self.inflate.peek(from)?;
-            self.out.put(bits & ((1 << count) - 1), count);
+            self.out.put_lowest(bits as usize, count);
             from += count;
         }
         Some(())
@@ -330,34 +337,13 @@ impl Bits {
         }
     }
 
+    fn put_lowest(&mut self, value: usize, count: usize) {
+        self.put(value as u64 & ((1 << count) - 1), count);
+    }
+
     fn align(&mut self) {
         if self.count > 0 {
             self.put(0, 8 - self.count);
         }
     }
-}
-
-/// The symbol of a length from 3 on, with its further bits and their number.
-const fn length(length: usize) -> (u16, u64, usize) {
-    match length {
-        ..11 => (254 + length as u16, 0, 0),
-        258.. => (285, 0, 0),
-        _ => {
-            let above = length - 3;
-            let extra = above.ilog2() as usize - 2;
-            let code = 257 + 4 * extra + (above >> extra);
-            (code as u16, above as u64 & ((1 << extra) - 1), extra)
-        }
-    }
-}
-
-/// The same of a distance.
-const fn distance(distance: usize) -> (u16, u64, usize) {
-    let above = distance.saturating_sub(1);
-    if above < 4 {
-        return (above as u16, 0, 0);
-    }
-    let extra = above.ilog2() as usize - 1;
-    let code = 2 * extra + (above >> extra);
-    (code as u16, above as u64 & ((1 << extra) - 1), extra)
 }
