@@ -64,7 +64,7 @@ pub fn rewrite(body: &[u8], reader: &mut dyn Reader) -> Option<Rewritten> {
     let (place, window) = scan(&mut inflate, reader)??;
     let inflated = inflate.place.inflated;
     inflate.rewind(place, &window)?;
-    Rewrite::new(inflate, window, reader.changes(), inflated)?.run()
+    Rewrite::new(&mut inflate, window, reader.changes(), inflated)?.run()
 }
 
 /// Where to go on from to make the changes, and what was inflated last before it.

@@ -13,9 +13,9 @@ use super::inflate::{
     self, DISTANCES, Inflate, LENGTH_MAX, LENGTHS, LONGEST, PIECE, State, Symbol,
 };
 
-pub(super) struct Rewrite<'a> {
+pub(super) struct Rewrite<'a, 'b> {
     /// What was there: its window has the old bytes.
-    inflate: Inflate<'a>,
+    inflate: &'a mut Inflate<'b>,
     /// The window that a reader of the new body will have.
     wanted: Vec<u8>,
     changes: &'a [Change],
@@ -56,10 +56,10 @@ const COPIED: usize = 48;
 /// The end of a block, among the literals.
 const END: u16 = 256;
 
-impl<'a> Rewrite<'a> {
+impl<'a, 'b> Rewrite<'a, 'b> {
     /// To go on where `inflate` is, before which it has inflated `window`.
     pub(super) fn new(
-        inflate: Inflate<'a>,
+        inflate: &'a mut Inflate<'b>,
         window: Vec<u8>,
         changes: &'a [Change],
         inflated: usize,

@@ -8,6 +8,7 @@ use pyroscope_lambda_extension::times::gzip::{self, CONTEXT, Change, Reader, Rew
 
 mod bodies;
 mod deflate;
+mod vectors;
 
 /// Finds what is known beforehand.
 struct Known {
