@@ -11,13 +11,22 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use prost::Message as _;
 use pyroscope_lambda_extension::config::{Config, Remote};
 use pyroscope_lambda_extension::contract::{Command, ConnId, Ends, Now, RootSource};
 use pyroscope_lambda_extension::http1::{head, header_slots};
 use pyroscope_lambda_extension::relay::{Relay, forward, labels};
+use pyroscope_lambda_extension::times::query::Unique;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection};
+use schema::{Function, Label, Line, Location, Profile, PushRequest, RawProfileSeries};
+use schema::{RawSample, Sample};
+
+#[path = "../tests/support/decode/schema.rs"]
+mod schema;
 
 /// Where Go's SDK sends profiles.
 const PUSH: &str = "/push.v1.PusherService/Push";
@@ -26,12 +35,16 @@ const PUSH: &str = "/push.v1.PusherService/Push";
 const INGEST: &str = "/ingest?name=checkout.cpu%7Bregion%3Deu-west-1%2Cversion%3D42%7D\
     &from=1800000000&until=1800000010&sampleRate=100&spyName=gospy&units=samples&aggregationType=sum";
 
+/// Where Java's does: the times are in the query.
+const JFR: &str = "/ingest?name=checkout&units=samples&aggregationType=sum&from=1800000000&until=1800000010\
+    &spyName=javaspy&format=jfr";
+
 /// What Pyroscope answers.
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: application/proto\r\n\
     Date: Sat, 01 Jan 2000 00:00:00 GMT\r\nContent-Length: 0\r\n\r\n";
 
 const HOST: &str = "10.0.0.1";
-const SESSION: [u8; 16] = *b"0123456789abcdef";
+const SESSION: u64 = 0x0123_4567_89ab_cdef;
 
 fn main() -> ExitCode {
     let mut arguments = args().skip(1);
@@ -41,6 +54,8 @@ fn main() -> ExitCode {
     match path.as_str() {
         "push" => World::new("http").relay(&request(PUSH, bytes), count),
         "ingest" => World::new("http").relay(&request(INGEST, bytes), count),
+        "profile" => World::new("http").relay(&profile(bytes), count),
+        "jfr" => World::new("http").relay(&request(JFR, bytes), count),
         "push-tls" => World::new("https").relay(&request(PUSH, bytes), count),
         "parse" => parse(&request(PUSH, 0), count),
         "forward" => forward_heads(&request(PUSH, 0), count),
@@ -63,12 +78,72 @@ fn request(target: &str, bytes: usize) -> Vec<u8> {
          Connect-Timeout-Ms: 9999\r\nContent-Type: application/proto\r\n\r\n"
     )
     .into_bytes();
-    // As hard to compress as profiles, which are: nobody here looks into them, but somebody might one day.
+    // As hard to compress as profiles, which are: of bytes like these it is soon clear that they are no profile.
     let mut state = 1_u32;
     request.extend((0..bytes).map(|_| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (state >> 24) as u8
     }));
+    request
+}
+
+/// A Push as Rust's SDK sends it: a pprof of about so many bytes, compressed with the rest, whose time is in whole
+/// seconds.
+fn profile(bytes: usize) -> Vec<u8> {
+    let mut state = 1_u32;
+    let mut random = |limit: u32| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        i64::from((state >> 8) % limit)
+    };
+    let mut profile = Profile::default();
+    while profile.encoded_len() < bytes {
+        for _ in 0..4 {
+            let name = profile.string_table.len() as i64;
+            let word = format!(
+                "core::iter::adapters::map_{}::fold{}",
+                random(64),
+                random(64)
+            );
+            profile.string_table.push(word);
+            profile.function.push(Function {
+                id: name.cast_unsigned(),
+                name,
+                filename: random(8),
+            });
+            profile.location.push(Location {
+                id: name.cast_unsigned(),
+                line: vec![Line {
+                    function_id: name.cast_unsigned(),
+                }],
+            });
+        }
+        let functions = profile.function.len() as u32;
+        profile.sample.extend((0..6).map(|_| Sample {
+            location_id: (0..8).map(|_| random(functions).cast_unsigned()).collect(),
+            value: vec![random(100)],
+        }));
+    }
+    profile.time_nanos = 1_800_000_000_000_000_000;
+    profile.duration_nanos = 10_000_000_000;
+    let push = PushRequest {
+        series: vec![RawProfileSeries {
+            labels: vec![Label {
+                name: "service_name".to_owned(),
+                value: "checkout".to_owned(),
+            }],
+            samples: vec![RawSample {
+                raw_profile: profile.encode_to_vec(),
+                id: "a51a0f37-07ee-47eb-ac60-d9fafd848ca4".to_owned(),
+            }],
+        }],
+    };
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(&push.encode_to_vec()).expect("in memory");
+    let body = encoder.finish().expect("in memory");
+    let mut request = request(PUSH, body.len());
+    let head = request.len() - body.len();
+    request.truncate(head);
+    request.extend(body);
     request
 }
 
@@ -91,7 +166,7 @@ fn forward_heads(request: &[u8], count: usize) {
     let mut out = Vec::new();
     for _ in 0..count {
         out.clear();
-        ours(|| forward::head(&mut out, &request, &remote, || SESSION));
+        ours(|| forward::head(&mut out, &request, &remote, SESSION, Unique::default()));
         assert!(out.starts_with(b"POST /push.v1"));
     }
 }
@@ -99,7 +174,7 @@ fn forward_heads(request: &[u8], count: usize) {
 fn add_labels(count: usize) {
     let (_, query) = INGEST.split_once('?').expect("it has a query");
     for _ in 0..count {
-        assert!(ours(|| labels::with_session(query, || SESSION)).is_some());
+        assert!(ours(|| labels::with_session(query, SESSION)).is_some());
     }
 }
 

@@ -55,6 +55,8 @@ Settings are environment variables. An empty one counts as unset. [Defaults]
                                  queued is sent), end (until the function is done and all is sent)
                                  [none]
   PYROSCOPE_FLUSH_ON_INVOKE      true: the same as PYROSCOPE_FLUSH_MODE=invoke [false]
+  PYROSCOPE_UNIQUE_TIMES         false: leave the times of profiles as the SDK wrote them, and each
+                                 body as it is [true]
   PYROSCOPE_SELF_PROFILING       true: profile the extension itself, too [false]
   PYROSCOPE_DEV_MODE             true: only relay, outside Lambda [false]
   PYROSCOPE_LISTEN_ADDRESS       where SDKs upload to [localhost:4040]

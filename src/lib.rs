@@ -34,11 +34,10 @@
 //! | when Lambda may freeze us: flush modes | `relay/flush.rs`; what telemetry says: `lambda/telemetry.rs` |
 //! | memory, who gives way, the account | `relay/ring/` |
 //! | how a client is served | `relay/inlet.rs` |
-//! | the relayed request | `relay/forward.rs`, its `name` label: `relay/labels.rs` |
+//! | the relayed request | `relay/forward.rs`, its `name` label: `relay/labels.rs`; the times in it: `times/` |
 //! | a request to the remote, how its connection died | `relay/uplink.rs` |
 //! | a connection to the remote | `relay/transport.rs`, a proxy's: `relay/tunnel.rs`; TLS: `tls/`, whom it trusts: `tls/trust.rs` |
 //! | addresses and trusted roots | `relay/peers.rs` |
-//! | gzip, to read it and to change a few bytes of it | `times/gzip.rs` |
 //! | what is logged of a server's answer | `relay/phrases.rs`; how often: `relay/report.rs` |
 //! | the Extensions API | `lambda/` |
 //! | HTTP framing, for all three sides | `http1/` |
@@ -48,8 +47,8 @@
 //! | sockets, polling, signals, DNS | `shell/`, when a freeze is noticed: `shell/freeze.rs` |
 //! | the profile of the extension itself | `profile.rs`; into the ring: `relay/itself.rs`; the clock: `shell/stages.rs` |
 //!
-//! Imports run downward: main → shell → cli, relay → inlet, uplink, lambda → ring, forward, http1 → labels, profile, json, config,
-//! log, contract.
+//! Imports run downward: main → shell → cli, relay → inlet, uplink, lambda → ring, forward → labels, times, http1 →
+//! profile, json, config, log, contract.
 
 #![forbid(unsafe_code)]
 #![warn(

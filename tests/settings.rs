@@ -25,7 +25,7 @@ use support::pyroscope::{Pyroscope, Tls};
 use support::sandbox::{Extension, ReservedPort, Sandbox};
 
 /// All there are.
-const ALL: [&str; 33] = [
+const ALL: [&str; 34] = [
     "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
     "AWS_LAMBDA_INITIALIZATION_TYPE",
     "AWS_LAMBDA_RUNTIME_API",
@@ -55,6 +55,7 @@ const ALL: [&str; 33] = [
     "PYROSCOPE_SELF_PROFILING",
     "PYROSCOPE_TENANT_ID",
     "PYROSCOPE_TIMEOUT",
+    "PYROSCOPE_UNIQUE_TIMES",
     "SSL_CERT_DIR",
     "SSL_CERT_FILE",
     "https_proxy",
@@ -185,7 +186,8 @@ fn defaults() {
 #[test]
 fn booleans() {
     type Read = fn(&Config) -> bool;
-    let read: [(&str, Read); 4] = [
+    let read: [(&str, Read); 5] = [
+        ("PYROSCOPE_UNIQUE_TIMES", |config| config.unique_times),
         ("PYROSCOPE_LOG_TIMESTAMP_DISABLE", |config| {
             !config.log_format.timestamps
         }),
@@ -208,15 +210,18 @@ fn booleans() {
             "yes", "on", "2", "tRUE", " true", "true ", "\"true\"", "TrUe",
         ] {
             let (config, notes) = with(name, word);
-            assert!(!of(&config), "{name}={word}");
-            let problem = format!("\"{word}\" is neither true nor false, using the default false");
+            let default = of(&Config::read(|_| None));
+            assert_eq!(of(&config), default, "{name}={word}");
+            let problem =
+                format!("\"{word}\" is neither true nor false, using the default {default}");
             assert_eq!(notes, [problem]);
         }
     }
     // Where it says whether there is a Lambda, the word cannot be tried on its own.
-    let problem = r#""on" is neither true nor false, using the default false"#;
-    for (name, _) in &read[..3] {
-        expect_default(name, "on", problem);
+    let problem =
+        |default| format!("\"on\" is neither true nor false, using the default {default}");
+    for (name, of) in &read[..4] {
+        expect_default(name, "on", &problem(of(&Config::read(|_| None))));
     }
     let (lambda, remote) = (ExtensionsApi::start(), Pyroscope::http());
     let extension = Sandbox::with(&lambda, &remote)
@@ -1113,6 +1118,7 @@ fn all_bad_at_once() {
         ("PYROSCOPE_FLUSH_MODE", "?"),
         ("PYROSCOPE_FLUSH_ON_INVOKE", "?"),
         ("PYROSCOPE_SELF_PROFILING", "?"),
+        ("PYROSCOPE_UNIQUE_TIMES", "?"),
         ("PYROSCOPE_LOG_LEVEL", "?"),
     ]);
     let variable = |line: &String| {
@@ -1136,6 +1142,7 @@ fn all_bad_at_once() {
             "PYROSCOPE_SELF_PROFILING",
             "PYROSCOPE_TENANT_ID",
             "PYROSCOPE_TIMEOUT",
+            "PYROSCOPE_UNIQUE_TIMES",
         ]
     );
     for part in [
@@ -1302,6 +1309,7 @@ fn everything(
         "1",
         "s3crettenant",
         "1m5.5s",
+        "false",
         directory,
         file,
         "http://proxy.invalid",

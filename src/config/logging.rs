@@ -16,7 +16,7 @@ pub(super) fn read(env: &impl Fn(&str) -> Option<String>, notes: &mut Vec<Note>)
     let default = Format::DEFAULT;
     Format {
         json: env("PYROSCOPE_LOG_FORMAT").is_some_and(|word| word == "json"),
-        timestamps: !switch(env, "PYROSCOPE_LOG_TIMESTAMP_DISABLE", notes),
+        timestamps: !switch(env, "PYROSCOPE_LOG_TIMESTAMP_DISABLE", false, notes),
         layout: or("PYROSCOPE_LOG_TIMESTAMP_FORMAT", default.layout),
         names: Names {
             time: or("PYROSCOPE_LOG_TIMESTAMP_FIELD_NAME", default.names.time),

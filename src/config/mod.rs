@@ -44,6 +44,10 @@ const BUFFER_BYTES_MAX: usize = 64 << 20;
 
 /// All settings.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a setting of its own"
+)]
 pub struct Config {
     /// `PYROSCOPE_LOG_LEVEL`.
     pub level: Level,
@@ -59,6 +63,8 @@ pub struct Config {
     pub workers: usize,
     /// `PYROSCOPE_FLUSH_MODE`, or `PYROSCOPE_FLUSH_ON_INVOKE` where that is not set.
     pub flush_mode: FlushMode,
+    /// `PYROSCOPE_UNIQUE_TIMES`: fill the digits of profiles' times that the SDK left zero.
+    pub unique_times: bool,
     /// `PYROSCOPE_SELF_PROFILING`: relay a profile of the extension itself, too.
     pub self_profiling: bool,
     /// `PYROSCOPE_DEV_MODE`: relay only, never ask Lambda for anything.
@@ -112,8 +118,9 @@ impl Config {
             timeout: timeout(env("PYROSCOPE_TIMEOUT"), &mut notes),
             workers: workers(env("PYROSCOPE_NUM_WORKERS"), &mut notes),
             flush_mode: flush_mode(&env, &mut notes),
-            self_profiling: switch(&env, "PYROSCOPE_SELF_PROFILING", &mut notes),
-            dev_mode: switch(&env, "PYROSCOPE_DEV_MODE", &mut notes),
+            unique_times: switch(&env, "PYROSCOPE_UNIQUE_TIMES", true, &mut notes),
+            self_profiling: switch(&env, "PYROSCOPE_SELF_PROFILING", false, &mut notes),
+            dev_mode: switch(&env, "PYROSCOPE_DEV_MODE", false, &mut notes),
             // It becomes a field of our requests; Lambda never sets one that cannot be.
             runtime_api: env("AWS_LAMBDA_RUNTIME_API").filter(|api| is_field_value(api.as_bytes())),
             snap_start: env("AWS_LAMBDA_INITIALIZATION_TYPE").as_deref() == Some("snap-start"),
@@ -131,7 +138,7 @@ impl Config {
 
 fn flush_mode(env: &impl Fn(&str) -> Option<String>, notes: &mut Vec<Note>) -> FlushMode {
     const NAME: &str = "PYROSCOPE_FLUSH_MODE";
-    let old = if switch(env, "PYROSCOPE_FLUSH_ON_INVOKE", notes) {
+    let old = if switch(env, "PYROSCOPE_FLUSH_ON_INVOKE", false, notes) {
         FlushMode::Invoke
     } else {
         FlushMode::None
@@ -183,19 +190,20 @@ fn fail(notes: &mut Vec<Note>, variable: &'static str, problem: String) {
     });
 }
 
-/// A Go boolean. What Go refuses is false, as in the extension we replace.
+/// A Go boolean. What Go refuses is the default: false for all that the extension we replace has.
 fn switch(
     env: &impl Fn(&str) -> Option<String>,
     variable: &'static str,
+    default: bool,
     notes: &mut Vec<Note>,
 ) -> bool {
     let Some(word) = env(variable) else {
-        return false;
+        return default;
     };
     boolean(&word).unwrap_or_else(|| {
-        let problem = format!("\"{word}\" is neither true nor false, using the default false");
+        let problem = format!("\"{word}\" is neither true nor false, using the default {default}");
         warn(notes, variable, problem);
-        false
+        default
     })
 }
 

@@ -7,6 +7,7 @@
 use crate::config::Remote;
 use crate::http1::head::{self, Request};
 use crate::http1::write::{field, percent_encoded};
+use crate::times::query::Unique;
 
 use super::labels;
 
@@ -33,16 +34,11 @@ const FORWARDED_HOST: &str = "X-Forwarded-Host";
 
 /// Writes the head to relay into `out`, all but the length and the empty line.
 ///
-/// `session` gives the sandbox's session id, and is asked for only where it is needed.
-pub fn head(
-    out: &mut Vec<u8>,
-    request: &Request,
-    remote: &Remote,
-    session: impl FnOnce() -> [u8; 16],
-) {
+/// `session` is the sandbox's session id; the query gets these `times`.
+pub fn head(out: &mut Vec<u8>, request: &Request, remote: &Remote, session: u64, times: Unique) {
     out.extend_from_slice(request.method.as_bytes());
     out.push(b' ');
-    target(out, request.target, &remote.path, session);
+    target(out, request.target, &remote.path, session, times);
     out.extend_from_slice(b" HTTP/1.1\r\n");
     field(out, b"Host", remote.authority.as_bytes());
     let is_set = |name: &str| {
@@ -78,7 +74,7 @@ pub fn head(
 }
 
 /// The remote's path, the request's path, cleaned, and the query.
-fn target(out: &mut Vec<u8>, target: &str, base: &str, session: impl FnOnce() -> [u8; 16]) {
+fn target(out: &mut Vec<u8>, target: &str, base: &str, session: u64, times: Unique) {
     // About the server as a whole (RFC 9112 section 3.2.4).
     if target == "*" {
         return out.push(b'*');
@@ -91,10 +87,9 @@ fn target(out: &mut Vec<u8>, target: &str, base: &str, session: impl FnOnce() ->
     clean_path(out, base, path);
     if let Some(query) = query {
         out.push(b'?');
-        match labels::with_session(query, session) {
-            Some(query) => out.extend_from_slice(query.as_bytes()),
-            None => extend_ascii(out, query),
-        }
+        let labelled = labels::with_session(query, session);
+        let query = labelled.as_deref().unwrap_or(query);
+        times.write(query, |piece| extend_ascii(out, piece));
     }
 }
 
@@ -156,7 +151,13 @@ mod tests {
         let mut slots = header_slots();
         let request = head::request(request.as_bytes(), &mut slots).unwrap();
         let mut out = Vec::new();
-        head(&mut out, &request, remote, || *b"0123456789abcdef");
+        head(
+            &mut out,
+            &request,
+            remote,
+            0x0123_4567_89ab_cdef,
+            Unique::default(),
+        );
         String::from_utf8(out).unwrap()
     }
 
@@ -173,7 +174,13 @@ mod tests {
     fn targets() {
         let joined = |base: &str, target: &str| {
             let mut out = Vec::new();
-            super::target(&mut out, target, base, || *b"0123456789abcdef");
+            super::target(
+                &mut out,
+                target,
+                base,
+                0x0123_4567_89ab_cdef,
+                Unique::default(),
+            );
             String::from_utf8(out).unwrap()
         };
         for (base, target, expected) in [

@@ -21,6 +21,7 @@ use crate::http1::buffer::ReceiveBuffer;
 use crate::http1::head::{self, Refusal};
 use crate::http1::{HEAD_BYTES_MAX, header_slots, write};
 use crate::log::{Level, Log};
+use crate::times::{Stamp, Thaw, Upload};
 
 use super::forward;
 use super::report::Limit;
@@ -84,6 +85,8 @@ enum Sink {
     Slot(PayloadId),
     /// Read to its end, acknowledged and lost.
     Discard(Loss),
+    /// Read to its end, acknowledged and not sent: the server would keep one of its kind, and has it.
+    LeaveOut,
 }
 
 /// What an inlet needs from its owner.
@@ -94,9 +97,15 @@ pub struct Context<'r> {
     /// Where requests go; `None` if the address is unusable.
     pub remote: Option<&'r Remote>,
     /// The sandbox's session id, drawn when it is first needed.
-    pub session: &'r mut Option<[u8; 16]>,
+    pub session: &'r mut Option<u64>,
     /// Randomness for the session id.
     pub entropy: fn() -> u64,
+    /// Whether profiles get unique times.
+    pub unique_times: bool,
+    /// The last freeze.
+    pub thaw: Option<Thaw>,
+    /// The target of the last upload that covers no time.
+    pub last_empty: &'r mut String,
     /// Reused room for outgoing heads.
     pub head: &'r mut Vec<u8>,
     /// Cleared when we are gone: what is read then is no longer answered.
@@ -170,7 +179,7 @@ impl Inlet {
             }
             State::Head => self.inbox.space(INBOX_START, HEAD_BYTES_MAX),
             State::Body {
-                sink: Sink::Discard(_),
+                sink: Sink::Discard(_) | Sink::LeaveOut,
                 ..
             }
             | State::Linger { .. } => self.inbox.space(DISCARD_BYTES, HEAD_BYTES_MAX),
@@ -399,16 +408,25 @@ impl Inlet {
         let request = head::request(&self.inbox.bytes()[..len], &mut slots)?;
         let framing = request.framing()?;
         let http10 = request.http10;
+        let upload = if cx.unique_times {
+            Upload::of(&request)
+        } else {
+            Upload::default()
+        };
+        let is_repeated = upload.query.is_empty() && cx.is_repeated(request.target);
         let sink = match cx.remote {
             None => Sink::Discard(Loss::Unusable),
+            Some(_) if is_repeated => Sink::LeaveOut,
             Some(remote) => {
+                let session = session_id(cx.session, cx.entropy);
+                let stamp = Stamp {
+                    session,
+                    received_ms: cx.now.unix_ms,
+                    thaw: cx.thaw,
+                };
                 cx.head.clear();
-                forward::head(
-                    cx.head,
-                    &request,
-                    remote,
-                    session_id(cx.session, cx.entropy),
-                );
+                let times = upload.query.unique(&stamp);
+                forward::head(cx.head, &request, remote, session, times);
                 let length = match framing.body {
                     BodyReader::Length(length) if cx.ring.could_hold(cx.head.len(), length) => {
                         Some(length as usize)
@@ -423,6 +441,7 @@ impl Inlet {
                     length,
                     has_body,
                     to_head_request: request.method == "HEAD",
+                    times: upload.form.map(|form| (form, stamp)),
                 };
                 cx.ring
                     .open(cx.head, shape)
@@ -464,7 +483,7 @@ impl Inlet {
         }
         let read = self.inbox.bytes_mut();
         let decoded = match sink {
-            Sink::Discard(_) => reader.decode(read),
+            Sink::Discard(_) | Sink::LeaveOut => reader.decode(read),
             Sink::Slot(id) => match cx.ring.space(id) {
                 Err(no) => {
                     self.overflow(no, cx.ring);
@@ -505,6 +524,7 @@ impl Inlet {
         match sink {
             Sink::Slot(id) => ring.commit(id),
             Sink::Discard(loss) => ring.acknowledge_lost(loss),
+            Sink::LeaveOut => ring.acknowledge_left_out(),
         }
         write::reply(&mut self.answers, 200, keep_alive, http10);
         self.state = if keep_alive { State::Head } else { State::Last };
@@ -555,18 +575,23 @@ const TOO_LARGE: Refusal = Refusal {
     reason: "the body is larger than the ring",
 };
 
-/// Gives the session id that is kept there, drawn if there is none: sixteen lower-case hexadecimal digits.
-pub(super) fn session_id(
-    session: &mut Option<[u8; 16]>,
-    entropy: fn() -> u64,
-) -> impl FnOnce() -> [u8; 16] {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    move || {
-        *session.get_or_insert_with(|| {
-            let random = entropy();
-            std::array::from_fn(|i| HEX[(random >> (60 - 4 * i) & 15) as usize])
-        })
+impl Context<'_> {
+    /// Whether an upload of nothing is one more of its kind: the server would count it as one with the upload before.
+    ///
+    /// After a thaw Java's SDK makes up for each interval that it missed, all at once: hundreds of uploads that begin
+    /// and end in the same second.
+    fn is_repeated(&mut self, target: &str) -> bool {
+        let repeated = *self.last_empty == target;
+        if !repeated {
+            target.clone_into(self.last_empty);
+        }
+        repeated
     }
+}
+
+/// Gives the session id that is kept there, drawn if there is none.
+pub(super) fn session_id(session: &mut Option<u64>, entropy: fn() -> u64) -> u64 {
+    *session.get_or_insert_with(entropy)
 }
 
 #[cfg(test)]
@@ -601,6 +626,9 @@ mod tests {
                 remote: None,
                 session: &mut None,
                 entropy: || 0,
+                unique_times: true,
+                thaw: None,
+                last_empty: &mut String::new(),
                 head: &mut Vec::new(),
                 taking: true,
                 refusals: &mut Limit::default(),

@@ -8,6 +8,8 @@
 use crate::contract::{ConnId, Now};
 use crate::http1::head::Request;
 use crate::profile::{SelfProfile, Spent, Stage};
+use crate::times::query::Unique;
+use crate::times::{Form, Stamp};
 
 use super::ring::Shape;
 use super::{Owner, Phase, Relay, forward, inlet};
@@ -91,11 +93,18 @@ impl Relay {
         };
         let session = inlet::session_id(&mut self.session, self.entropy);
         self.head.clear();
-        forward::head(&mut self.head, &request, remote, session);
+        let stamp = self.config.unique_times.then_some(Stamp {
+            session,
+            received_ms: now.unix_ms,
+            thaw: None,
+        });
+        let times = Unique::default();
+        forward::head(&mut self.head, &request, remote, session, times);
         let shape = Shape {
             length: Some(body.len()),
             has_body: true,
             to_head_request: false,
+            times: stamp.map(|stamp| (Form::Pprof, stamp)),
         };
         let Ok(id) = self.ring.open(&self.head, shape) else {
             return false;

@@ -26,7 +26,7 @@ const LABELS_USUAL: usize = 8;
 /// does not parse, or if it has a session already. Else the query is encoded anew, as Go's `url.Values.Encode`
 /// does: sorted by key.
 #[must_use]
-pub fn with_session(query: &str, session: impl FnOnce() -> [u8; 16]) -> Option<String> {
+pub fn with_session(query: &str, session: u64) -> Option<String> {
     let mut pairs = decode_query(query)?;
     let is_name = |pair: &Pair| *pair.0 == *b"name";
     let at = pairs.iter().position(is_name)?;
@@ -35,7 +35,7 @@ pub fn with_session(query: &str, session: impl FnOnce() -> [u8; 16]) -> Option<S
     if name.labels.iter().any(|(key, _)| *key == SESSION_LABEL) {
         return None;
     }
-    let session = session();
+    let session = hexadecimal(session);
     name.labels.push((SESSION_LABEL, &session));
     // One name only, as url.Values.Set leaves it.
     pairs.retain(|pair| !is_name(pair));
@@ -53,6 +53,12 @@ pub fn with_session(query: &str, session: impl FnOnce() -> [u8; 16]) -> Option<S
         encode_pair(&mut out, pair);
     }
     Some(out)
+}
+
+/// Sixteen lower-case digits, as the server takes a session id.
+fn hexadecimal(session: u64) -> [u8; 16] {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    std::array::from_fn(|i| HEX[(session >> (60 - 4 * i) & 15) as usize])
 }
 
 /// What a session adds to a query, encoded, and some room for what stood there unencoded.
@@ -194,7 +200,7 @@ mod tests {
     use super::*;
 
     fn add(query: &str) -> Option<String> {
-        with_session(query, || *b"0123456789abcdef")
+        with_session(query, 0x0123_4567_89ab_cdef)
     }
 
     fn named(name: &str) -> Option<String> {
@@ -208,7 +214,7 @@ mod tests {
         let query = |count: u32| {
             let labels: Vec<String> = (0..count).map(|n| format!("k{n}=v,")).collect();
             let query = format!("name=a{{{}}}", labels.concat());
-            with_session(&query, || *b"0123456789abcdef")
+            with_session(&query, 0x0123_4567_89ab_cdef)
         };
         assert!(query(256).is_some());
         assert_eq!(query(257), None);

@@ -36,6 +36,7 @@ use crate::lambda::telemetry::Telemetry;
 pub(crate) use crate::log::SVC;
 use crate::log::{Level, Log};
 use crate::profile::SelfProfile;
+use crate::times::Thaw;
 
 use backend::Backend;
 use inlet::Inlet;
@@ -82,7 +83,11 @@ pub struct Relay {
     held: Duration,
     /// The sandbox's session id. What was drawn before the first INVOKE is forgotten then, so that copies of a
     /// snapshot differ.
-    session: Option<[u8; 16]>,
+    session: Option<u64>,
+    /// The last freeze that was noticed.
+    thaw: Option<Thaw>,
+    /// See [`inlet::Context`].
+    last_empty: String,
     invoked: bool,
     limits: report::Limits,
     /// Where clients connect to.
@@ -198,6 +203,8 @@ impl Relay {
             phase: Phase::Serve,
             held: Duration::ZERO,
             session: None,
+            thaw: None,
+            last_empty: String::new(),
             invoked: false,
             limits: report::Limits::default(),
             listening: Vec::new(),
@@ -484,6 +491,10 @@ impl Relay {
             "Thawed",
             &[("frozen_ms", ms.into()), SVC],
         );
+        self.thaw = Some(Thaw {
+            at_ms: now.unix_ms,
+            frozen_ms: ms,
+        });
         self.ring.thawed(frozen);
         self.backend.thawed(frozen);
         if let Some(profile) = &mut self.profile {
@@ -602,6 +613,9 @@ impl Relay {
             remote: self.config.remote.as_ref(),
             session: &mut self.session,
             entropy: self.entropy,
+            unique_times: self.config.unique_times,
+            thaw: self.thaw,
+            last_empty: &mut self.last_empty,
             head: &mut self.head,
             taking: self.phase != Phase::Done,
             refusals: &mut self.limits.client,

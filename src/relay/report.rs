@@ -209,6 +209,9 @@ impl Relay {
             // They are among the acknowledged.
             fields.push(("self_profiles", profile.taken().into()));
         }
+        if totals.left_out > 0 {
+            fields.push(("empty_left_out", totals.left_out.into()));
+        }
         for loss in Loss::ALL {
             if totals.lost[loss as usize] > 0 {
                 fields.push((loss.name(), totals.lost[loss as usize].into()));

@@ -24,6 +24,7 @@ use crate::contract::{Peer, RootSource, error_words};
 use crate::http1::head;
 use crate::http1::header_slots;
 use crate::relay::forward;
+use crate::times::query::Unique;
 use crate::tls::{Client, Roots, Tls};
 
 use super::clock;
@@ -379,7 +380,7 @@ fn request(remote: &Remote) -> Option<Vec<u8>> {
     let mut slots = header_slots();
     let request = head::request(REQUEST, &mut slots).ok()?;
     let mut out = Vec::new();
-    forward::head(&mut out, &request, remote, || [b'0'; 16]);
+    forward::head(&mut out, &request, remote, 0, Unique::default());
     out.extend_from_slice(b"Content-Length: 0\r\n\r\n");
     Some(out)
 }

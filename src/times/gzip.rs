@@ -4,6 +4,7 @@
 //! change, a place shortly before that is remembered. Only when the whole body has proved right is it written from
 //! there on, symbol by symbol: see `rewrite.rs`.
 
+use super::crc::Crc;
 use super::inflate::{DISTANCE_MAX, Inflate, PIECE, Place, State};
 use super::rewrite::Rewrite;
 
@@ -118,4 +119,26 @@ fn remember(inflate: &Inflate, place: Place, change: usize) -> Option<Start> {
     let end = window.len() - (inflate.place.inflated - place.inflated);
     let window = window.get(end.saturating_sub(DISTANCE_MAX)..end)?;
     Some((place, window.to_vec()))
+}
+
+/// Whether a body says that it is gzip.
+#[must_use]
+pub fn is_gzip(body: &[u8]) -> bool {
+    body.starts_with(&[0x1f, 0x8b])
+}
+
+/// A member that holds these few bytes as they are (RFC 1952 section 2.3, RFC 1951 section 3.2.4).
+#[must_use]
+pub fn member(bytes: &[u8]) -> Vec<u8> {
+    const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
+    const LAST_STORED: u8 = 1;
+    let length = bytes.len() as u16;
+    let mut out = HEADER.to_vec();
+    out.push(LAST_STORED);
+    out.extend_from_slice(&length.to_le_bytes());
+    out.extend_from_slice(&(!length).to_le_bytes());
+    out.extend_from_slice(bytes);
+    out.extend_from_slice(&Crc::new().add(0, bytes).to_le_bytes());
+    out.extend_from_slice(&u32::from(length).to_le_bytes());
+    out
 }

@@ -1,8 +1,466 @@
-//! The time within an upload.
-
-pub mod gzip;
+//! Makes the times of profiles unique, so that a server keeps the profiles of every sandbox.
+//!
+//! Of profiles of one series that have the same time, Pyroscope keeps one when it compacts (grafana/pyroscope#2483).
+//! Many SDKs write whole seconds, so of a fleet's profiles most would be gone. The digits that an SDK left zero are
+//! filled here from the sandbox's identity: less than a second, or less than a millisecond. What is in nanoseconds
+//! already stays as it is. A payload is changed once, before it is first sent, so each attempt has the same time, and
+//! so has each copy that a snapshot made.
+//!
+//! A second rule is for profiles that span a freeze: the server refuses what began more than an hour ago.
+//!
+//! | the time stands in | changed in |
+//! |---|---|
+//! | the query of `/ingest`: JFR and the text formats | `query` |
+//! | a pprof that is the body: one more field after it | this file |
+//! | a pprof in a form: the same for that part | `multipart` |
+//! | pprofs inside a Push request: in place | `protobuf`, compressed: `gzip` |
+//!
+//! What is of no known form, is damaged, or has a time far from now, passes unchanged: the server judges it.
 
 mod crc;
+pub mod gzip;
 mod huffman;
 mod inflate;
+pub mod multipart;
+pub mod protobuf;
+pub mod query;
 mod rewrite;
+
+use crate::http1::head::{self, Request};
+
+use gzip::Reader;
+use protobuf::{Root, Walk};
+use query::Query;
+
+/// Nanoseconds in a millisecond, and in a second.
+const MS: u64 = 1_000_000;
+const SECOND: u64 = 1_000 * MS;
+
+/// The server takes what began up to an hour ago. A profile may still wait here for some minutes.
+const AGE_MAX: u64 = 55 * 60 * SECOND;
+
+/// A profile that ended so shortly before it came was made just now.
+const JUST_NOW: u64 = 60 * SECOND;
+
+/// Where nothing is known about a freeze, a profile that was made just now began so long ago: what most SDKs gather.
+const USUAL_LENGTH: u64 = 10 * SECOND;
+
+/// A time further away than this is not the profile's, whatever it is.
+const DAY: u64 = 24 * 3600 * SECOND;
+
+/// Node.js counts milliseconds in floating point: near today a step is 256 ns wide.
+const NOISE: u64 = 256;
+
+/// The end of the last freeze, by the wall clock, and how long it was; in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Thaw {
+    /// When it was noticed.
+    pub at_ms: u64,
+    /// How long the sandbox was frozen.
+    pub frozen_ms: u64,
+}
+
+/// What the times in one payload are filled with, and compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    /// The sandbox's session id.
+    pub session: u64,
+    /// When the payload came; milliseconds since 1970.
+    pub received_ms: u64,
+    /// The last freeze, if one was noticed.
+    pub thaw: Option<Thaw>,
+}
+
+impl Stamp {
+    /// The time that a profile has instead of `start`, if it ends at `end`: both in nanoseconds since 1970. `None`: it
+    /// stays.
+    #[must_use]
+    pub fn start(&self, start: u64, end: u64) -> Option<u64> {
+        let received = self.received();
+        if start < received.saturating_sub(AGE_MAX) && self.is_now(end) {
+            let thawed = self.thaw.map(|thaw| thaw.at_ms.saturating_mul(MS));
+            let start = thawed
+                .filter(|at| received.saturating_sub(*at) < AGE_MAX)
+                .unwrap_or_else(|| received.saturating_sub(USUAL_LENGTH));
+            return Some(start + self.filling(MS));
+        }
+        self.fill(start).filter(|filled| *filled != start)
+    }
+
+    /// The same of a profile of that length. The clock that an SDK measures a length by may have stood still during the
+    /// last freeze.
+    #[must_use]
+    pub fn start_of(&self, start: u64, length: u64) -> Option<u64> {
+        let mut end = start.saturating_add(length);
+        if let Some(thaw) = self.thaw
+            && start < thaw.at_ms.saturating_mul(MS)
+            && !self.is_now(end)
+        {
+            end = end.saturating_add(thaw.frozen_ms.saturating_mul(MS));
+        }
+        self.start(start, end)
+    }
+
+    /// A time with the digits filled that are zero; `None` if it is no time of today.
+    #[must_use]
+    pub const fn fill(&self, time: u64) -> Option<u64> {
+        if self.received().abs_diff(time) > DAY {
+            return None;
+        }
+        let (base, unit) = resolution(time);
+        base.checked_add(self.filling(unit))
+    }
+
+    /// What this sandbox fills the digits below that unit with. Never nothing: who has no relay, and writes zeros, is
+    /// another sandbox.
+    const fn filling(&self, unit: u64) -> u64 {
+        match unit {
+            1 => 0,
+            _ => 1 + self.session % (unit - 1),
+        }
+    }
+
+    /// Whether what ended then was made just now.
+    const fn is_now(&self, end: u64) -> bool {
+        end.abs_diff(self.received()) <= JUST_NOW
+    }
+
+    const fn received(&self) -> u64 {
+        self.received_ms.saturating_mul(MS)
+    }
+}
+
+/// The time that was meant, and what its last digit counts: both in nanoseconds.
+const fn resolution(time: u64) -> (u64, u64) {
+    if time.is_multiple_of(SECOND) {
+        return (time, SECOND);
+    }
+    let ms = time.saturating_add(MS / 2) / MS * MS;
+    if ms.abs_diff(time) <= NOISE {
+        return (ms, MS);
+    }
+    if time.is_multiple_of(1_000) {
+        return (time, 1_000);
+    }
+    (time, 1)
+}
+
+/// Where a body has its times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// A Push request (`push.v1.PusherService/Push`), compressed or not.
+    Push,
+    /// A pprof, compressed or not.
+    Pprof,
+    /// `multipart/form-data` with a pprof as one part.
+    Multipart,
+}
+
+/// Where an upload has its times.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Upload<'r> {
+    /// In the query; empty but for `/ingest`.
+    pub query: Query<'r>,
+    /// In the body; `None` if no time in it counts.
+    pub form: Option<Form>,
+}
+
+impl<'r> Upload<'r> {
+    /// What that request is.
+    #[must_use]
+    pub fn of(request: &Request<'r>) -> Self {
+        let target = request.target;
+        if target.ends_with("/push.v1.PusherService/Push") {
+            return Self {
+                form: Some(Form::Push),
+                ..Self::default()
+            };
+        }
+        let path = target.split('?').next().unwrap_or_default();
+        if !path.trim_end_matches('/').ends_with("/ingest") {
+            return Self::default();
+        }
+        let query = Query::parse(target.get(path.len() + 1..).unwrap_or_default());
+        let is_form = || {
+            head::value(request.headers, "content-type")
+                .is_some_and(|kind| kind.starts_with(b"multipart/form-data"))
+        };
+        let form = match query.format {
+            _ if query.is_fine => None,
+            Some("pprof") if !is_form() => Some(Form::Pprof),
+            None | Some("pprof") => is_form().then_some(Form::Multipart),
+            Some(_) => None,
+        };
+        Self { query, form }
+    }
+}
+
+pub use gzip::Rewritten as Edit;
+
+/// How the times in that body change; `None` if they stay, or if it is not what it was said to be.
+#[must_use]
+pub fn edit(form: Form, stamp: &Stamp, body: &[u8]) -> Option<Edit> {
+    match form {
+        Form::Push => push(stamp, body),
+        Form::Pprof => pprof(stamp, body).map(|tail| Edit {
+            keep: body.len(),
+            patch: None,
+            tail,
+        }),
+        Form::Multipart => {
+            let part = multipart::part(body, b"profile")?;
+            let mut tail = pprof(stamp, &body[part.clone()])?;
+            tail.extend_from_slice(&body[part.end..]);
+            Some(Edit {
+                keep: part.end,
+                patch: None,
+                tail,
+            })
+        }
+    }
+}
+
+/// A Push request: the times stand deep inside, so they are changed in place.
+fn push(stamp: &Stamp, body: &[u8]) -> Option<Edit> {
+    let mut walk = Walk::new(Root::Push, stamp);
+    if gzip::is_gzip(body) {
+        return gzip::rewrite(body, &mut walk).filter(|_| walk.finish());
+    }
+    if !walk.read(body) || !walk.finish() {
+        return None;
+    }
+    let keep = walk.changes().first()?.at;
+    let mut tail = body.get(keep..)?.to_vec();
+    for change in walk.changes() {
+        let (at, bytes) = (change.at - keep, change.bytes());
+        tail.get_mut(at..at + bytes.len())?.copy_from_slice(bytes);
+    }
+    Some(Edit {
+        keep,
+        patch: None,
+        tail,
+    })
+}
+
+/// A pprof as a whole: what follows it. Of a field that comes twice the last one counts, and gzip members that follow
+/// one another are one stream (RFC 1952 section 2.2).
+fn pprof(stamp: &Stamp, body: &[u8]) -> Option<Vec<u8>> {
+    let mut walk = Walk::new(Root::Pprof, stamp);
+    let is_gzip = gzip::is_gzip(body);
+    let was_read = if is_gzip {
+        gzip::read(body, &mut walk).is_some()
+    } else {
+        walk.read(body)
+    };
+    let field = (was_read && walk.finish())
+        .then(|| walk.last())?
+        .map(protobuf::time_field)?;
+    Some(if is_gzip { gzip::member(&field) } else { field })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Saturday, 2026-11-21, with all digits.
+    const NOW: u64 = 1_795_281_604_123_456_789;
+
+    fn stamp(session: u64) -> Stamp {
+        Stamp {
+            session,
+            received_ms: NOW / MS,
+            thaw: None,
+        }
+    }
+
+    /// `NOW` with the digits below `unit` zero, so much earlier.
+    const fn at(unit: u64, earlier: u64) -> u64 {
+        (NOW - earlier) / unit * unit
+    }
+
+    #[test]
+    fn digits_that_are_zero_are_filled_and_no_others() {
+        let stamp = stamp(0xfeed_5eed_cafe_f00d);
+        for (time, unit) in [
+            (at(SECOND, 0), SECOND),
+            (at(10 * SECOND, 0), SECOND),
+            (at(MS, 0), MS),
+            (at(1_000, 0), 1_000),
+        ] {
+            let filled = stamp.fill(time).unwrap();
+            assert!(
+                filled > time && filled - time < unit,
+                "{time} became {filled}"
+            );
+            assert_eq!(stamp.start(time, NOW), Some(filled));
+        }
+        assert_eq!(stamp.fill(NOW), Some(NOW));
+        assert_eq!(stamp.start(NOW, NOW), None, "nanoseconds stay");
+    }
+
+    #[test]
+    fn float_noise_around_a_millisecond_counts_as_a_millisecond() {
+        let stamp = stamp(7);
+        let exact = at(MS, 0);
+        for noise in [0, 64, 128, NOISE] {
+            assert_eq!(stamp.fill(exact + noise), Some(exact + 8), "{noise} more");
+            assert_eq!(stamp.fill(exact - noise), Some(exact + 8), "{noise} less");
+        }
+        let odd = exact + NOISE + 1;
+        assert_eq!(stamp.fill(odd), Some(odd), "a clock of nanoseconds");
+    }
+
+    #[test]
+    fn the_order_within_a_sandbox_stays() {
+        for session in [0, 1, 999_999_998, 999_999_999, u64::MAX] {
+            let stamp = stamp(session);
+            for unit in [SECOND, MS, 1_000] {
+                let first = at(unit, 0);
+                let [before, after] = [first, first + unit].map(|time| stamp.fill(time).unwrap());
+                assert!(first < before, "never nothing: {session:#x}");
+                assert!(before < first + unit, "within its unit: {session:#x}");
+                assert_eq!(after - before, unit, "{session:#x}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_time_far_from_now_stays() {
+        let stamp = stamp(1);
+        let day = |days: u64| days * DAY;
+        for time in [
+            0,
+            1,
+            at(SECOND, day(2)),
+            at(SECOND, 0) + day(2),
+            u64::MAX / SECOND * SECOND,
+        ] {
+            assert_eq!(stamp.fill(time), None, "{time}");
+            assert_eq!(stamp.start(time, time), None, "{time}");
+        }
+        assert!(stamp.fill(at(SECOND, day(1) - SECOND)).is_some());
+        assert!(stamp.fill(at(SECOND, 0) + day(1) - SECOND).is_some());
+    }
+
+    #[test]
+    fn a_profile_that_spans_a_freeze_begins_at_its_end() {
+        const MINUTE: u64 = 60 * SECOND;
+        let thaw_at = NOW / MS - 1_500;
+        let thawed = Stamp {
+            thaw: Some(Thaw {
+                at_ms: thaw_at,
+                frozen_ms: 0,
+            }),
+            ..stamp(41)
+        };
+        for minutes in [56, 70, 180, 3 * 24 * 60] {
+            let start = at(SECOND, minutes * MINUTE);
+            assert_eq!(
+                thawed.start(start, NOW),
+                Some(thaw_at * MS + 42),
+                "{minutes} minutes"
+            );
+            let unknown = stamp(41).start(start, NOW).unwrap();
+            assert_eq!(unknown, at(MS, 10 * SECOND) + 42, "{minutes} minutes");
+        }
+        let young = at(SECOND, 54 * MINUTE);
+        assert_eq!(thawed.start(young, NOW), Some(young + 42), "it is accepted");
+        let old = at(SECOND, 70 * MINUTE);
+        for earlier in [61, 600] {
+            let end = NOW - earlier * SECOND;
+            assert_eq!(
+                thawed.start(old, end),
+                Some(old + 42),
+                "it was not made now, but {earlier} s ago"
+            );
+        }
+    }
+
+    #[test]
+    fn a_length_from_a_clock_that_stood_still_in_the_freeze_counts_with_the_freeze() {
+        const HOUR_MS: u64 = 3600 * 1000;
+        let (start, length) = (NOW - 2 * HOUR_MS * MS, 10 * SECOND);
+        let thawed = |at_ms, frozen_ms| Stamp {
+            thaw: Some(Thaw { at_ms, frozen_ms }),
+            ..stamp(1)
+        };
+        let just_now = NOW / MS - 100;
+        let after = thawed(just_now, 2 * HOUR_MS);
+        assert_eq!(after.start_of(start, length), Some(just_now * MS + 2));
+        assert_eq!(
+            after.start(start, start + length),
+            None,
+            "the wall clock went on, so it ended long ago"
+        );
+        assert_eq!(thawed(just_now, HOUR_MS).start_of(start, length), None);
+        let before = thawed(start / MS, 2 * HOUR_MS);
+        assert_eq!(before.start_of(start, length), None, "it began after that");
+        let real = NOW - start;
+        assert_eq!(after.start_of(start, real), Some(just_now * MS + 2));
+    }
+
+    #[test]
+    fn a_thaw_too_long_ago_is_no_start() {
+        let thaw = Thaw {
+            at_ms: (NOW - AGE_MAX) / MS,
+            frozen_ms: 0,
+        };
+        let stamp = Stamp {
+            thaw: Some(thaw),
+            ..stamp(1)
+        };
+        let start = at(SECOND, 2 * 3600 * SECOND);
+        assert_eq!(stamp.start(start, NOW), Some(at(MS, 10 * SECOND) + 2));
+    }
+
+    #[test]
+    fn where_the_times_are_is_told_by_path_format_and_content_type() {
+        let of = |target: &str, kind: &str| {
+            let field = httparse::Header {
+                name: "Content-Type",
+                value: kind.as_bytes(),
+            };
+            let headers = [field];
+            let upload = Upload::of(&Request {
+                method: "POST",
+                target,
+                http10: false,
+                headers: &headers,
+            });
+            (upload.query.from.is_some(), upload.form)
+        };
+        let form = "multipart/form-data; boundary=b";
+        let pprof = Some(Form::Pprof);
+        let multipart = Some(Form::Multipart);
+        for (target, kind, expected) in [
+            ("/push.v1.PusherService/Push", "", (false, Some(Form::Push))),
+            (
+                "/a/push.v1.PusherService/Push",
+                "",
+                (false, Some(Form::Push)),
+            ),
+            ("/push.v1.PusherService/Pull", "", (false, None)),
+            ("/ingest?from=1795281604&format=pprof", "", (true, pprof)),
+            ("//ingest/?format=pprof", "a/b", (false, pprof)),
+            (
+                "/ingest?format=pprof&from=1795281604",
+                form,
+                (true, multipart),
+            ),
+            ("/ingest?name=x", form, (false, multipart)),
+            ("/ingest", form, (false, multipart)),
+            ("/ingest?from=1795281604&format=jfr", form, (true, None)),
+            ("/ingest?format=folded", "", (false, None)),
+            ("/ingest?from=1795281604123", "", (true, None)),
+            ("/ingest?from=1795281604123456789", form, (true, None)),
+            ("/v1development/profiles", "", (false, None)),
+            (
+                "/x?from=1795281604&format=pprof&x=/ingest",
+                "",
+                (false, None),
+            ),
+        ] {
+            assert_eq!(of(target, kind), expected, "{target} {kind}");
+        }
+    }
+}

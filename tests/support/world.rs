@@ -202,12 +202,17 @@ impl World {
 
     /// One upload from a client of its own, acknowledged.
     pub fn post(&mut self, body: &str) {
+        self.upload("/ingest", body.as_bytes());
+    }
+
+    /// The same to another target.
+    pub fn upload(&mut self, target: &str, body: &[u8]) {
         let id = self.client();
-        let request = format!(
-            "POST /ingest HTTP/1.1\r\nHost: localhost:4040\r\nContent-Length: {}\r\n\r\n{body}",
+        let head = format!(
+            "POST {target} HTTP/1.1\r\nHost: localhost:4040\r\nContent-Length: {}\r\n\r\n",
             body.len()
         );
-        self.arrive(id, request.as_bytes(), usize::MAX);
+        self.arrive(id, &[head.as_bytes(), body].concat(), usize::MAX);
         assert_eq!(String::from_utf8_lossy(&self.written[&id]), OK);
         self.close(id, End::Eof);
         assert!(
@@ -297,7 +302,7 @@ impl World {
     /// Payloads acknowledged, and neither relayed nor lost yet.
     pub fn in_hand(&self) -> u64 {
         let totals = self.totals();
-        totals.acknowledged - totals.relayed - totals.lost_sum()
+        totals.acknowledged - totals.relayed - totals.lost_sum() - totals.left_out
     }
 
     pub fn lost(&self, loss: Loss) -> u64 {

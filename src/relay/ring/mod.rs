@@ -26,6 +26,8 @@ mod payload;
 
 use std::time::{Duration, Instant};
 
+use crate::times;
+
 pub use account::{Loss, Totals};
 pub use payload::{Failed, Shape};
 
@@ -106,6 +108,7 @@ impl Ring {
                 relayed_bytes: 0,
                 resent: 0,
                 lost: [0; Loss::ALL.len()],
+                left_out: 0,
                 high_water_bytes: 0,
             },
             now: None,
@@ -231,6 +234,12 @@ impl Ring {
         self.check();
     }
 
+    /// A payload was acknowledged that is not to be sent: it says nothing that another one does not say.
+    pub fn acknowledge_left_out(&mut self) {
+        self.totals.leave_out();
+        self.check();
+    }
+
     /// The oldest payload that may be sent at `now`.
     #[must_use]
     pub fn ready(&self, now: Instant) -> Option<PayloadId> {
@@ -252,6 +261,25 @@ impl Ring {
             _ => None,
         });
         times.min()
+    }
+
+    /// Makes the times in a payload unique, once. Without room for the few bytes that this takes they stay as they are.
+    pub fn make_times_unique(&mut self, id: PayloadId) {
+        let payload = &mut self.slots[id.slot].payload;
+        let Some((form, stamp)) = payload.shape.times.take() else {
+            return;
+        };
+        let Some(edit) = times::edit(form, &stamp, payload.body()) else {
+            return;
+        };
+        let more = pages(payload.edited_end(&edit)).saturating_sub(payload.buffer.len());
+        if self.buffers.make_room(more) {
+            let payload = &mut self.slots[id.slot].payload;
+            self.buffers.grow(&mut payload.buffer, more);
+            payload.edit(&edit);
+            self.totals.hold(self.buffers.bytes_used());
+        }
+        self.check();
     }
 
     /// `Queued` → `Sending`.
@@ -553,6 +581,7 @@ mod tests {
             length,
             has_body: true,
             to_head_request: false,
+            times: None,
         }
     }
 
@@ -595,6 +624,48 @@ mod tests {
         );
     }
 
+    /// A pprof of that length which has this time, in whole seconds.
+    fn pprof(length: usize, seconds: u64) -> Vec<u8> {
+        let time = times::protobuf::time_field(seconds * 1_000_000_000);
+        let padding = length - time.len() - 3;
+        let mut body = vec![6 << 3 | 2, padding as u8 | 0x80, (padding >> 7) as u8];
+        body.resize(3 + padding, b'x');
+        body.extend_from_slice(&time);
+        body
+    }
+
+    /// A body that fills its last page grows by one, if the byte limit allows that; nothing gives way for it.
+    #[test]
+    fn a_body_grows_into_what_room_there_is() {
+        let body = pprof(2 * PAGE - HEAD.len() - GAP, 1_800_000_000);
+        let stamp = times::Stamp {
+            session: 1,
+            received_ms: 1_800_000_000_000,
+            thaw: None,
+        };
+        for (room, grows) in [(3 * PAGE, true), (2 * PAGE, false)] {
+            let mut ring = Ring::new(cost(PAGE) + cost(room));
+            put(&mut ring, b"waits");
+            let shape = Shape {
+                times: Some((times::Form::Pprof, stamp)),
+                ..shape(Some(body.len()))
+            };
+            let id = ring.open(HEAD, shape).unwrap();
+            ring.space(id).unwrap()[..body.len()].copy_from_slice(&body);
+            ring.filled(id, body.len());
+            ring.commit(id);
+            for _ in 0..2 {
+                ring.make_times_unique(id);
+                let [head, sent] = ring.request(id);
+                let length = format!("Content-Length: {}\r\n\r\n", sent.len());
+                assert!(head.ends_with(length.as_bytes()));
+                assert!(sent.starts_with(&body));
+                assert_eq!(sent.len() - body.len(), if grows { 10 } else { 0 });
+            }
+            assert_eq!(ring.in_hand(), 2, "nothing gave way");
+        }
+    }
+
     #[test]
     fn a_payload_comes_out_as_it_went_in() {
         let mut ring = Ring::new(16 << 20);
@@ -625,6 +696,7 @@ mod tests {
                     length: Some(0),
                     has_body: false,
                     to_head_request: true,
+                    times: None,
                 },
             )
             .unwrap();
@@ -851,6 +923,7 @@ mod tests {
             length: Some(large.len()),
             has_body: true,
             to_head_request: false,
+            times: None,
         };
         let id = ring.open(b"POST / HTTP/1.1\r\n", shape).unwrap();
         assert_eq!(ring.space(id).map(|space| space.len()), Ok(large.len()));

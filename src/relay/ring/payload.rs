@@ -6,6 +6,7 @@
 //! ```
 
 use crate::http1::write;
+use crate::times::{Edit, Form, Stamp};
 
 /// Room between head and body: `Content-Length: `, 20 digits, and two line ends.
 pub(super) const GAP: usize = 16 + 20 + 2 + 2;
@@ -19,6 +20,8 @@ pub struct Shape {
     pub has_body: bool,
     /// Whether the method is HEAD, whose answer has no body.
     pub to_head_request: bool,
+    /// Where the body has times to be made unique, and how.
+    pub times: Option<(Form, Stamp)>,
 }
 
 /// One request, ready to be sent but for its length.
@@ -26,6 +29,8 @@ pub struct Shape {
 pub(super) struct Payload {
     /// As long as its capacity, so that a socket can be read into it.
     pub(super) buffer: Vec<u8>,
+    /// Where the head ends without its length.
+    fields_end: usize,
     head_end: usize,
     body_start: usize,
     body_end: usize,
@@ -103,6 +108,7 @@ impl Payload {
         let body_start = head.len() + GAP;
         Self {
             buffer,
+            fields_end: head.len(),
             head_end: head.len(),
             body_start,
             body_end: body_start,
@@ -148,6 +154,27 @@ impl Payload {
         self.body_end - self.body_start
     }
 
+    /// The body.
+    pub(super) fn body(&self) -> &[u8] {
+        &self.buffer[self.body_start..self.body_end]
+    }
+
+    /// How long the buffer is to be for a body that is so changed.
+    pub(super) const fn edited_end(&self, edit: &Edit) -> usize {
+        self.body_start + edit.keep + edit.tail.len()
+    }
+
+    /// Changes the body, for which the buffer has room.
+    pub(super) fn edit(&mut self, edit: &Edit) {
+        let end = self.edited_end(edit);
+        if let Some((at, byte)) = edit.patch {
+            self.buffer[self.body_start + at] = byte;
+        }
+        self.buffer[self.body_start + edit.keep..end].copy_from_slice(&edit.tail);
+        self.body_end = end;
+        self.end_head();
+    }
+
     /// Writes the length, now known, and the empty line into the gap after the head.
     pub(super) fn end_head(&mut self) {
         let mut end = ArrayWriter {
@@ -160,8 +187,8 @@ impl Payload {
             end.push(b"\r\n");
         }
         end.push(b"\r\n");
-        self.buffer[self.head_end..self.head_end + end.len].copy_from_slice(&end.bytes[..end.len]);
-        self.head_end += end.len;
+        self.head_end = self.fields_end + end.len;
+        self.buffer[self.fields_end..self.head_end].copy_from_slice(&end.bytes[..end.len]);
     }
 }
 

@@ -61,27 +61,43 @@ fuzz_target!(|input: &[u8]| {
         let len = usize::from(change.len);
         wanted[change.at..change.at + len].copy_from_slice(&change.bytes[..len]);
     }
-    let mut reader = Known { changes, ..Known::default() };
+    let mut reader = Known {
+        changes,
+        ..Known::default()
+    };
     match gzip::rewrite(&body, &mut reader) {
         Some(rewritten) => {
             let new = put_together(&body, &rewritten);
-            assert!(inflated(&new).as_ref() == Some(&wanted), "not what is wanted");
+            assert!(
+                inflated(&new).as_ref() == Some(&wanted),
+                "not what is wanted"
+            );
         }
-        None => assert!(reader.changes.is_empty() || reader.seen.len() > 64 << 10, "not rewritten"),
+        None => assert!(
+            reader.changes.is_empty() || reader.seen.len() > 64 << 10,
+            "not rewritten"
+        ),
     }
 });
 
 fn inflated(body: &[u8]) -> Option<Vec<u8>> {
     let mut out = Vec::new();
     // One more than is inflated by us.
-    MultiGzDecoder::new(body).take((16 << 20) + 1).read_to_end(&mut out).ok()?;
+    MultiGzDecoder::new(body)
+        .take((16 << 20) + 1)
+        .read_to_end(&mut out)
+        .ok()?;
     Some(out)
 }
 
 fn compressed(mut data: &[u8], level: u8, cut: bool) -> Vec<u8> {
     let mut body = Vec::new();
     loop {
-        let (part, rest) = data.split_at(if cut { data.len().div_ceil(2) } else { data.len() });
+        let (part, rest) = data.split_at(if cut {
+            data.len().div_ceil(2)
+        } else {
+            data.len()
+        });
         let mut encoder = GzEncoder::new(body, Compression::new(u32::from(level % 10)));
         encoder.write_all(part).expect("into a Vec");
         if level >= 128 {
@@ -113,7 +129,9 @@ fn deflated(deflate: &[u8]) -> Vec<u8> {
 fn changes(data: &[u8], count: usize, seed: u8) -> Vec<Change> {
     let mut dice = u64::from(seed) + 1;
     let mut roll = || {
-        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        dice = dice
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (dice >> 33) as usize
     };
     let mut at: Vec<usize> = (0..count).map(|_| roll() % (data.len() + 1)).collect();
@@ -127,7 +145,11 @@ fn changes(data: &[u8], count: usize, seed: u8) -> Vec<Change> {
                 0 => data[roll() % data.len()],
                 _ => roll() as u8,
             });
-            changes.push(Change { at, len: len as u8, bytes });
+            changes.push(Change {
+                at,
+                len: len as u8,
+                bytes,
+            });
         }
     }
     changes

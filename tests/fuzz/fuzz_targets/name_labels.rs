@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use libfuzzer_sys::{Corpus, fuzz_target};
 use pyroscope_lambda_extension::relay::labels::with_session;
 
-const SESSION: [u8; 16] = *b"0123456789abcdef";
+/// In hexadecimal digits, as it is written.
+const SESSION: &[u8] = b"0123456789abcdef";
 
 /// The application's name and its labels.
 type Name = (Vec<u8>, BTreeMap<Vec<u8>, Vec<u8>>);
@@ -15,7 +16,7 @@ type Name = (Vec<u8>, BTreeMap<Vec<u8>, Vec<u8>>);
 fuzz_target!(|query: &str| -> Corpus {
     let before = decoded(query);
     let name = before.as_ref().and_then(|pairs| named(pairs));
-    let Some(rewritten) = with_session(query, || SESSION) else {
+    let Some(rewritten) = with_session(query, 0x0123_4567_89ab_cdef) else {
         let has_session = name
             .as_ref()
             .is_some_and(|(_, labels)| labels.contains_key(&b"__session_id__"[..]));
@@ -42,7 +43,7 @@ fuzz_target!(|query: &str| -> Corpus {
         "another parameter than name"
     );
     assert_eq!(
-        with_session(&rewritten, || *b"fedcba9876543210"),
+        with_session(&rewritten, 0xfedc_ba98_7654_3210),
         None,
         "a second session"
     );

@@ -6,6 +6,7 @@ use libfuzzer_sys::{Corpus, fuzz_target};
 use pyroscope_lambda_extension::config::{Config, Remote};
 use pyroscope_lambda_extension::http1::{head, header_slots};
 use pyroscope_lambda_extension::relay::forward;
+use pyroscope_lambda_extension::times::query::Unique;
 
 /// The settings of which the input holds the values, one after another, as the environment would: ended by NUL.
 const SETTINGS: [&str; 6] = [
@@ -82,7 +83,13 @@ fn check_head(remote: &Remote) {
     let mut slots = header_slots();
     let request = head::request(REQUEST, &mut slots).expect("a good request");
     let mut out = Vec::new();
-    forward::head(&mut out, &request, remote, || *b"0123456789abcdef");
+    forward::head(
+        &mut out,
+        &request,
+        remote,
+        0x0123_4567_89ab_cdef,
+        Unique::default(),
+    );
     out.extend_from_slice(b"\r\n");
     if remote.fields.len() > 90 {
         return; // The parser's own limit of fields.

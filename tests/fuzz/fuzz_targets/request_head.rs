@@ -7,6 +7,7 @@ use pyroscope_lambda_extension::config::Remote;
 use pyroscope_lambda_extension::http1::head::{self, Framing, Refusal};
 use pyroscope_lambda_extension::http1::header_slots;
 use pyroscope_lambda_extension::relay::forward;
+use pyroscope_lambda_extension::times::query::Unique;
 
 /// A request's parts, owned.
 type Parts = (String, String, Vec<(String, Vec<u8>)>);
@@ -67,7 +68,13 @@ fn check_relayed(head: &[u8], (method, _, inbound): &Parts) {
     let mut slots = header_slots();
     let request = head::request(head, &mut slots).expect("read before");
     let mut out = Vec::new();
-    forward::head(&mut out, &request, &remote, || *b"0123456789abcdef");
+    forward::head(
+        &mut out,
+        &request,
+        &remote,
+        0x0123_4567_89ab_cdef,
+        Unique::default(),
+    );
 
     let text = out
         .strip_suffix(b"\r\n")

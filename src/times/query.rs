@@ -1,0 +1,223 @@
+//! Times in the query of `/ingest`: `from` and `until`, which the server takes for formats that have no time inside.
+//!
+//! Ten digits are seconds, thirteen milliseconds, sixteen microseconds, nineteen nanoseconds (`attime.Parse`).
+
+use std::ops::Range;
+
+use super::{MS, SECOND, Stamp};
+use crate::http1::write::decimal;
+
+/// What a query says about the profile. Of a parameter that comes twice, the first one counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Query<'q> {
+    /// When the profile begins; in nanoseconds since 1970.
+    pub from: Option<u64>,
+    /// When it ends.
+    pub until: Option<u64>,
+    /// Whether `from` is written in nanoseconds: an SDK with so fine a clock has the same in its profiles.
+    pub is_fine: bool,
+    /// What the body is.
+    pub format: Option<&'q str>,
+}
+
+impl<'q> Query<'q> {
+    /// Reads what is looked for here, and nothing else.
+    #[must_use]
+    pub fn parse(query: &'q str) -> Self {
+        let mut read = Self::default();
+        for (parameter, at) in parameters(query) {
+            let value = query.get(at).unwrap_or_default();
+            match parameter {
+                Parameter::From if read.from.is_none() => {
+                    read.from = nanoseconds(value);
+                    read.is_fine = read.from.is_some() && value.len() == NANOSECONDS_DIGITS;
+                }
+                Parameter::Until if read.until.is_none() => read.until = nanoseconds(value),
+                Parameter::Format if read.format.is_none() => read.format = Some(value),
+                _ => {}
+            }
+        }
+        read
+    }
+
+    /// Whether the profile covers no time at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.from.is_some() && self.from == self.until
+    }
+
+    /// What its times are replaced by.
+    #[must_use]
+    pub fn unique(&self, stamp: &Stamp) -> Unique {
+        let from = self.from;
+        let until = self.until;
+        Unique {
+            from: from.and_then(|from| stamp.start(from, until.unwrap_or(from))),
+            until: until
+                .and_then(|until| stamp.fill(until))
+                .filter(|unique| Some(*unique) != until),
+        }
+    }
+}
+
+/// The times that a query gets; `None`: it keeps its own. In nanoseconds since 1970.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Unique {
+    /// When the profile begins.
+    pub from: Option<u64>,
+    /// When it ends.
+    pub until: Option<u64>,
+}
+
+impl Unique {
+    /// Gives the query to `write`, piece by piece, with these times.
+    pub fn write(&self, query: &str, mut write: impl FnMut(&str)) {
+        let mut written = 0;
+        let replaces = self.from.is_some() || self.until.is_some();
+        for (parameter, at) in parameters(query).filter(|_| replaces) {
+            let unique = match parameter {
+                Parameter::From => self.from,
+                Parameter::Until => self.until,
+                Parameter::Format => None,
+            };
+            let mut digits = [0; 20];
+            if let Some(unique) = unique
+                && let Ok(digits) = std::str::from_utf8(decimal(&mut digits, unique))
+            {
+                write(query.get(written..at.start).unwrap_or_default());
+                write(digits);
+                written = at.end;
+            }
+        }
+        write(query.get(written..).unwrap_or_default());
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Parameter {
+    From,
+    Until,
+    Format,
+}
+
+/// The parameters that are looked for, and where the value of each stands.
+fn parameters(query: &str) -> impl Iterator<Item = (Parameter, Range<usize>)> {
+    let mut start = 0;
+    let pairs = query.as_bytes().split(|b| *b == b'&');
+    pairs.filter_map(move |pair| {
+        let end = start + pair.len();
+        let begin = std::mem::replace(&mut start, end + 1);
+        let (parameter, key) = match pair {
+            [b'f', b'r', b'o', b'm', b'=', ..] => (Parameter::From, 5),
+            [b'u', b'n', b't', b'i', b'l', b'=', ..] => (Parameter::Until, 6),
+            [b'f', b'o', b'r', b'm', b'a', b't', b'=', ..] => (Parameter::Format, 7),
+            _ => return None,
+        };
+        Some((parameter, begin + key..end))
+    })
+}
+
+const NANOSECONDS_DIGITS: usize = 19;
+
+/// A time in nanoseconds since 1970; `None` for what is no number, or one that the server reads as something else.
+fn nanoseconds(text: &str) -> Option<u64> {
+    let unit = match text.len() {
+        10 => SECOND,
+        13 => MS,
+        16 => 1_000,
+        NANOSECONDS_DIGITS => 1,
+        _ => return None,
+    };
+    let mut number = 0_u64;
+    for digit in text.bytes() {
+        // Nineteen digits fit.
+        number = number * 10 + u64::from(digit.checked_sub(b'0').filter(|digit| *digit < 10)?);
+    }
+    number.checked_mul(unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STAMP: Stamp = Stamp {
+        session: 41,
+        received_ms: 1_795_281_604_123,
+        thaw: None,
+    };
+
+    fn changed(query: &str) -> String {
+        let mut out = String::new();
+        let unique = Query::parse(query).unique(&STAMP);
+        unique.write(query, |piece| out.push_str(piece));
+        out
+    }
+
+    #[test]
+    fn times_are_filled_and_all_else_stays() {
+        for (query, expected) in [
+            (
+                "name=a&from=1795281600&until=1795281604&format=jfr",
+                "name=a&from=1795281600000000042&until=1795281604000000042&format=jfr",
+            ),
+            (
+                "until=1795281604001&from=1795281600001",
+                "until=1795281604001000042&from=1795281600001000042",
+            ),
+            ("from=1795281600000001", "from=1795281600000001042"),
+            ("from=1795281600000300001", "from=1795281600000300001"),
+            ("from=1795281600000000000", "from=1795281600000000042"),
+        ] {
+            assert_eq!(changed(query), expected);
+        }
+        for same in [
+            "",
+            "from",
+            "from=",
+            "from=now-1h",
+            "from=20261121",
+            "from=+795281600",
+            "from=1795281600x",
+            "from=99999999999999999999",
+            "from=1495281600&until=1495281610",
+            "from=9999999999999&until=9999999999999999999",
+            "xfrom=1795281600&from%20=1795281600",
+            "&&a=b&",
+        ] {
+            assert_eq!(changed(same), same);
+        }
+    }
+
+    #[test]
+    fn a_profile_that_spans_a_freeze_begins_where_the_server_takes_it() {
+        assert_eq!(
+            changed("from=1795270000&until=1795281604"),
+            "from=1795281594123000042&until=1795281604000000042"
+        );
+        assert_eq!(
+            changed("from=1795270000&until=1795271000"),
+            "from=1795270000000000042&until=1795271000000000042",
+            "it was not made just now"
+        );
+    }
+
+    #[test]
+    fn an_upload_is_empty_if_it_ends_when_it_begins() {
+        for empty in [
+            "from=1795281600&until=1795281600",
+            "until=1795281600000&from=1795281600",
+        ] {
+            assert!(Query::parse(empty).is_empty(), "{empty}");
+        }
+        for full in [
+            "",
+            "from=&until=",
+            "from=now&until=now",
+            "from=1795281600",
+            "until=1795281600",
+            "from=1795281600&until=1795281601",
+        ] {
+            assert!(!Query::parse(full).is_empty(), "{full}");
+        }
+    }
+}
