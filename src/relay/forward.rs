@@ -88,17 +88,17 @@ fn target(out: &mut Vec<u8>, target: &str, base: &str, session: u64, times: Uniq
     if let Some(query) = query {
         out.push(b'?');
         let labelled = labels::with_session(query, session);
-        let query = labelled.as_deref().unwrap_or(query);
+        let query = labelled.as_deref().unwrap_or(query.as_bytes());
         times.write(query, |piece| extend_ascii(out, piece));
     }
 }
 
 /// Appends a part of a target: what a URI cannot have raw (RFC 3986) percent-encoded, all else untouched.
-fn extend_ascii(out: &mut Vec<u8>, text: &str) {
+fn extend_ascii(out: &mut Vec<u8>, text: &[u8]) {
     if text.is_ascii() {
-        return out.extend_from_slice(text.as_bytes());
+        return out.extend_from_slice(text);
     }
-    for b in text.bytes() {
+    for &b in text {
         if b.is_ascii() {
             out.push(b);
         } else {
@@ -133,7 +133,7 @@ fn clean_path(out: &mut Vec<u8>, base: &str, path: &str) {
             }
             _ => {
                 out.push(b'/');
-                extend_ascii(out, segment);
+                extend_ascii(out, segment.as_bytes());
             }
         }
     }

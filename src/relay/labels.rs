@@ -26,7 +26,7 @@ const LABELS_USUAL: usize = 8;
 /// does not parse, or if it has a session already. Else the query is encoded anew, as Go's `url.Values.Encode`
 /// does: sorted by key.
 #[must_use]
-pub fn with_session(query: &str, session: u64) -> Option<String> {
+pub fn with_session(query: &str, session: u64) -> Option<Vec<u8>> {
     let mut pairs = decode_query(query)?;
     let is_name = |pair: &Pair| *pair.0 == *b"name";
     let at = pairs.iter().position(is_name)?;
@@ -41,7 +41,7 @@ pub fn with_session(query: &str, session: u64) -> Option<String> {
     pairs.retain(|pair| !is_name(pair));
     pairs.sort_by(|(a, _), (b, _)| a.cmp(b));
 
-    let mut out = String::with_capacity(query.len() + ADDED_BYTES);
+    let mut out = Vec::with_capacity(query.len() + ADDED_BYTES);
     let behind = pairs.partition_point(|(key, _)| **key < b"name"[..]);
     let (before, behind) = pairs.split_at(behind);
     for pair in before {
@@ -121,7 +121,7 @@ impl<'t> Name<'t> {
     }
 
     /// `app{a=1,b=2}` with the keys in order, form-encoded.
-    fn encode(mut self, out: &mut String) {
+    fn encode(mut self, out: &mut Vec<u8>) {
         self.labels.sort_unstable();
         form_encode(out, self.app);
         form_encode(out, b"{");
@@ -167,30 +167,28 @@ fn form_decode(text: &str) -> Option<Cow<'_, [u8]>> {
     }
 }
 
-fn encode_pair(out: &mut String, (key, value): &Pair) {
+fn encode_pair(out: &mut Vec<u8>, (key, value): &Pair) {
     encode_key(out, key);
     form_encode(out, value);
 }
 
-fn encode_key(out: &mut String, key: &[u8]) {
+fn encode_key(out: &mut Vec<u8>, key: &[u8]) {
     if !out.is_empty() {
-        out.push('&');
+        out.push(b'&');
     }
     form_encode(out, key);
-    out.push('=');
+    out.push(b'=');
 }
 
 /// Go's `url.QueryEscape`.
-fn form_encode(out: &mut String, text: &[u8]) {
+fn form_encode(out: &mut Vec<u8>, text: &[u8]) {
     for &b in text {
         match b {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                out.push(b as char);
+                out.push(b);
             }
-            b' ' => out.push('+'),
-            _ => percent_encoded(b)
-                .into_iter()
-                .for_each(|b| out.push(b as char)),
+            b' ' => out.push(b'+'),
+            _ => out.extend_from_slice(&percent_encoded(b)),
         }
     }
 }
@@ -200,12 +198,14 @@ mod tests {
     use super::*;
 
     fn add(query: &str) -> Option<String> {
-        with_session(query, 0x0123_4567_89ab_cdef)
+        let query = with_session(query, 0x0123_4567_89ab_cdef)?;
+        Some(String::from_utf8(query).unwrap())
     }
 
     fn named(name: &str) -> Option<String> {
-        let mut encoded = String::new();
+        let mut encoded = Vec::new();
         Name::parse(name.as_bytes())?.encode(&mut encoded);
+        let encoded = String::from_utf8(encoded).unwrap();
         Some(String::from_utf8(form_decode(&encoded).unwrap().into_owned()).unwrap())
     }
 

@@ -180,15 +180,15 @@ impl<'r> Upload<'r> {
         if !path.trim_end_matches('/').ends_with("/ingest") {
             return Self::default();
         }
-        let query = Query::parse(target.get(path.len() + 1..).unwrap_or_default());
+        let query = Query::parse(target.as_bytes().get(path.len() + 1..).unwrap_or_default());
         let is_form = || {
             head::value(request.headers, "content-type")
                 .is_some_and(|kind| kind.starts_with(b"multipart/form-data"))
         };
         let form = match query.format {
             _ if query.is_fine => None,
-            Some("pprof") if !is_form() => Some(Form::Pprof),
-            None | Some("pprof") => is_form().then_some(Form::Multipart),
+            Some(b"pprof") if !is_form() => Some(Form::Pprof),
+            None | Some(b"pprof") => is_form().then_some(Form::Multipart),
             Some(_) => None,
         };
         Self { query, form }

@@ -17,13 +17,13 @@ pub struct Query<'q> {
     /// Whether `from` is written in nanoseconds: an SDK with so fine a clock has the same in its profiles.
     pub is_fine: bool,
     /// What the body is.
-    pub format: Option<&'q str>,
+    pub format: Option<&'q [u8]>,
 }
 
 impl<'q> Query<'q> {
     /// Reads what is looked for here, and nothing else.
     #[must_use]
-    pub fn parse(query: &'q str) -> Self {
+    pub fn parse(query: &'q [u8]) -> Self {
         let mut read = Self::default();
         for (parameter, at) in parameters(query) {
             let value = query.get(at).unwrap_or_default();
@@ -71,7 +71,7 @@ pub struct Unique {
 
 impl Unique {
     /// Gives the query to `write`, piece by piece, with these times.
-    pub fn write(&self, query: &str, mut write: impl FnMut(&str)) {
+    pub fn write(&self, query: &[u8], mut write: impl FnMut(&[u8])) {
         let mut written = 0;
         let replaces = self.from.is_some() || self.until.is_some();
         for (parameter, at) in parameters(query).filter(|_| replaces) {
@@ -81,11 +81,9 @@ impl Unique {
                 Parameter::Format => None,
             };
             let mut digits = [0; 20];
-            if let Some(unique) = unique
-                && let Ok(digits) = std::str::from_utf8(decimal(&mut digits, unique))
-            {
+            if let Some(unique) = unique {
                 write(query.get(written..at.start).unwrap_or_default());
-                write(digits);
+                write(decimal(&mut digits, unique));
                 written = at.end;
             }
         }
@@ -101,9 +99,9 @@ enum Parameter {
 }
 
 /// The parameters that are looked for, and where the value of each stands.
-fn parameters(query: &str) -> impl Iterator<Item = (Parameter, Range<usize>)> {
+fn parameters(query: &[u8]) -> impl Iterator<Item = (Parameter, Range<usize>)> {
     let mut start = 0;
-    let pairs = query.as_bytes().split(|b| *b == b'&');
+    let pairs = query.split(|b| *b == b'&');
     pairs.filter_map(move |pair| {
         let end = start + pair.len();
         let begin = std::mem::replace(&mut start, end + 1);
@@ -120,7 +118,7 @@ fn parameters(query: &str) -> impl Iterator<Item = (Parameter, Range<usize>)> {
 const NANOSECONDS_DIGITS: usize = 19;
 
 /// A time in nanoseconds since 1970; `None` for what is no number, or one that the server reads as something else.
-fn nanoseconds(text: &str) -> Option<u64> {
+fn nanoseconds(text: &[u8]) -> Option<u64> {
     let unit = match text.len() {
         10 => SECOND,
         13 => MS,
@@ -129,7 +127,7 @@ fn nanoseconds(text: &str) -> Option<u64> {
         _ => return None,
     };
     let mut number = 0_u64;
-    for digit in text.bytes() {
+    for digit in text {
         // Nineteen digits fit.
         number = number * 10 + u64::from(digit.checked_sub(b'0').filter(|digit| *digit < 10)?);
     }
@@ -147,10 +145,10 @@ mod tests {
     };
 
     fn changed(query: &str) -> String {
-        let mut out = String::new();
+        let (query, mut out) = (query.as_bytes(), Vec::new());
         let unique = Query::parse(query).unique(&STAMP);
-        unique.write(query, |piece| out.push_str(piece));
-        out
+        unique.write(query, |piece| out.extend_from_slice(piece));
+        String::from_utf8(out).unwrap()
     }
 
     #[test]
@@ -207,7 +205,7 @@ mod tests {
             "from=1795281600&until=1795281600",
             "until=1795281600000&from=1795281600",
         ] {
-            assert!(Query::parse(empty).is_empty(), "{empty}");
+            assert!(Query::parse(empty.as_bytes()).is_empty(), "{empty}");
         }
         for full in [
             "",
@@ -217,7 +215,7 @@ mod tests {
             "until=1795281600",
             "from=1795281600&until=1795281601",
         ] {
-            assert!(!Query::parse(full).is_empty(), "{full}");
+            assert!(!Query::parse(full.as_bytes()).is_empty(), "{full}");
         }
     }
 }

@@ -16,7 +16,8 @@ type Name = (Vec<u8>, BTreeMap<Vec<u8>, Vec<u8>>);
 fuzz_target!(|query: &str| -> Corpus {
     let before = decoded(query);
     let name = before.as_ref().and_then(|pairs| named(pairs));
-    let Some(rewritten) = with_session(query, 0x0123_4567_89ab_cdef) else {
+    let rewritten = with_session(query, 0x0123_4567_89ab_cdef);
+    let Some(rewritten) = rewritten.map(|query| String::from_utf8(query).expect("ASCII")) else {
         let has_session = name
             .as_ref()
             .is_some_and(|(_, labels)| labels.contains_key(&b"__session_id__"[..]));
