@@ -5,7 +5,7 @@
 //! there on, symbol by symbol: see `rewrite.rs`.
 
 use super::crc::Crc;
-use super::inflate::{DISTANCE_MAX, Inflate, PIECE, Place, State};
+use super::inflate::{Inflate, PIECE, Place, State};
 use super::rewrite::Rewrite;
 
 /// Bytes to put in the place of as many others.
@@ -17,13 +17,6 @@ pub struct Change {
     pub len: u8,
     /// What they shall be; no more of it counts than `len`.
     pub bytes: [u8; 10],
-}
-
-impl Change {
-    /// What they shall be.
-    pub(super) fn bytes(&self) -> &[u8] {
-        self.bytes.get(..usize::from(self.len)).unwrap_or(&[])
-    }
 }
 
 /// Sees everything that a body holds, in order, piece by piece.
@@ -52,73 +45,88 @@ pub struct Rewritten {
 
 /// Lets the reader see all that the body holds.
 ///
-/// `None` if the body is not gzip, damaged, too large, followed by something else, or if the reader gave up. What was
-/// read until then means nothing.
+/// `None` if the body is not gzip with a plain header, damaged, too large, followed by something else, or if the reader
+/// gave up. What was read until then means nothing.
 pub fn read(body: &[u8], reader: &mut dyn Reader) -> Option<()> {
-    scan(&mut Inflate::new(body), reader)?;
-    Some(())
+    Scan::new(body).run(reader)
 }
 
 /// The same, and then makes the reader's changes. `None` also if there are none, or if they would take too much room.
 pub fn rewrite(body: &[u8], reader: &mut dyn Reader) -> Option<Rewritten> {
-    let mut inflate = Inflate::new(body);
-    let (place, window) = scan(&mut inflate, reader)??;
-    let inflated = inflate.place.inflated;
-    inflate.rewind(place, &window)?;
-    Rewrite::new(&mut inflate, window, reader.changes(), inflated)?.run()
+    let mut scan = Scan::new(body);
+    scan.run(reader)?;
+    let window = scan.window?;
+    let inflated = scan.inflate.place.inflated;
+    scan.inflate.rewind(scan.older, &window)?;
+    Rewrite::new(&mut scan.inflate, window, reader.changes(), inflated)?.run()
 }
 
-/// Where to go on from to make the changes, and what was inflated last before it.
-type Start = (Place, Vec<u8>);
-
-fn scan(inflate: &mut Inflate, reader: &mut dyn Reader) -> Option<Option<Start>> {
-    let (mut older, mut newer) = (inflate.place, inflate.place);
-    let mut start = None;
-    loop {
-        let ended = inflate.place.state == State::Trailer;
-        if inflate.piece >= PIECE || ended {
-            let window = inflate.window();
-            let piece = window.get(window.len() - inflate.piece..)?;
-            if !reader.read(piece) {
-                return None;
-            }
-            inflate.taken(inflate.crc.add(inflate.place.crc, piece))?;
-            if let (None, Some(change)) = (&start, reader.changes().first()) {
-                let place = if change.at < newer.inflated {
-                    older
-                } else {
-                    newer
-                };
-                start = Some(remember(inflate, place, change.at)?);
-            }
-            if inflate.place.inflated - newer.inflated >= CONTEXT {
-                (older, newer) = (newer, inflate.place);
-            }
-            inflate.forget();
-        }
-        if ended {
-            let (crc, size) = (inflate.place.crc, inflate.place.member_size());
-            if inflate.trailer()? != (crc, size) {
-                return None;
-            }
-            if inflate.place.bit == inflate.body.len() * 8 {
-                return Some(start);
-            }
-        } else {
-            inflate.step(PIECE)?;
-        }
-    }
+struct Scan<'a> {
+    inflate: Inflate<'a>,
+    /// Two places in what was read, [`CONTEXT`] apart or at the beginning. Once there is something to change, the
+    /// first is where that begins.
+    older: Place,
+    newer: Place,
+    /// And what distances can reach from there.
+    window: Option<Vec<u8>>,
 }
 
-/// A place, and what distances can reach from it. `None` if the change is before it.
-fn remember(inflate: &Inflate, place: Place, change: usize) -> Option<Start> {
-    if change < place.inflated {
-        return None;
+impl<'a> Scan<'a> {
+    fn new(body: &'a [u8]) -> Self {
+        let inflate = Inflate::new(body);
+        Self {
+            older: inflate.place,
+            newer: inflate.place,
+            inflate,
+            window: None,
+        }
     }
-    let window = inflate.window();
-    let end = window.len() - (inflate.place.inflated - place.inflated);
-    let window = window.get(end.saturating_sub(DISTANCE_MAX)..end)?;
-    Some((place, window.to_vec()))
+
+    fn run(&mut self, reader: &mut dyn Reader) -> Option<()> {
+        loop {
+            let ended = self.inflate.place.state == State::Trailer;
+            if self.inflate.piece >= PIECE || ended {
+                self.read_piece(reader)?;
+            }
+            if !ended {
+                self.inflate.step(PIECE)?;
+                continue;
+            }
+            let place = &self.inflate.place;
+            let expected = (place.crc, place.member_size());
+            if self.inflate.trailer()? != expected {
+                return None;
+            }
+            if self.inflate.place.bit == self.inflate.body.len() * 8 {
+                return Some(());
+            }
+        }
+    }
+
+    fn read_piece(&mut self, reader: &mut dyn Reader) -> Option<()> {
+        let inflate = &mut self.inflate;
+        let piece = inflate.last(inflate.piece)?;
+        if !reader.read(piece) {
+            return None;
+        }
+        inflate.taken(inflate.crc.add(inflate.place.crc, piece))?;
+        let inflated = inflate.place.inflated;
+        if self.window.is_some() {
+        } else if let Some(change) = reader.changes().first() {
+            if change.at >= self.newer.inflated {
+                self.older = self.newer;
+            }
+            if change.at < self.older.inflated {
+                return None;
+            }
+            self.window = Some(inflate.reach(inflated - self.older.inflated)?.to_vec());
+        } else if inflated - self.newer.inflated >= CONTEXT {
+            self.older = self.newer;
+            self.newer = inflate.place;
+        }
+        inflate.forget();
+        Some(())
+    }
 }
 
 /// Whether a body says that it is gzip.

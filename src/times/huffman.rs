@@ -9,7 +9,7 @@ pub(super) struct Huffman {
     limit: [u32; 16],
     /// By length: what makes of a code its symbol's place in `symbols`.
     offset: [u16; 16],
-    /// Those that have a code, in the order of their codes.
+    /// Those that have a code, in the order of their codes; then none.
     symbols: [u16; SYMBOLS],
 }
 
@@ -63,6 +63,7 @@ impl Huffman {
             return None;
         }
         self.fast.fill(NONE);
+        self.symbols.fill(u16::MAX);
         for (symbol, &length) in (0_u16..).zip(lengths) {
             let length = usize::from(length & 15);
             if length > 0 {
@@ -111,10 +112,17 @@ impl Huffman {
         NONE
     }
 
-    /// A symbol's code, its first bit the lowest, if this is its length.
-    pub(super) fn code(&self, symbol: u16, length: u8) -> Option<u16> {
-        let place = self.symbols.iter().position(|own| *own == symbol)?;
-        Some(self.reversed(place as u16, usize::from(length & 15)))
+    /// A symbol's code, its first bit the lowest, and how long it is.
+    pub(super) fn code(&self, symbol: u16) -> Option<(u16, usize)> {
+        let place = self.symbols.iter().position(|own| *own == symbol)? as u16;
+        // The shortest length that has not ended before its place.
+        for length in 1..LONGEST + 1 {
+            let codes = (self.limit[length] >> (16 - length)) as u16;
+            if place < self.offset[length].wrapping_add(codes) {
+                return Some((self.reversed(place, length), length));
+            }
+        }
+        None
     }
 
     /// The code of the symbol at this place.

@@ -75,15 +75,13 @@ pub(super) struct Inflate<'a> {
     block: usize,
     pub(super) literals: Huffman,
     distances: Huffman,
-    /// The lengths of the codes in `literals`.
-    pub(super) lengths: [u8; CODES],
     /// What tables were made for counts as inflated, or blocks of no content would cost without limit.
     tables: usize,
     pub(super) crc: Crc,
 }
 
 /// How far back a distance reaches.
-pub(super) const DISTANCE_MAX: usize = 32 << 10;
+const DISTANCE_MAX: usize = 32 << 10;
 
 /// What is inflated between two looks at it, and what one step may add to that.
 pub(super) const PIECE: usize = 1 << 10;
@@ -112,6 +110,9 @@ const CODES: usize = SYMBOLS + 32;
 /// Of lengths and of distances: the first symbol, its value, and how [`first_value`] goes on from there.
 pub(super) const LENGTHS: (usize, usize, usize) = (257, 3, 2);
 pub(super) const DISTANCES: (usize, usize, usize) = (0, 1, 1);
+
+/// Ends a block.
+pub(super) const END: usize = 256;
 
 /// The longest match, and its symbol, which is the last one.
 pub(super) const LENGTH_MAX: usize = 258;
@@ -150,7 +151,6 @@ impl<'a> Inflate<'a> {
             block: 0,
             literals: Huffman::new(),
             distances: Huffman::new(),
-            lengths: [0; CODES],
             tables: 0,
             crc: Crc::new(),
         }
@@ -194,6 +194,17 @@ impl<'a> Inflate<'a> {
         self.window.get(..self.end).unwrap_or(&[])
     }
 
+    /// The last bytes of it.
+    pub(super) fn last(&self, count: usize) -> Option<&[u8]> {
+        self.window.get(self.end.checked_sub(count)?..self.end)
+    }
+
+    /// What distances could reach when there were so many fewer.
+    pub(super) fn reach(&self, fewer: usize) -> Option<&[u8]> {
+        let end = self.end.checked_sub(fewer)?;
+        self.window.get(end.saturating_sub(DISTANCE_MAX)..end)
+    }
+
     /// Makes room: forgets what nobody needs any more, much at a time or nothing. How much that was.
     pub(super) fn forget(&mut self) -> usize {
         if self.end < FULL {
@@ -229,28 +240,11 @@ impl<'a> Inflate<'a> {
         self.place.bit = (self.body.len() - rest.len()) * 8;
     }
 
+    /// A header with a name, a comment or whatever else is optional is none of an SDK's, and refused.
     fn member(&mut self) -> Option<()> {
-        let header = self.rest()?;
-        let [0x1f, 0x8b, 8, flags, _, _, _, _, _, _, rest @ ..] = header else {
+        let [0x1f, 0x8b, 8, 0, _, _, _, _, _, _, rest @ ..] = self.rest()? else {
             return None;
         };
-        let mut rest = rest;
-        if flags & 0xe0 != 0 {
-            return None; // to come
-        }
-        if flags & 4 != 0 {
-            let (length, more) = rest.split_first_chunk()?;
-            rest = more.get(usize::from(u16::from_le_bytes(*length))..)?;
-        }
-        for text in [8, 16] {
-            if flags & text != 0 {
-                let end = rest.iter().position(|byte| *byte == 0)?;
-                rest = rest.get(end + 1..)?;
-            }
-        }
-        if flags & 2 != 0 {
-            rest = rest.get(2..)?; // the header's own checksum: it stays as it is
-        }
         self.go_on(rest);
         self.place.state = State::Block;
         self.place.member = self.place.inflated;
@@ -284,22 +278,13 @@ impl<'a> Inflate<'a> {
             }
             1 => {
                 if self.block != FIXED {
-                    for (symbol, length) in self.lengths.iter_mut().enumerate() {
-                        *length = match symbol {
-                            0..144 | 280..SYMBOLS => 8,
-                            144..256 => 9,
-                            256..280 => 7,
-                            _ => 5,
-                        };
-                    }
-                    self.build(SYMBOLS, CODES)?;
                     self.block = FIXED;
+                    self.build(&fixed_lengths(), SYMBOLS)?;
                 }
             }
             2 => {
                 self.block = self.place.block;
-                let (literals, all) = self.code_lengths()?;
-                self.build(literals, all)?;
+                self.codes()?;
             }
             _ => return None,
         }
@@ -308,18 +293,15 @@ impl<'a> Inflate<'a> {
     }
 
     /// Makes both tables, of the lengths of all codes, of which so many are for literals.
-    fn build(&mut self, literals: usize, all: usize) -> Option<()> {
+    fn build(&mut self, lengths: &[u8], literals: usize) -> Option<()> {
         self.tables += TABLES;
-        self.literals.build(self.lengths.get(..literals)?, true)?;
-        self.distances
-            .build(self.lengths.get(literals..all)?, true)?;
-        self.lengths.get_mut(literals..)?.fill(0);
-        // A block without an end.
-        (self.lengths[256] > 0).then_some(())
+        let (literals, distances) = lengths.split_at_checked(literals)?;
+        self.literals.build(literals, true)?;
+        self.distances.build(distances, true)
     }
 
-    /// Reads the lengths of a block's own codes; how many are for literals, and how many there are.
-    fn code_lengths(&mut self) -> Option<(usize, usize)> {
+    /// Reads a block's own codes.
+    fn codes(&mut self) -> Option<()> {
         let literals = 257 + self.take(5)?;
         let distances = 1 + self.take(5)?;
         let count = 4 + self.take(4)?;
@@ -332,6 +314,7 @@ impl<'a> Inflate<'a> {
         }
         // Its turn comes later.
         self.distances.build(&lengths, false)?;
+        let mut lengths = [0; CODES];
         let (mut at, all) = (0, literals + distances);
         while at < all {
             let entry = self.distances.find(self.peek(self.place.bit)?);
@@ -340,18 +323,19 @@ impl<'a> Inflate<'a> {
             }
             self.place.bit += usize::from(entry & 15);
             let (length, repeated) = match entry >> 4 {
-                16 => (*self.lengths.get(at.checked_sub(1)?)?, 3 + self.take(2)?),
+                16 => (*lengths.get(at.checked_sub(1)?)?, 3 + self.take(2)?),
                 17 => (0, 3 + self.take(3)?),
                 18 => (0, 11 + self.take(7)?),
                 length => (length as u8, 1),
             };
-            self.lengths
-                .get_mut(..all)?
-                .get_mut(at..at + repeated)?
-                .fill(length);
+            lengths.get_mut(at..at + repeated)?.fill(length);
             at += repeated;
         }
-        Some((literals, all))
+        // A run may not go on after the last one, and a block must have an end.
+        if at > all || lengths[END] == 0 {
+            return None;
+        }
+        self.build(lengths.get(..all)?, literals)
     }
 
     fn stored(&mut self, left: u16) -> Option<()> {
@@ -394,11 +378,11 @@ impl<'a> Inflate<'a> {
             }
             let mut used = usize::from(entry & 15);
             let symbol = usize::from(entry >> 4);
-            if symbol < 256 {
+            if symbol < END {
                 *self.window.get_mut(end)? = symbol as u8;
                 end += 1;
                 last.distance = 0;
-            } else if symbol == 256 {
+            } else if symbol == END {
                 self.end_block();
                 bit += used;
                 break;
@@ -444,6 +428,16 @@ impl<'a> Inflate<'a> {
         self.piece += end - begin;
         Some(last)
     }
+}
+
+/// The lengths of the fixed code (RFC 1951, section 3.2.6).
+pub(super) fn fixed_lengths() -> [u8; CODES] {
+    std::array::from_fn(|symbol| match symbol {
+        0..144 | 280..SYMBOLS => 8,
+        144..256 => 9,
+        256..280 => 7,
+        _ => 5,
+    })
 }
 
 /// The least that such a symbol stands for, and how many bits follow that add to it. Each time that there is one bit

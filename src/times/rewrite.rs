@@ -9,8 +9,10 @@
 //! block with the same codes as before is opened again.
 
 use super::gzip::{Change, Rewritten};
+use super::huffman::{Huffman, SYMBOLS};
 use super::inflate::{
-    self, DISTANCES, Inflate, LENGTH_MAX, LENGTHS, LONGEST, PIECE, State, Symbol,
+    self, DISTANCES, END, Inflate, LENGTH_MAX, LENGTHS, LONGEST, PIECE, State, Symbol,
+    fixed_lengths,
 };
 
 pub(super) struct Rewrite<'a, 'b> {
@@ -26,8 +28,9 @@ pub(super) struct Rewrite<'a, 'b> {
     patch: Option<(usize, u8)>,
     /// Where the block that is written says whether it is the last one: a bit of the new body.
     last_at: usize,
-    /// Whether what is written is in the fixed code, but was not.
+    /// Whether what is written is in the fixed code, but was not; and then that code.
     fixed: bool,
+    fixed_codes: Huffman,
     /// How many bits more the fixed code took.
     excess: isize,
 }
@@ -53,9 +56,6 @@ const FAR: usize = 1 << 10;
 /// Bits that are copied at a time.
 const COPIED: usize = 48;
 
-/// The end of a block, among the literals.
-const END: u16 = 256;
-
 impl<'a, 'b> Rewrite<'a, 'b> {
     /// To go on where `inflate` is, before which it has inflated `window`.
     pub(super) fn new(
@@ -79,6 +79,7 @@ impl<'a, 'b> Rewrite<'a, 'b> {
             patch: None,
             last_at: inflate.place.block,
             fixed: false,
+            fixed_codes: Huffman::new(),
             excess: 0,
             inflate,
         })
@@ -152,26 +153,23 @@ impl<'a, 'b> Rewrite<'a, 'b> {
         Some(())
     }
 
-    /// Has the bytes that were inflated from here on as they shall be.
+    /// Has the bytes that were inflated from here on as they shall be. `None` if the changes are not in order.
     fn want(&mut self, from: usize) -> Option<()> {
         let old = self.inflate.window().get(from..)?;
-        self.wanted.extend_from_slice(old);
-        let end = self.inflate.place.inflated + self.inflate.piece;
-        let begin = end - old.len();
-        while let Some((change, others)) = self.changes.split_first()
-            && change.at < end
-        {
-            for (at, &byte) in (change.at..).zip(change.bytes()) {
-                if let Some(wanted) = self.wanted.get_mut(from..)
-                    && let Some(wanted) = wanted.get_mut(at.wrapping_sub(begin))
-                {
-                    *wanted = byte;
+        let mut at = self.inflate.place.inflated + self.inflate.piece - old.len();
+        for &byte in old {
+            let mut byte = byte;
+            if let Some((change, others)) = self.changes.split_first()
+                && change.at <= at
+            {
+                let (place, len) = (at - change.at, usize::from(change.len));
+                byte = *change.bytes.get(..len)?.get(place)?;
+                if place + 1 == len {
+                    self.changes = others;
                 }
             }
-            if change.at + change.bytes().len() > end {
-                break; // it goes on in the next symbol
-            }
-            self.changes = others;
+            self.wanted.push(byte);
+            at += 1;
         }
         Some(())
     }
@@ -181,7 +179,7 @@ impl<'a, 'b> Rewrite<'a, 'b> {
         let (to, begin) = (self.inflate.place.bit, self.position());
         let mut wanted = self.wanted.get(at..)?;
         if wanted.is_empty() && self.fixed {
-            self.out.put(0, 7);
+            self.put(END)?;
             self.fixed = false;
             return Some(());
         }
@@ -217,15 +215,14 @@ impl<'a, 'b> Rewrite<'a, 'b> {
                 .take_while(|(a, b)| a == b)
                 .count();
         }
-        let literal = u16::from(*wanted.first()?);
+        let literal = usize::from(*wanted.first()?);
         while run >= 3 {
             let value = run - LENGTHS.1;
             let (code, extra) = match run {
                 LENGTH_MAX => (LONGEST - LENGTHS.0, 0),
                 _ => inflate::symbol(value, LENGTHS.2),
             };
-            if let Some((bits, count)) = self.code((LENGTHS.0 + code) as u16) {
-                self.out.put(bits, count);
+            if self.put(LENGTHS.0 + code).is_some() {
                 self.out.put_lowest(value, extra);
                 if self.fixed {
                     let value = symbol.distance - DISTANCES.1;
@@ -239,38 +236,30 @@ impl<'a, 'b> Rewrite<'a, 'b> {
             }
             run -= 1;
         }
-        if self.code(literal).is_none() {
+        if self.put(literal).is_none() {
             self.enter_fixed()?;
+            self.put(literal)?;
         }
-        let (bits, count) = self.code(literal)?;
-        self.out.put(bits, count);
         Some(1)
     }
 
-    /// The code that stands for a symbol in what is written now.
-    fn code(&self, symbol: u16) -> Option<(u64, usize)> {
-        let (code, length) = if self.fixed {
-            let (code, length) = match symbol {
-                0..144 => (0x30 + symbol, 8),
-                144..256 => (0x100 + symbol, 9),
-                256..280 => (symbol - 256, 7),
-                _ => (symbol - 88, 8),
-            };
-            (code.reverse_bits() >> (16 - length), length)
+    /// Writes the code that stands for a symbol now. `None` if there is none.
+    fn put(&mut self, symbol: usize) -> Option<()> {
+        let codes = if self.fixed {
+            &self.fixed_codes
         } else {
-            let length = *self.inflate.lengths.get(usize::from(symbol))?;
-            if length == 0 {
-                return None;
-            }
-            let code = self.inflate.literals.code(symbol, length)?;
-            (code, u32::from(length))
+            &self.inflate.literals
         };
-        Some((u64::from(code), length as usize))
+        let (code, length) = codes.code(symbol as u16)?;
+        self.out.put(u64::from(code), length);
+        Some(())
     }
 
     fn enter_fixed(&mut self) -> Option<()> {
         self.end_block()?;
         self.out.put(u64::from(self.inflate.place.last) | 2, 3);
+        self.fixed_codes
+            .build(fixed_lengths().get(..SYMBOLS)?, false)?;
         self.fixed = true;
         self.excess = 0;
         Some(())
@@ -296,8 +285,7 @@ impl<'a, 'b> Rewrite<'a, 'b> {
 
     /// Ends the block, which was not its end: so it is not the last one. The next one begins here.
     fn end_block(&mut self) -> Option<()> {
-        let (bits, count) = self.code(END)?;
-        self.out.put(bits, count);
+        self.put(END)?;
         let (byte, bit) = (self.last_at / 8, 1 << (self.last_at % 8));
         if byte >= self.keep {
             *self.out.bytes.get_mut(byte - self.keep)? &= !bit;
