@@ -19,6 +19,12 @@ pub struct Now {
 }
 
 impl Now {
+    /// Minutes since 1970.
+    #[must_use]
+    pub const fn minute(self) -> u64 {
+        self.unix_ms / 60_000
+    }
+
     /// Time since `then`, by the clock that ran further: a monotonic clock may stand still in a freeze.
     #[must_use]
     pub fn since(self, then: Self) -> Duration {

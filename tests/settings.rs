@@ -25,7 +25,7 @@ use support::pyroscope::{Pyroscope, Tls};
 use support::sandbox::{Extension, ReservedPort, Sandbox};
 
 /// All there are.
-const ALL: [&str; 34] = [
+const ALL: [&str; 35] = [
     "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
     "AWS_LAMBDA_INITIALIZATION_TYPE",
     "AWS_LAMBDA_RUNTIME_API",
@@ -52,6 +52,7 @@ const ALL: [&str; 34] = [
     "PYROSCOPE_LOG_TIMESTAMP_FORMAT",
     "PYROSCOPE_NUM_WORKERS",
     "PYROSCOPE_REMOTE_ADDRESS",
+    "PYROSCOPE_SAMPLE",
     "PYROSCOPE_SELF_PROFILING",
     "PYROSCOPE_TENANT_ID",
     "PYROSCOPE_TIMEOUT",
@@ -230,6 +231,19 @@ fn booleans() {
     lambda.wait_registered();
     extension.wait_complaint(&["PYROSCOPE_DEV_MODE", "neither true nor false"]);
     assert_eq!(extension.complaints().len(), 1);
+}
+
+#[test]
+fn samples() {
+    for share in ["1", "0.5", ".1", "0.000001"] {
+        let (_, notes) = with("PYROSCOPE_SAMPLE", share);
+        assert_eq!(notes, [""; 0], "{share}");
+    }
+    for bad in ["0", "2", "x", "-0.5", "50%", "1e-1"] {
+        let problem =
+            format!("\"{bad}\" is not a number above 0 and at most 1, using the default 1");
+        expect_default("PYROSCOPE_SAMPLE", bad, &problem);
+    }
 }
 
 /// logrus, `ParseLevel`: `switch strings.ToLower(lvl)` over these words; for any other the extension we replace
@@ -1117,6 +1131,7 @@ fn all_bad_at_once() {
         ("PYROSCOPE_TENANT_ID", "s3cret\rtenant"),
         ("PYROSCOPE_FLUSH_MODE", "?"),
         ("PYROSCOPE_FLUSH_ON_INVOKE", "?"),
+        ("PYROSCOPE_SAMPLE", "?"),
         ("PYROSCOPE_SELF_PROFILING", "?"),
         ("PYROSCOPE_UNIQUE_TIMES", "?"),
         ("PYROSCOPE_LOG_LEVEL", "?"),
@@ -1139,6 +1154,7 @@ fn all_bad_at_once() {
             "PYROSCOPE_LOG_LEVEL",
             "PYROSCOPE_NUM_WORKERS",
             "PYROSCOPE_REMOTE_ADDRESS",
+            "PYROSCOPE_SAMPLE",
             "PYROSCOPE_SELF_PROFILING",
             "PYROSCOPE_TENANT_ID",
             "PYROSCOPE_TIMEOUT",
@@ -1306,6 +1322,7 @@ fn everything(
         "Monday, 02-Jan-06 15:04:05.000 MST <_2>",
         "2",
         address,
+        "1.0",
         "1",
         "s3crettenant",
         "1m5.5s",

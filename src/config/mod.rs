@@ -7,6 +7,7 @@ mod go;
 mod logging;
 pub mod proxy;
 pub mod remote;
+mod sample;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use crate::log::{Format, Level};
 
 use go::{boolean, go_duration};
 pub use remote::Remote;
+pub use sample::Share;
 
 /// Where SDKs in Lambda expect the relay.
 const LISTEN_DEFAULT: &str = "localhost:4040";
@@ -65,6 +67,8 @@ pub struct Config {
     pub flush_mode: FlushMode,
     /// `PYROSCOPE_UNIQUE_TIMES`: fill the digits of profiles' times that the SDK left zero.
     pub unique_times: bool,
+    /// `PYROSCOPE_SAMPLE`: the share of profiles to keep.
+    pub sample: Share,
     /// `PYROSCOPE_SELF_PROFILING`: relay a profile of the extension itself, too.
     pub self_profiling: bool,
     /// `PYROSCOPE_DEV_MODE`: relay only, never ask Lambda for anything.
@@ -119,6 +123,7 @@ impl Config {
             workers: workers(env("PYROSCOPE_NUM_WORKERS"), &mut notes),
             flush_mode: flush_mode(&env, &mut notes),
             unique_times: switch(&env, "PYROSCOPE_UNIQUE_TIMES", true, &mut notes),
+            sample: sample::read(env("PYROSCOPE_SAMPLE"), &mut notes),
             self_profiling: switch(&env, "PYROSCOPE_SELF_PROFILING", false, &mut notes),
             dev_mode: switch(&env, "PYROSCOPE_DEV_MODE", false, &mut notes),
             // It becomes a field of our requests; Lambda never sets one that cannot be.

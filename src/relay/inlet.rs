@@ -14,7 +14,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::config::Remote;
+use crate::config::{Remote, Share};
 use crate::contract::Now;
 use crate::http1::body::BodyReader;
 use crate::http1::buffer::ReceiveBuffer;
@@ -25,7 +25,7 @@ use crate::times::{Stamp, Thaw, Upload};
 
 use super::forward;
 use super::report::Limit;
-use super::ring::{Loss, NoSpace, PayloadId, Ring, Shape};
+use super::ring::{LeftOut, Loss, NoSpace, PayloadId, Ring, Shape};
 
 /// First size of the buffer for heads: all heads seen from SDKs fit, and a small body with them.
 const INBOX_START: usize = 4096;
@@ -85,8 +85,8 @@ enum Sink {
     Slot(PayloadId),
     /// Read to its end, acknowledged and lost.
     Discard(Loss),
-    /// Read to its end, acknowledged and not sent: the server would keep one of its kind, and has it.
-    LeaveOut,
+    /// Read to its end, acknowledged and not sent.
+    LeaveOut(LeftOut),
 }
 
 /// What an inlet needs from its owner.
@@ -100,6 +100,8 @@ pub struct Context<'r> {
     pub session: &'r mut Option<u64>,
     /// Randomness for the session id.
     pub entropy: fn() -> u64,
+    /// The share of profiles to keep.
+    pub sample: Share,
     /// Whether profiles get unique times.
     pub unique_times: bool,
     /// The last freeze.
@@ -179,7 +181,7 @@ impl Inlet {
             }
             State::Head => self.inbox.space(INBOX_START, HEAD_BYTES_MAX),
             State::Body {
-                sink: Sink::Discard(_) | Sink::LeaveOut,
+                sink: Sink::Discard(_) | Sink::LeaveOut(_),
                 ..
             }
             | State::Linger { .. } => self.inbox.space(DISCARD_BYTES, HEAD_BYTES_MAX),
@@ -413,12 +415,18 @@ impl Inlet {
         } else {
             Upload::default()
         };
-        let is_repeated = upload.query.is_empty() && cx.is_repeated(request.target);
-        let sink = match cx.remote {
-            None => Sink::Discard(Loss::Unusable),
-            Some(_) if is_repeated => Sink::LeaveOut,
-            Some(remote) => {
-                let session = session_id(cx.session, cx.entropy);
+        let session = session_id(cx.session, cx.entropy);
+        let left_out = if request.method == "POST" && !cx.sample.has(session, cx.now.minute()) {
+            Some(LeftOut::Sampled)
+        } else if upload.query.is_empty() && cx.is_repeated(request.target) {
+            Some(LeftOut::Empty)
+        } else {
+            None
+        };
+        let sink = match (cx.remote, left_out) {
+            (None, _) => Sink::Discard(Loss::Unusable),
+            (_, Some(why)) => Sink::LeaveOut(why),
+            (Some(remote), None) => {
                 let stamp = Stamp {
                     session,
                     received_ms: cx.now.unix_ms,
@@ -483,7 +491,7 @@ impl Inlet {
         }
         let read = self.inbox.bytes_mut();
         let decoded = match sink {
-            Sink::Discard(_) | Sink::LeaveOut => reader.decode(read),
+            Sink::Discard(_) | Sink::LeaveOut(_) => reader.decode(read),
             Sink::Slot(id) => match cx.ring.space(id) {
                 Err(no) => {
                     self.overflow(no, cx.ring);
@@ -524,7 +532,7 @@ impl Inlet {
         match sink {
             Sink::Slot(id) => ring.commit(id),
             Sink::Discard(loss) => ring.acknowledge_lost(loss),
-            Sink::LeaveOut => ring.acknowledge_left_out(),
+            Sink::LeaveOut(why) => ring.acknowledge_left_out(why),
         }
         write::reply(&mut self.answers, 200, keep_alive, http10);
         self.state = if keep_alive { State::Head } else { State::Last };
@@ -626,6 +634,7 @@ mod tests {
                 remote: None,
                 session: &mut None,
                 entropy: || 0,
+                sample: Share::ALL,
                 unique_times: true,
                 thaw: None,
                 last_empty: &mut String::new(),

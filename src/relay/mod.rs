@@ -613,6 +613,7 @@ impl Relay {
             remote: self.config.remote.as_ref(),
             session: &mut self.session,
             entropy: self.entropy,
+            sample: self.config.sample,
             unique_times: self.config.unique_times,
             thaw: self.thaw,
             last_empty: &mut self.last_empty,

@@ -8,7 +8,7 @@ use crate::contract::Now;
 use crate::log::Level;
 
 use super::phrases;
-use super::ring::Loss;
+use super::ring::{LeftOut, Loss};
 use super::uplink::Answer;
 use super::{CONTROLLER, Relay, SVC, Why};
 
@@ -209,8 +209,10 @@ impl Relay {
             // They are among the acknowledged.
             fields.push(("self_profiles", profile.taken().into()));
         }
-        if totals.left_out > 0 {
-            fields.push(("empty_left_out", totals.left_out.into()));
+        for why in LeftOut::ALL {
+            if totals.left_out[why as usize] > 0 {
+                fields.push((why.name(), totals.left_out[why as usize].into()));
+            }
         }
         for loss in Loss::ALL {
             if totals.lost[loss as usize] > 0 {

@@ -232,7 +232,8 @@ fn push(stamp: &Stamp, body: &[u8]) -> Option<Edit> {
     let keep = walk.changes().first()?.at;
     let mut tail = body.get(keep..)?.to_vec();
     for change in walk.changes() {
-        let (at, bytes) = (change.at - keep, change.bytes());
+        let at = change.at - keep;
+        let bytes = change.bytes.get(..usize::from(change.len))?;
         tail.get_mut(at..at + bytes.len())?.copy_from_slice(bytes);
     }
     Some(Edit {

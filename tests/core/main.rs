@@ -7,6 +7,7 @@
 //! | `failing` | servers that fail, ask for patience or are slow; several addresses; the end |
 //! | `flush` | what Lambda waits for, and copies of a snapshot |
 //! | `limits` | what is bounded |
+//! | `sampling` | the share of profiles that is kept |
 //! | `times` | times that are made unique, and uploads of nothing |
 //! | `odd` | much in one turn, and peers that mean no good |
 
@@ -14,6 +15,7 @@ mod failing;
 mod flush;
 mod limits;
 mod odd;
+mod sampling;
 mod silence;
 mod times;
 #[path = "../support/world.rs"]

@@ -302,7 +302,7 @@ impl World {
     /// Payloads acknowledged, and neither relayed nor lost yet.
     pub fn in_hand(&self) -> u64 {
         let totals = self.totals();
-        totals.acknowledged - totals.relayed - totals.lost_sum() - totals.left_out
+        totals.acknowledged - totals.relayed - totals.lost_sum() - totals.left_out_sum()
     }
 
     pub fn lost(&self, loss: Loss) -> u64 {

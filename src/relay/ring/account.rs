@@ -38,6 +38,29 @@ impl Loss {
     }
 }
 
+/// Why an acknowledged payload was not to be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeftOut {
+    /// It covers no time, and the server would count it as one with the one before.
+    Empty,
+    /// It is not in the share that `PYROSCOPE_SAMPLE` keeps.
+    Sampled,
+}
+
+impl LeftOut {
+    /// All reasons, in the order of [`Totals::left_out`].
+    pub const ALL: [Self; 2] = [Self::Empty, Self::Sampled];
+
+    /// The reason's name in the closing line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Empty => "empty_left_out",
+            Self::Sampled => "sampled_out",
+        }
+    }
+}
+
 /// What became of the payloads so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Totals {
@@ -51,13 +74,19 @@ pub struct Totals {
     pub resent: u64,
     /// Payloads lost, by reason in the order of [`Loss::ALL`].
     pub lost: [u64; Loss::ALL.len()],
-    /// Payloads not sent because they say nothing that another one does not say.
-    pub left_out: u64,
+    /// Payloads left out, by reason in the order of [`LeftOut::ALL`].
+    pub left_out: [u64; LeftOut::ALL.len()],
     /// Most bytes the ring held at once.
     pub high_water_bytes: usize,
 }
 
 impl Totals {
+    /// All payloads left out.
+    #[must_use]
+    pub fn left_out_sum(&self) -> u64 {
+        self.left_out.iter().sum()
+    }
+
     /// All lost payloads.
     #[must_use]
     pub fn lost_sum(&self) -> u64 {
@@ -81,9 +110,9 @@ impl Totals {
     }
 
     /// A payload was answered with 200 and is not sent.
-    pub(super) const fn leave_out(&mut self) {
+    pub(super) const fn leave_out(&mut self, why: LeftOut) {
         self.acknowledged += 1;
-        self.left_out += 1;
+        self.left_out[why as usize] += 1;
     }
 
     /// The ring holds so many bytes now.
@@ -95,7 +124,7 @@ impl Totals {
     pub(super) fn check(&self, in_hand: usize) {
         debug_assert_eq!(
             self.acknowledged,
-            self.relayed + self.lost_sum() + self.left_out + in_hand as u64,
+            self.relayed + self.lost_sum() + self.left_out_sum() + in_hand as u64,
             "an acknowledged payload is unaccounted for"
         );
     }

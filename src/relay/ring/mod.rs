@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 
 use crate::times;
 
-pub use account::{Loss, Totals};
+pub use account::{LeftOut, Loss, Totals};
 pub use payload::{Failed, Shape};
 
 use buffers::{Buffers, PAGE, cost, pages};
@@ -108,7 +108,7 @@ impl Ring {
                 relayed_bytes: 0,
                 resent: 0,
                 lost: [0; Loss::ALL.len()],
-                left_out: 0,
+                left_out: [0; LeftOut::ALL.len()],
                 high_water_bytes: 0,
             },
             now: None,
@@ -234,9 +234,9 @@ impl Ring {
         self.check();
     }
 
-    /// A payload was acknowledged that is not to be sent: it says nothing that another one does not say.
-    pub fn acknowledge_left_out(&mut self) {
-        self.totals.leave_out();
+    /// A payload was acknowledged that is not to be sent.
+    pub fn acknowledge_left_out(&mut self, why: LeftOut) {
+        self.totals.leave_out(why);
         self.check();
     }
 
