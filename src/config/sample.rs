@@ -75,9 +75,7 @@ mod tests {
             ("0.3333333333333333333333333333", 1.0 / 3.0),
             ("0.9999999999", 1.0),
         ] {
-            let Some(Share(parts)) = Share::parse(text) else {
-                panic!("{text} is none");
-            };
+            let Share(parts) = Share::parse(text).unwrap();
             let read = parts as f64 / 4_294_967_296.0;
             assert!((read - share).abs() < 1e-9, "{text} is {read}");
         }

@@ -361,14 +361,14 @@ impl<'a> Inflate<'a> {
         };
     }
 
-    fn symbols(&mut self, least: usize) -> Option<Symbol> {
+    fn symbols(&mut self, wanted: usize) -> Option<Symbol> {
         let begin = self.end;
         // How far back the member reaches, seen from there.
         let before = self.place.inflated - self.place.member + self.piece;
         let (mut bit, mut end) = (self.place.bit, begin);
         let (mut bits, mut count) = (0, 0);
         let mut last = Symbol::default();
-        while end < begin + least {
+        while end < begin + wanted {
             if count < SYMBOL_MAX {
                 (bits, count) = (self.peek(bit)?, PEEKED);
             }
@@ -378,14 +378,15 @@ impl<'a> Inflate<'a> {
             }
             let mut used = usize::from(entry & 15);
             let symbol = usize::from(entry >> 4);
+            if symbol == END {
+                self.end_block();
+                bit += used;
+                break;
+            }
             if symbol < END {
                 *self.window.get_mut(end)? = symbol as u8;
                 end += 1;
                 last.distance = 0;
-            } else if symbol == END {
-                self.end_block();
-                bit += used;
-                break;
             } else {
                 let (first, extra) = first_value(symbol - LENGTHS.0, LENGTHS.2);
                 let mut length = first + LENGTHS.1 + ((bits >> used) as usize & ((1 << extra) - 1));
@@ -412,10 +413,9 @@ impl<'a> Inflate<'a> {
                     return None;
                 }
                 // What is copied may be what it begins with.
-                let mut from = end.checked_sub(last.distance)?;
-                for _ in 0..length {
-                    *self.window.get_mut(end)? = *self.window.get(from)?;
-                    from += 1;
+                let from = end.checked_sub(last.distance)?;
+                for i in from..from + length {
+                    *self.window.get_mut(end)? = *self.window.get(i)?;
                     end += 1;
                 }
             }

@@ -32,14 +32,15 @@ pub(super) struct Rewrite<'a, 'b> {
     fixed: bool,
     fixed_codes: Huffman,
     /// How many bits more the fixed code took.
-    excess: isize,
+    excess: usize,
 }
 
 /// Bits on their way to be bytes.
 #[derive(Default)]
 struct Bits {
     bytes: Vec<u8>,
-    bits: u64,
+    /// The next byte's, and how many.
+    begun: u64,
     count: usize,
 }
 
@@ -156,8 +157,8 @@ impl<'a, 'b> Rewrite<'a, 'b> {
     /// Has the bytes that were inflated from here on as they shall be. `None` if the changes are not in order.
     fn want(&mut self, from: usize) -> Option<()> {
         let old = self.inflate.window().get(from..)?;
-        let mut at = self.inflate.place.inflated + self.inflate.piece - old.len();
-        for &byte in old {
+        let begin = self.inflate.place.inflated + self.inflate.piece - old.len();
+        for (at, &byte) in (begin..).zip(old) {
             let mut byte = byte;
             if let Some((change, others)) = self.changes.split_first()
                 && change.at <= at
@@ -169,7 +170,6 @@ impl<'a, 'b> Rewrite<'a, 'b> {
                 }
             }
             self.wanted.push(byte);
-            at += 1;
         }
         Some(())
     }
@@ -197,7 +197,8 @@ impl<'a, 'b> Rewrite<'a, 'b> {
             wanted = self.wanted.get(at..)?;
         }
         if self.fixed {
-            self.excess += (self.position() - begin) as isize - (to - from) as isize;
+            let bits = self.excess + self.position() - begin;
+            self.excess = bits.saturating_sub(to - from);
             self.leave_fixed()?;
         }
         Some(())
@@ -275,7 +276,7 @@ impl<'a, 'b> Rewrite<'a, 'b> {
         } else {
             place.codes - place.block
         };
-        if self.excess > header as isize && next.is_none_or(|change| change.at > now + NEAR) {
+        if self.excess > header && next.is_none_or(|change| change.at > now + NEAR) {
             self.end_block()?;
             self.copy(place.block, place.codes)?;
             self.fixed = false;
@@ -316,11 +317,11 @@ impl<'a, 'b> Rewrite<'a, 'b> {
 impl Bits {
     /// At most [`COPIED`] bits.
     fn put(&mut self, bits: u64, count: usize) {
-        self.bits |= bits << self.count;
+        self.begun |= bits << self.count;
         self.count += count;
         while self.count >= 8 {
-            self.bytes.push(self.bits as u8);
-            self.bits >>= 8;
+            self.bytes.push(self.begun as u8);
+            self.begun >>= 8;
             self.count -= 8;
         }
     }

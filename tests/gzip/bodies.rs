@@ -2,8 +2,8 @@
 
 use std::io::Write as _;
 
+use flate2::Compression;
 use flate2::write::GzEncoder;
-use flate2::{Compression, GzBuilder};
 
 use crate::deflate;
 
@@ -221,18 +221,8 @@ pub fn compress(dice: &mut Dice, data: &[u8]) -> Vec<u8> {
 }
 
 fn member(dice: &mut Dice, data: &[u8]) -> Vec<u8> {
-    let mut header = GzBuilder::new();
-    if dice.one_in(4) {
-        header = header
-            .filename("profile")
-            .comment("of a function")
-            .mtime(1_790_000_000);
-    }
-    if dice.one_in(4) {
-        header = header.extra(vec![7; dice.below(300)]);
-    }
     let level = dice.pick(&[0, 1, 6, 6, 9]);
-    let mut encoder: GzEncoder<Vec<u8>> = header.write(Vec::new(), Compression::new(level));
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::new(level));
     let mut rest = data;
     while dice.one_in(4) {
         let (part, after) = rest.split_at(dice.below(rest.len() + 1));
