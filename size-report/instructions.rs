@@ -14,10 +14,11 @@ use std::time::Instant;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use prost::Message as _;
-use pyroscope_lambda_extension::config::{Config, Remote};
+use pyroscope_lambda_extension::config::{Config, Labels, Remote};
 use pyroscope_lambda_extension::contract::{Command, ConnId, Ends, Now, RootSource};
 use pyroscope_lambda_extension::http1::{head, header_slots};
-use pyroscope_lambda_extension::relay::{Relay, forward, labels};
+use pyroscope_lambda_extension::relay::forward::{self, Added};
+use pyroscope_lambda_extension::relay::{Relay, labels};
 use pyroscope_lambda_extension::times::query::Unique;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -164,9 +165,14 @@ fn forward_heads(request: &[u8], count: usize) {
     let mut slots = header_slots();
     let request = head::request(request, &mut slots).expect("the head is good");
     let mut out = Vec::new();
+    let added = Added {
+        session: SESSION,
+        labels: &Labels::new(),
+        times: Unique::default(),
+    };
     for _ in 0..count {
         out.clear();
-        ours(|| forward::head(&mut out, &request, &remote, SESSION, Unique::default()));
+        ours(|| forward::head(&mut out, &request, &remote, &added));
         assert!(out.starts_with(b"POST /push.v1"));
     }
 }
@@ -174,7 +180,7 @@ fn forward_heads(request: &[u8], count: usize) {
 fn add_labels(count: usize) {
     let (_, query) = INGEST.split_once('?').expect("it has a query");
     for _ in 0..count {
-        assert!(ours(|| labels::with_session(query, SESSION)).is_some());
+        assert!(ours(|| labels::with_labels(query, SESSION, &Labels::new())).is_some());
     }
 }
 

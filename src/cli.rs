@@ -57,6 +57,8 @@ Settings are environment variables. An empty one counts as unset. [Defaults]
   PYROSCOPE_FLUSH_ON_INVOKE      true: the same as PYROSCOPE_FLUSH_MODE=invoke [false]
   PYROSCOPE_UNIQUE_TIMES         false: leave the times of profiles as the SDK wrote them, and each
                                  body as it is [true]
+  PYROSCOPE_LABELS               a JSON object of strings: labels for each profile; ${NAME} in
+                                 a value is that variable [{}]
   PYROSCOPE_SAMPLE               the share of profiles to keep, above 0 and at most 1 [1]
   PYROSCOPE_SELF_PROFILING       true: profile the extension itself, too [false]
   PYROSCOPE_DEV_MODE             true: only relay, outside Lambda [false]

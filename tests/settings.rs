@@ -25,7 +25,7 @@ use support::pyroscope::{Pyroscope, Tls};
 use support::sandbox::{Extension, ReservedPort, Sandbox};
 
 /// All there are.
-const ALL: [&str; 35] = [
+const ALL: [&str; 36] = [
     "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
     "AWS_LAMBDA_INITIALIZATION_TYPE",
     "AWS_LAMBDA_RUNTIME_API",
@@ -39,6 +39,7 @@ const ALL: [&str; 35] = [
     "PYROSCOPE_FLUSH_MODE",
     "PYROSCOPE_FLUSH_ON_INVOKE",
     "PYROSCOPE_HTTP_HEADERS",
+    "PYROSCOPE_LABELS",
     "PYROSCOPE_LISTEN_ADDRESS",
     "PYROSCOPE_LOG_FILE_FIELD_NAME",
     "PYROSCOPE_LOG_FORMAT",
@@ -1213,7 +1214,7 @@ fn every_variable_at_once() {
     assert_eq!(
         relayed.head.text(),
         format!(
-            "POST /base/ingest?from=1&name=shop%7B__session_id__%3D{session}%2Cenv%3Dprod%7D HTTP/1.1\r\nHost: {host}\r\n\
+            "POST /base/ingest?from=1&name=shop%7B__session_id__%3D{session}%2Cenv%3Dprod%2Cv%3Ds3crettenant%7D HTTP/1.1\r\nHost: {host}\r\n\
              User-Agent: sdk\r\nX-Kept: as it is\r\nAuthorization: Bearer s3crettoken\r\nX-Scope-OrgID: s3crettenant\r\n\
              X-One: s3cret \"one\"\r\nX-Two: s3crettwo\r\nX-Forwarded-Host: localhost:4040\r\nContent-Length: 7\r\n\r\n"
         )
@@ -1309,6 +1310,7 @@ fn everything(
         "invoke",
         "True",
         r#"{"X-One":"s3cret \"one\"","X-Two":"s3crettwo"}"#,
+        r#"{"v":"${PYROSCOPE_TENANT_ID}"}"#,
         local,
         "source",
         "json",

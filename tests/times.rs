@@ -8,6 +8,7 @@ use flate2::Compression;
 use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
 use prost::Message as _;
+use pyroscope_lambda_extension::config::Labels;
 use pyroscope_lambda_extension::http1::head;
 use pyroscope_lambda_extension::http1::header_slots;
 use pyroscope_lambda_extension::times::{self, Form, Stamp, Upload};
@@ -60,7 +61,7 @@ fn stamp(session: u64) -> Stamp {
 
 /// The body after its times were made unique; `None` if it stays.
 fn unique(form: Form, stamp: &Stamp, body: &[u8]) -> Option<Vec<u8>> {
-    let edit = times::edit(form, stamp, body)?;
+    let edit = times::edit(form, Some(stamp), &Labels::new(), body)?;
     let mut edited = body[..edit.keep].to_vec();
     edited.extend_from_slice(&edit.tail);
     if let Some((at, byte)) = edit.patch {
@@ -212,6 +213,49 @@ fn what_is_of_another_form_stays_as_it_is() {
     }
 }
 
+/// Labels are added to each Push request of one series, and to none of several; all else stays.
+#[test]
+fn random_push_bodies_get_the_labels_that_they_lack() {
+    let mut random = Random(7);
+    let labels: Labels = [("env_1", "prod"), ("env_2", "x"), ("env_3", "${é}")]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into();
+    let mut labelled = 0;
+    for _ in 0..300 {
+        let is_plain = random.below(4) > 0;
+        let mut push = PushRequest::decode(&*random.push(is_plain)).unwrap();
+        let has = random.below(4) as usize;
+        for series in &mut push.series {
+            series
+                .labels
+                .extend(labels[..has].iter().map(|(name, _)| Label {
+                    name: name.clone(),
+                    value: "the SDK's".to_owned(),
+                }));
+        }
+        let body = random.compressed(push.encode_to_vec());
+        let edit = times::edit(Form::Push, None, &labels, &body);
+        if !is_plain || has == 3 {
+            assert_eq!(edit, None);
+            continue;
+        }
+        let edit = edit.expect("it lacks some");
+        let mut edited = edit.prefix.clone();
+        edited.extend_from_slice(&body[..edit.keep]);
+        edited.extend_from_slice(&edit.tail);
+        let added = labels[has..].iter().map(|(name, value)| Label {
+            name: name.clone(),
+            value: value.clone(),
+        });
+        push.series[0].labels.extend(added);
+        assert_eq!(PushRequest::decode(&*inflated(&edited)).unwrap(), push);
+        let whole = edited.len() - edit.suffix;
+        assert_eq!(edited[edit.prefix.len()..whole], body, "to be had again");
+        labelled += 1;
+    }
+    assert!(labelled > 100, "{labelled}");
+}
+
 /// SplitMix64.
 struct Random(u64);
 
@@ -360,6 +404,10 @@ impl Random {
 }
 
 #[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how many it takes is for who runs it"
+)]
 fn random_bodies_of_real_encoders_change_in_their_times_only() {
     let cases = std::env::var("TIMES_CASES").map_or(600, |cases| cases.parse().unwrap());
     let mut random = Random(20_261_121);

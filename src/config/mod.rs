@@ -4,6 +4,7 @@
 //! variable counts as unset, as in the extension we replace. Values that may be secrets never enter a note.
 
 mod go;
+mod labels;
 mod logging;
 pub mod proxy;
 pub mod remote;
@@ -16,6 +17,7 @@ use crate::http1::head::is_field_value;
 use crate::log::{Format, Level};
 
 use go::{boolean, go_duration};
+pub use labels::Labels;
 pub use remote::Remote;
 pub use sample::Share;
 
@@ -67,6 +69,8 @@ pub struct Config {
     pub flush_mode: FlushMode,
     /// `PYROSCOPE_UNIQUE_TIMES`: fill the digits of profiles' times that the SDK left zero.
     pub unique_times: bool,
+    /// `PYROSCOPE_LABELS`: labels that every profile gets.
+    pub labels: Labels,
     /// `PYROSCOPE_SAMPLE`: the share of profiles to keep.
     pub sample: Share,
     /// `PYROSCOPE_SELF_PROFILING`: relay a profile of the extension itself, too.
@@ -123,6 +127,7 @@ impl Config {
             workers: workers(env("PYROSCOPE_NUM_WORKERS"), &mut notes),
             flush_mode: flush_mode(&env, &mut notes),
             unique_times: switch(&env, "PYROSCOPE_UNIQUE_TIMES", true, &mut notes),
+            labels: labels::read(&env, &mut notes),
             sample: sample::read(env("PYROSCOPE_SAMPLE"), &mut notes),
             self_profiling: switch(&env, "PYROSCOPE_SELF_PROFILING", false, &mut notes),
             dev_mode: switch(&env, "PYROSCOPE_DEV_MODE", false, &mut notes),

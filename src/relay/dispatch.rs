@@ -41,7 +41,7 @@ impl Relay {
             } else {
                 oldest
             };
-            self.ring.make_times_unique(payload);
+            self.ring.change_body(payload, &self.config.labels);
             self.uplinks
                 .iter_mut()
                 .for_each(|uplink| uplink.retire(now));

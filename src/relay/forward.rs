@@ -4,7 +4,7 @@
 //! Order of the outgoing fields: `Host`; what the SDK sent, as it sent it, less what is replaced or stays
 //! behind; what the settings set; `X-Forwarded-Host`. The ring adds `Content-Length` last.
 
-use crate::config::Remote;
+use crate::config::{Labels, Remote};
 use crate::http1::head::{self, Request};
 use crate::http1::write::{field, percent_encoded};
 use crate::times::query::Unique;
@@ -32,13 +32,22 @@ const LEFT_BEHIND: [&str; 13] = [
 /// The name the SDK knew us by, for the remote's logs.
 const FORWARDED_HOST: &str = "X-Forwarded-Host";
 
+/// What a query gets.
+#[derive(Debug, Clone, Copy)]
+pub struct Added<'a> {
+    /// The sandbox's session id.
+    pub session: u64,
+    /// Labels of the settings.
+    pub labels: &'a Labels,
+    /// Times in place of those that are there.
+    pub times: Unique,
+}
+
 /// Writes the head to relay into `out`, all but the length and the empty line.
-///
-/// `session` is the sandbox's session id; the query gets these `times`.
-pub fn head(out: &mut Vec<u8>, request: &Request, remote: &Remote, session: u64, times: Unique) {
+pub fn head(out: &mut Vec<u8>, request: &Request, remote: &Remote, added: &Added) {
     out.extend_from_slice(request.method.as_bytes());
     out.push(b' ');
-    target(out, request.target, &remote.path, session, times);
+    target(out, request.target, &remote.path, added);
     out.extend_from_slice(b" HTTP/1.1\r\n");
     field(out, b"Host", remote.authority.as_bytes());
     let is_set = |name: &str| {
@@ -73,8 +82,8 @@ pub fn head(out: &mut Vec<u8>, request: &Request, remote: &Remote, session: u64,
     }
 }
 
-/// The remote's path, the request's path, cleaned, and the query.
-fn target(out: &mut Vec<u8>, target: &str, base: &str, session: u64, times: Unique) {
+/// Writes the remote's path, the request's path, cleaned, and the query.
+pub fn target(out: &mut Vec<u8>, target: &str, base: &str, added: &Added) {
     // About the server as a whole (RFC 9112 section 3.2.4).
     if target == "*" {
         return out.push(b'*');
@@ -87,9 +96,9 @@ fn target(out: &mut Vec<u8>, target: &str, base: &str, session: u64, times: Uniq
     clean_path(out, base, path);
     if let Some(query) = query {
         out.push(b'?');
-        let labelled = labels::with_session(query, session);
+        let labelled = labels::with_labels(query, added.session, added.labels);
         let query = labelled.as_deref().unwrap_or(query.as_bytes());
-        times.write(query, |piece| extend_ascii(out, piece));
+        added.times.write(query, |piece| extend_ascii(out, piece));
     }
 }
 
@@ -145,19 +154,22 @@ fn clean_path(out: &mut Vec<u8>, base: &str, path: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const ADDED: Added = Added {
+        session: 0x0123_4567_89ab_cdef,
+        labels: &Labels::new(),
+        times: Unique {
+            from: None,
+            until: None,
+        },
+    };
     use crate::http1::header_slots;
 
     fn relayed(request: &str, remote: &Remote) -> String {
         let mut slots = header_slots();
         let request = head::request(request.as_bytes(), &mut slots).unwrap();
         let mut out = Vec::new();
-        head(
-            &mut out,
-            &request,
-            remote,
-            0x0123_4567_89ab_cdef,
-            Unique::default(),
-        );
+        head(&mut out, &request, remote, &ADDED);
         String::from_utf8(out).unwrap()
     }
 
@@ -174,13 +186,7 @@ mod tests {
     fn targets() {
         let joined = |base: &str, target: &str| {
             let mut out = Vec::new();
-            super::target(
-                &mut out,
-                target,
-                base,
-                0x0123_4567_89ab_cdef,
-                Unique::default(),
-            );
+            super::target(&mut out, target, base, &ADDED);
             String::from_utf8(out).unwrap()
         };
         for (base, target, expected) in [

@@ -14,16 +14,16 @@
 
 use std::time::{Duration, Instant};
 
-use crate::config::{Remote, Share};
+use crate::config::{Labels, Remote, Share};
 use crate::contract::Now;
 use crate::http1::body::BodyReader;
 use crate::http1::buffer::ReceiveBuffer;
-use crate::http1::head::{self, Refusal};
+use crate::http1::head::{self, Framing, Refusal, Request};
 use crate::http1::{HEAD_BYTES_MAX, header_slots, write};
 use crate::log::{Level, Log};
 use crate::times::{Stamp, Thaw, Upload};
 
-use super::forward;
+use super::forward::{self, Added};
 use super::report::Limit;
 use super::ring::{LeftOut, Loss, NoSpace, PayloadId, Ring, Shape};
 
@@ -102,6 +102,8 @@ pub struct Context<'r> {
     pub entropy: fn() -> u64,
     /// The share of profiles to keep.
     pub sample: Share,
+    /// Labels that every profile gets.
+    pub labels: &'r Labels,
     /// Whether profiles get unique times.
     pub unique_times: bool,
     /// The last freeze.
@@ -410,52 +412,7 @@ impl Inlet {
         let request = head::request(&self.inbox.bytes()[..len], &mut slots)?;
         let framing = request.framing()?;
         let http10 = request.http10;
-        let upload = if cx.unique_times {
-            Upload::of(&request)
-        } else {
-            Upload::default()
-        };
-        let session = session_id(cx.session, cx.entropy);
-        let left_out = if request.method == "POST" && !cx.sample.has(session, cx.now.minute()) {
-            Some(LeftOut::Sampled)
-        } else if upload.query.is_empty() && cx.is_repeated(request.target) {
-            Some(LeftOut::Empty)
-        } else {
-            None
-        };
-        let sink = match (cx.remote, left_out) {
-            (None, _) => Sink::Discard(Loss::Unusable),
-            (_, Some(why)) => Sink::LeaveOut(why),
-            (Some(remote), None) => {
-                let stamp = Stamp {
-                    session,
-                    received_ms: cx.now.unix_ms,
-                    thaw: cx.thaw,
-                };
-                cx.head.clear();
-                let times = upload.query.unique(&stamp);
-                forward::head(cx.head, &request, remote, session, times);
-                let length = match framing.body {
-                    BodyReader::Length(length) if cx.ring.could_hold(cx.head.len(), length) => {
-                        Some(length as usize)
-                    }
-                    BodyReader::Length(_) => return Err(TOO_LARGE),
-                    _ => None,
-                };
-                // A method that is about its content says a length even where there is none (RFC 9110 section 8.6).
-                let has_body =
-                    framing.has_body || matches!(request.method, "POST" | "PUT" | "PATCH");
-                let shape = Shape {
-                    length,
-                    has_body,
-                    to_head_request: request.method == "HEAD",
-                    times: upload.form.map(|form| (form, stamp)),
-                };
-                cx.ring
-                    .open(cx.head, shape)
-                    .map_or(Sink::Discard(Loss::Full), Sink::Slot)
-            }
-        };
+        let sink = cx.destination(&request, &framing)?;
         // A client that has begun its body does not wait any more.
         if framing.expects_continue && len == self.inbox.len() {
             self.answers.extend_from_slice(write::CONTINUE);
@@ -583,7 +540,78 @@ const TOO_LARGE: Refusal = Refusal {
     reason: "the body is larger than the ring",
 };
 
-impl Context<'_> {
+impl<'r> Context<'r> {
+    /// Where the body of that request goes.
+    fn destination(&mut self, request: &Request, framing: &Framing) -> Result<Sink, Refusal> {
+        let Some(remote) = self.remote else {
+            return Ok(Sink::Discard(Loss::Unusable));
+        };
+        let upload = if self.unique_times || !self.labels.is_empty() {
+            Upload::of(request)
+        } else {
+            Upload::default()
+        };
+        let session = session_id(self.session, self.entropy);
+        if request.method == "POST" && !self.sample.has(session, self.now.minute()) {
+            return Ok(Sink::LeaveOut(LeftOut::Sampled));
+        }
+        let is_empty = self.unique_times && upload.query.is_empty();
+        if is_empty && self.is_repeated(request.target) {
+            return Ok(Sink::LeaveOut(LeftOut::Empty));
+        }
+        let stamp = self.unique_times.then_some(Stamp {
+            session,
+            received_ms: self.now.unix_ms,
+            thaw: self.thaw,
+        });
+        let times = stamp.map(|stamp| upload.query.unique(&stamp));
+        let added = Added {
+            session,
+            labels: self.labels,
+            times: times.unwrap_or_default(),
+        };
+        self.head.clear();
+        forward::head(self.head, request, remote, &added);
+        let length = match framing.body {
+            BodyReader::Length(length) if self.ring.could_hold(self.head.len(), length) => {
+                Some(length as usize)
+            }
+            BodyReader::Length(_) => return Err(TOO_LARGE),
+            _ => None,
+        };
+        // A method that is about its content says a length even where there is none (RFC 9110 section 8.6).
+        let has_body = framing.has_body || matches!(request.method, "POST" | "PUT" | "PATCH");
+        let shape = Shape {
+            length,
+            has_body,
+            to_head_request: request.method == "HEAD",
+            change: upload.form.map(|form| (form, stamp)),
+        };
+        let Ok(id) = self.ring.open(self.head, shape) else {
+            return Ok(Sink::Discard(Loss::Full));
+        };
+        if !self.labels.is_empty() {
+            self.keep_target(id, request, remote, added);
+        }
+        Ok(Sink::Slot(id))
+    }
+
+    /// Keeps the target as it is without labels, if it has any.
+    fn keep_target(&mut self, id: PayloadId, request: &Request, remote: &Remote, added: Added<'r>) {
+        let none = Labels::new();
+        let added = Added {
+            labels: &none,
+            ..added
+        };
+        let mut plain = Vec::new();
+        forward::target(&mut plain, request.target, &remote.path, &added);
+        let own = self.head.get(request.method.len() + 1..);
+        let rest = own.and_then(|own| own.strip_prefix(&*plain));
+        if !rest.is_some_and(|rest| rest.starts_with(b" ")) {
+            self.ring.keep_target(id, plain);
+        }
+    }
+
     /// Whether an upload of nothing is one more of its kind: the server would count it as one with the upload before.
     ///
     /// After a thaw Java's SDK makes up for each interval that it missed, all at once: hundreds of uploads that begin
@@ -635,6 +663,7 @@ mod tests {
                 session: &mut None,
                 entropy: || 0,
                 sample: Share::ALL,
+                labels: &Labels::new(),
                 unique_times: true,
                 thaw: None,
                 last_empty: &mut String::new(),

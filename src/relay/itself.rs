@@ -11,8 +11,9 @@ use crate::profile::{SelfProfile, Spent, Stage};
 use crate::times::query::Unique;
 use crate::times::{Form, Stamp};
 
+use super::forward::{self, Added};
 use super::ring::Shape;
-use super::{Owner, Phase, Relay, forward, inlet};
+use super::{Owner, Phase, Relay, inlet};
 
 /// What an SDK would say of itself.
 const FIELDS: [httparse::Header<'static>; 2] = [
@@ -98,13 +99,17 @@ impl Relay {
             received_ms: now.unix_ms,
             thaw: None,
         });
-        let times = Unique::default();
-        forward::head(&mut self.head, &request, remote, session, times);
+        let added = Added {
+            session,
+            labels: &self.config.labels,
+            times: Unique::default(),
+        };
+        forward::head(&mut self.head, &request, remote, &added);
         let shape = Shape {
             length: Some(body.len()),
             has_body: true,
             to_head_request: false,
-            times: stamp.map(|stamp| (Form::Pprof, stamp)),
+            change: Some((Form::Pprof, stamp)),
         };
         let Ok(id) = self.ring.open(&self.head, shape) else {
             return false;

@@ -1,9 +1,11 @@
-//! The `name` of a profile, `app{key=value,…}`, and the query string it comes in: adds `__session_id__`.
+//! The `name` of a profile, `app{key=value,…}`, and the query string it comes in: adds `__session_id__` and labels of the
+//! settings.
 //!
 //! The grammar is the Pyroscope server's. What does not parse is left alone: the backend judges it.
 
 use std::borrow::Cow;
 
+use crate::config::Labels;
 use crate::config::remote::percent_decode;
 use crate::http1::write::percent_encoded;
 
@@ -20,23 +22,27 @@ const LABELS_MAX: usize = 256;
 const PAIRS_USUAL: usize = 8;
 const LABELS_USUAL: usize = 8;
 
-/// Adds the session label to the `name` parameter of a raw query.
+/// Adds the session label and these labels to the `name` parameter of a raw query. A label that is there stays.
 ///
 /// `None`, and the query stays as it is, if it has no `name`, if anything in it cannot be decoded, if the name
-/// does not parse, or if it has a session already. Else the query is encoded anew, as Go's `url.Values.Encode`
+/// does not parse, or if it has all of them already. Else the query is encoded anew, as Go's `url.Values.Encode`
 /// does: sorted by key.
 #[must_use]
-pub fn with_session(query: &str, session: u64) -> Option<Vec<u8>> {
+pub fn with_labels(query: &str, session: u64, labels: &Labels) -> Option<Vec<u8>> {
     let mut pairs = decode_query(query)?;
     let is_name = |pair: &Pair| *pair.0 == *b"name";
     let at = pairs.iter().position(is_name)?;
     let (_, name) = pairs.remove(at);
     let mut name = Name::parse(&name)?;
-    if name.labels.iter().any(|(key, _)| *key == SESSION_LABEL) {
+    let session = hexadecimal(session);
+    let before = name.labels.len();
+    name.add(SESSION_LABEL, &session);
+    for (key, value) in labels {
+        name.add(key.as_bytes(), value.as_bytes());
+    }
+    if name.labels.len() == before {
         return None;
     }
-    let session = hexadecimal(session);
-    name.labels.push((SESSION_LABEL, &session));
     // One name only, as url.Values.Set leaves it.
     pairs.retain(|pair| !is_name(pair));
     pairs.sort_by(|(a, _), (b, _)| a.cmp(b));
@@ -109,6 +115,13 @@ impl<'t> Name<'t> {
         }
         // What replaced it may hold anything, even a brace: written down, that would be another name.
         is_app(name.app).then_some(name)
+    }
+
+    /// Unless it has that label.
+    fn add(&mut self, key: &'t [u8], value: &'t [u8]) {
+        if !self.labels.iter().any(|(own, _)| *own == key) {
+            self.labels.push((key, value));
+        }
     }
 
     fn set(&mut self, key: &'t [u8], value: &'t [u8]) {
@@ -198,7 +211,7 @@ mod tests {
     use super::*;
 
     fn add(query: &str) -> Option<String> {
-        let query = with_session(query, 0x0123_4567_89ab_cdef)?;
+        let query = with_labels(query, 0x0123_4567_89ab_cdef, &Labels::new())?;
         Some(String::from_utf8(query).unwrap())
     }
 
@@ -214,7 +227,7 @@ mod tests {
         let query = |count: u32| {
             let labels: Vec<String> = (0..count).map(|n| format!("k{n}=v,")).collect();
             let query = format!("name=a{{{}}}", labels.concat());
-            with_session(&query, 0x0123_4567_89ab_cdef)
+            with_labels(&query, 0x0123_4567_89ab_cdef, &Labels::new())
         };
         assert!(query(256).is_some());
         assert_eq!(query(257), None);

@@ -614,6 +614,7 @@ impl Relay {
             session: &mut self.session,
             entropy: self.entropy,
             sample: self.config.sample,
+            labels: &self.config.labels,
             unique_times: self.config.unique_times,
             thaw: self.thaw,
             last_empty: &mut self.last_empty,

@@ -96,6 +96,12 @@ impl Relay {
             self.record_failed(payload, &cause, now);
         } else {
             self.record_reached(now);
+            // The labels may be too many, or not to its liking.
+            if matches!(answer.status, 400 | 422) && self.ring.take_labels_away(payload) {
+                self.ring.was_sent(payload);
+                self.ring.retry(payload, None);
+                return self.tell_unlabelled(answer, now);
+            }
             self.tell_refused(answer, now);
             self.ring.lost(payload, Loss::Refused);
         }

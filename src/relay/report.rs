@@ -52,6 +52,8 @@ pub struct Limits {
     failed: Limit,
     /// The remote refuses profiles.
     refused: Limit,
+    /// The remote refuses profiles with the settings' labels.
+    unlabelled: Limit,
     /// Profiles are given up after the last attempt.
     spent: Limit,
     /// More clients than we serve at once.
@@ -103,6 +105,20 @@ impl Relay {
                 Level::Error,
                 now.unix_ms,
                 "The remote refuses profiles, they are lost",
+                &fields,
+            );
+        }
+    }
+
+    /// A profile is sent again without the settings' labels.
+    pub(super) fn tell_unlabelled(&mut self, answer: &Answer, now: Now) {
+        if let Some(count) = self.limits.unlabelled.happened(now.mono) {
+            let cause = phrases::words(answer);
+            let fields = [("cause", (&cause).into()), ("profiles", count.into()), SVC];
+            self.log.line(
+                Level::Warning,
+                now.unix_ms,
+                "The remote refuses labelled profiles, they go without labels",
                 &fields,
             );
         }

@@ -51,11 +51,17 @@ pub fn read(body: &[u8], reader: &mut dyn Reader) -> Option<()> {
     Scan::new(body).run(reader)
 }
 
-/// The same, and then makes the reader's changes. `None` also if there are none, or if they would take too much room.
+/// The same, and then makes the reader's changes. `None` also if they would take too much room.
 pub fn rewrite(body: &[u8], reader: &mut dyn Reader) -> Option<Rewritten> {
     let mut scan = Scan::new(body);
     scan.run(reader)?;
-    let window = scan.window?;
+    let Some(window) = scan.window else {
+        return Some(Rewritten {
+            keep: body.len(),
+            patch: None,
+            tail: Vec::new(),
+        });
+    };
     let inflated = scan.inflate.place.inflated;
     scan.inflate.rewind(scan.older, &window)?;
     Rewrite::new(&mut scan.inflate, window, reader.changes(), inflated)?.run()

@@ -15,20 +15,25 @@
 //! | a pprof in a form: the same for that part | `multipart` |
 //! | pprofs inside a Push request: in place | `protobuf`, compressed: `gzip` |
 //!
+//! A Push request gets its labels on the same way: `labels`.
+//!
 //! What is of no known form, is damaged, or has a time far from now, passes unchanged: the server judges it.
 
 mod crc;
 pub mod gzip;
 mod huffman;
 mod inflate;
+mod labels;
 pub mod multipart;
 pub mod protobuf;
 pub mod query;
 mod rewrite;
 
+use crate::config::Labels;
 use crate::http1::head::{self, Request};
 
-use gzip::Reader;
+use gzip::{Change, Reader, Rewritten};
+pub use labels::PREFIX_MAX;
 use protobuf::{Root, Walk};
 use query::Query;
 
@@ -195,48 +200,84 @@ impl<'r> Upload<'r> {
     }
 }
 
-pub use gzip::Rewritten as Edit;
+/// What a body is replaced by.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Edit {
+    /// What comes before it, [`PREFIX_MAX`] bytes at most.
+    pub prefix: Vec<u8>,
+    /// So many of its first bytes stay.
+    pub keep: usize,
+    /// But for this one, if any: its offset and its value.
+    pub patch: Option<(usize, u8)>,
+    /// Everything after them.
+    pub tail: Vec<u8>,
+    /// How many bytes at the end of that belong to the labels before them.
+    pub suffix: usize,
+}
 
-/// How the times in that body change; `None` if they stay, or if it is not what it was said to be.
+/// How that body changes: its times by the stamp, and a Push request gets these labels. `None` if it stays, or if it is
+/// not what it was said to be.
 #[must_use]
-pub fn edit(form: Form, stamp: &Stamp, body: &[u8]) -> Option<Edit> {
-    match form {
-        Form::Push => push(stamp, body),
-        Form::Pprof => pprof(stamp, body).map(|tail| Edit {
+pub fn edit(form: Form, stamp: Option<&Stamp>, labels: &Labels, body: &[u8]) -> Option<Edit> {
+    match (form, stamp) {
+        (Form::Push, _) => push(stamp, labels, body),
+        (_, None) => None,
+        (Form::Pprof, Some(stamp)) => pprof(stamp, body).map(|tail| Edit {
             keep: body.len(),
-            patch: None,
             tail,
+            ..Edit::default()
         }),
-        Form::Multipart => {
+        (Form::Multipart, Some(stamp)) => {
             let part = multipart::part(body, b"profile")?;
             let mut tail = pprof(stamp, &body[part.clone()])?;
             tail.extend_from_slice(&body[part.end..]);
             Some(Edit {
                 keep: part.end,
-                patch: None,
                 tail,
+                ..Edit::default()
             })
         }
     }
 }
 
 /// A Push request: the times stand deep inside, so they are changed in place.
-fn push(stamp: &Stamp, body: &[u8]) -> Option<Edit> {
-    let mut walk = Walk::new(Root::Push, stamp);
-    if gzip::is_gzip(body) {
-        return gzip::rewrite(body, &mut walk).filter(|_| walk.finish());
-    }
-    if !walk.read(body) || !walk.finish() {
+fn push(stamp: Option<&Stamp>, labels: &Labels, body: &[u8]) -> Option<Edit> {
+    let mut walk = Walk::new(Root::Push, stamp, labels);
+    let rewritten = if gzip::is_gzip(body) {
+        gzip::rewrite(body, &mut walk)?
+    } else if walk.read(body) {
+        overwritten(body, walk.changes())?
+    } else {
+        return None;
+    };
+    if !walk.finish() {
         return None;
     }
-    let keep = walk.changes().first()?.at;
+    let mut edit = Edit {
+        keep: rewritten.keep,
+        patch: rewritten.patch,
+        tail: rewritten.tail,
+        ..Edit::default()
+    };
+    if let Some((prefix, suffix)) = labels::around(body, walk.length(), walk.lacking()) {
+        edit.prefix = prefix;
+        edit.suffix = suffix.len();
+        edit.tail.extend_from_slice(&suffix);
+    }
+    let stays = edit.keep == body.len() && edit.tail.is_empty();
+    (!stays).then_some(edit)
+}
+
+/// The same of a body that is not compressed.
+fn overwritten(body: &[u8], changes: &[Change]) -> Option<Rewritten> {
+    let keep = changes.first().map_or(body.len(), |change| change.at);
     let mut tail = body.get(keep..)?.to_vec();
-    for change in walk.changes() {
+    for change in changes {
         let at = change.at - keep;
         let bytes = change.bytes.get(..usize::from(change.len))?;
         tail.get_mut(at..at + bytes.len())?.copy_from_slice(bytes);
     }
-    Some(Edit {
+    Some(Rewritten {
         keep,
         patch: None,
         tail,
@@ -246,7 +287,8 @@ fn push(stamp: &Stamp, body: &[u8]) -> Option<Edit> {
 /// A pprof as a whole: what follows it. Of a field that comes twice the last one counts, and gzip members that follow
 /// one another are one stream (RFC 1952 section 2.2).
 fn pprof(stamp: &Stamp, body: &[u8]) -> Option<Vec<u8>> {
-    let mut walk = Walk::new(Root::Pprof, stamp);
+    let none = Labels::new();
+    let mut walk = Walk::new(Root::Pprof, Some(stamp), &none);
     let is_gzip = gzip::is_gzip(body);
     let was_read = if is_gzip {
         gzip::read(body, &mut walk).is_some()

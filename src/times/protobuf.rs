@@ -1,13 +1,14 @@
-//! Walks through a pprof, or a Push request with pprofs inside, and finds the times to change.
+//! Walks through a pprof, or a Push request with pprofs inside, and finds the times to change, and the labels there are.
 //!
 //! The message is read as it comes, piece by piece, and nothing of it is kept. Only the lengths of what is inside one
 //! another and the field numbers matter: all else is skipped.
 //!
-//! * `push.v1.PushRequest`: `series` = 1; in it `samples` = 2; in it `raw_profile` = 1
+//! * `push.v1.PushRequest`: `series` = 1; in it `labels` = 1, with `name` = 1, and `samples` = 2; in it `raw_profile` = 1
 //! * `google.v1.Profile` (pprof): `time_nanos` = 9, `duration_nanos` = 10
 
 use super::Stamp;
 use super::gzip::{Change, Reader};
+use crate::config::Labels;
 
 /// Length of a time of today, written as a varint: from 1972 to 2262.
 const TIME_BYTES: u8 = 9;
@@ -17,6 +18,14 @@ const CHANGES_MAX: usize = 1024;
 
 /// Messages around a pprof: a Push request, a series, a sample.
 const DEPTH_MAX: usize = 3;
+
+/// A label's name that is longer is none of ours.
+const NAME_BYTES_MAX: usize = 2048;
+
+const LABEL_NAME: u64 = 1;
+
+/// Of a series, a message, in a Push request.
+pub(super) const TAG_SERIES: u8 = 1 << 3 | 2;
 
 const TIME_NANOS: u64 = 9;
 const DURATION_NANOS: u64 = 10;
@@ -35,6 +44,7 @@ pub enum Root {
 enum Message {
     Push,
     Series,
+    Label,
     Sample,
     Pprof,
 }
@@ -44,6 +54,7 @@ impl Message {
     const fn field(self, number: u64) -> Option<Self> {
         match (self, number) {
             (Self::Push, 1) => Some(Self::Series),
+            (Self::Series, 1) => Some(Self::Label),
             (Self::Series, 2) => Some(Self::Sample),
             (Self::Sample, 1) => Some(Self::Pprof),
             _ => None,
@@ -62,7 +73,15 @@ enum Number {
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Walk<'s> {
-    stamp: &'s Stamp,
+    /// What times are filled with, if they are.
+    stamp: Option<&'s Stamp>,
+    /// The labels that each series is to have, and of which a series has them: a bit for each.
+    labels: &'s Labels,
+    has: u32,
+    /// Bytes of a label's name that are still to come, and those that came.
+    naming: usize,
+    name: Vec<u8>,
+    series: usize,
     /// The innermost message that is open, and where it ends.
     message: Message,
     end: usize,
@@ -88,13 +107,18 @@ pub struct Walk<'s> {
 impl<'s> Walk<'s> {
     /// At the beginning of such a message.
     #[must_use]
-    pub const fn new(root: Root, stamp: &'s Stamp) -> Self {
+    pub const fn new(root: Root, stamp: Option<&'s Stamp>, labels: &'s Labels) -> Self {
         let root = match root {
             Root::Push => Message::Push,
             Root::Pprof => Message::Pprof,
         };
         Self {
             stamp,
+            labels,
+            has: 0,
+            naming: 0,
+            name: Vec::new(),
+            series: 0,
             message: root,
             end: usize::MAX,
             around: [(root, usize::MAX); DEPTH_MAX],
@@ -115,6 +139,20 @@ impl<'s> Walk<'s> {
     pub fn finish(&mut self) -> bool {
         self.decide();
         self.is_between() && self.depth == 0
+    }
+
+    /// If the message is one series and nothing else: the labels that it lacks.
+    pub fn lacking(&self) -> impl Iterator<Item = &'s (String, String)> {
+        let has = if self.series == 1 { self.has } else { u32::MAX };
+        let own = self.labels.iter().zip(0..);
+        own.filter(move |(_, bit)| has >> bit & 1 == 0)
+            .map(|(label, _)| label)
+    }
+
+    /// How long the message is.
+    #[must_use]
+    pub const fn length(&self) -> usize {
+        self.at
     }
 
     /// What the last time that was read is replaced by.
@@ -149,6 +187,10 @@ impl<'s> Walk<'s> {
         if self.time.is_some() && field != DURATION_NANOS {
             self.decide();
         }
+        if self.message == Message::Push {
+            // Two, if it is something else.
+            self.series += if field == 1 { 1 } else { 2 };
+        }
         match wire_type {
             0 => self.number = Number::Value { field },
             1 => self.skip = 8,
@@ -182,20 +224,43 @@ impl<'s> Walk<'s> {
         let length = usize::try_from(length).ok()?;
         let end = self.at.checked_add(length).filter(|end| *end <= self.end)?;
         match self.message.field(field) {
+            Some(Message::Label) if self.labels.is_empty() => self.skip = length,
             Some(inner) => {
                 self.duration = 0;
                 *self.around.get_mut(self.depth)? = (self.message, self.end);
                 self.depth += 1;
                 (self.message, self.end) = (inner, end);
             }
+            None if self.message == Message::Label && field == LABEL_NAME => self.naming = length,
             None => self.skip = length,
         }
         Some(())
     }
 
+    /// Takes what is there of a label's name; the rest.
+    fn take_name<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
+        let (name, rest) = bytes.split_at(self.naming.min(bytes.len()));
+        if self.name.len() <= NAME_BYTES_MAX {
+            self.name.extend_from_slice(name);
+        }
+        self.naming -= name.len();
+        self.at += name.len();
+        if self.naming == 0 {
+            let own = self.labels.iter().zip(0..);
+            for (_, bit) in own.filter(|((own, _), _)| own.as_bytes() == self.name) {
+                self.has |= 1 << bit;
+            }
+            self.name.clear();
+            if self.at == self.end {
+                self.close();
+            }
+        }
+        rest
+    }
+
     /// Whether the next byte begins a field.
     const fn is_between(&self) -> bool {
-        matches!(self.number, Number::Tag) && self.bytes == 0 && self.skip == 0
+        matches!(self.number, Number::Tag) && self.bytes == 0 && self.skip == 0 && self.naming == 0
     }
 
     /// Leaves the messages that end here.
@@ -216,14 +281,20 @@ impl<'s> Walk<'s> {
         };
         let unique = self
             .stamp
-            .start_of(time, self.duration)
+            .and_then(|stamp| stamp.start_of(time, self.duration))
             .filter(|unique| varint_bytes(*unique) == TIME_BYTES);
         self.last = unique;
         if let Some(unique) = unique {
+            let mut bytes = [0; 10];
+            for (i, byte) in bytes.iter_mut().take(TIME_BYTES.into()).enumerate() {
+                *byte = (unique >> (7 * i)) as u8 | 0x80;
+            }
+            // The last one has no more after it.
+            bytes[usize::from(TIME_BYTES) - 1] &= 0x7f;
             self.changes.push(Change {
                 at,
                 len: TIME_BYTES,
-                bytes: varint(unique),
+                bytes,
             });
         }
     }
@@ -232,6 +303,10 @@ impl<'s> Walk<'s> {
 impl Reader for Walk<'_> {
     fn read(&mut self, mut bytes: &[u8]) -> bool {
         while let Some((first, rest)) = bytes.split_first() {
+            if self.naming > 0 {
+                bytes = self.take_name(bytes);
+                continue;
+            }
             if self.skip > 0 {
                 let n = self.skip.min(bytes.len());
                 self.skip -= n;
@@ -261,23 +336,26 @@ impl Reader for Walk<'_> {
 /// A field of a pprof that says when it began. Where it comes twice, the last one counts.
 #[must_use]
 pub fn time_field(time: u64) -> Vec<u8> {
-    let tag = (TIME_NANOS << 3) as u8;
-    let (bytes, len) = (varint(time), usize::from(varint_bytes(time)));
-    [&[tag], &bytes[..len]].concat()
+    let mut out = Vec::new();
+    varint(&mut out, TIME_NANOS << 3);
+    varint(&mut out, time);
+    out
 }
 
-/// A number as a varint, and what lies after it.
-fn varint(mut value: u64) -> [u8; 10] {
-    let mut bytes = [0; 10];
-    for byte in &mut bytes {
-        *byte = (value & 0x7f) as u8;
+/// Appends a field of bytes.
+pub(super) fn field(out: &mut Vec<u8>, number: u64, bytes: &[u8]) {
+    varint(out, number << 3 | 2);
+    varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+/// Appends a number as a varint.
+pub(super) fn varint(out: &mut Vec<u8>, mut value: u64) {
+    while value > 0x7f {
+        out.push(value as u8 | 0x80);
         value >>= 7;
-        if value == 0 {
-            break;
-        }
-        *byte |= 0x80;
     }
-    bytes
+    out.push(value as u8);
 }
 
 /// How many bytes that takes.

@@ -6,6 +6,7 @@
 //! | `silence` | connections that die without a word |
 //! | `failing` | servers that fail, ask for patience or are slow; several addresses; the end |
 //! | `flush` | what Lambda waits for, and copies of a snapshot |
+//! | `labels` | labels of the settings |
 //! | `limits` | what is bounded |
 //! | `sampling` | the share of profiles that is kept |
 //! | `times` | times that are made unique, and uploads of nothing |
@@ -13,6 +14,7 @@
 
 mod failing;
 mod flush;
+mod labels;
 mod limits;
 mod odd;
 mod sampling;

@@ -26,6 +26,7 @@ mod payload;
 
 use std::time::{Duration, Instant};
 
+use crate::config::Labels;
 use crate::times;
 
 pub use account::{LeftOut, Loss, Totals};
@@ -263,13 +264,14 @@ impl Ring {
         times.min()
     }
 
-    /// Makes the times in a payload unique, once. Without room for the few bytes that this takes they stay as they are.
-    pub fn make_times_unique(&mut self, id: PayloadId) {
+    /// Makes the times in a payload unique, and gives it these labels, once. Without room for the few bytes that this takes
+    /// it stays as it is.
+    pub fn change_body(&mut self, id: PayloadId, labels: &Labels) {
         let payload = &mut self.slots[id.slot].payload;
-        let Some((form, stamp)) = payload.shape.times.take() else {
+        let Some((form, stamp)) = payload.shape.change.take() else {
             return;
         };
-        let Some(edit) = times::edit(form, &stamp, payload.body()) else {
+        let Some(edit) = times::edit(form, stamp.as_ref(), labels, payload.body()) else {
             return;
         };
         let more = pages(payload.edited_end(&edit)).saturating_sub(payload.buffer.len());
@@ -280,6 +282,16 @@ impl Ring {
             self.totals.hold(self.buffers.bytes_used());
         }
         self.check();
+    }
+
+    /// The target of a payload as it is without labels of the settings.
+    pub fn keep_target(&mut self, id: PayloadId, target: Vec<u8>) {
+        self.slots[id.slot].payload.plain_target = target;
+    }
+
+    /// Takes the settings' labels away from a payload. Whether there were any.
+    pub fn take_labels_away(&mut self, id: PayloadId) -> bool {
+        self.slots[id.slot].payload.take_labels_away()
     }
 
     /// `Queued` → `Sending`.
@@ -581,7 +593,7 @@ mod tests {
             length,
             has_body: true,
             to_head_request: false,
-            times: None,
+            change: None,
         }
     }
 
@@ -647,7 +659,7 @@ mod tests {
             let mut ring = Ring::new(cost(PAGE) + cost(room));
             put(&mut ring, b"waits");
             let shape = Shape {
-                times: Some((times::Form::Pprof, stamp)),
+                change: Some((times::Form::Pprof, Some(stamp))),
                 ..shape(Some(body.len()))
             };
             let id = ring.open(HEAD, shape).unwrap();
@@ -655,7 +667,7 @@ mod tests {
             ring.filled(id, body.len());
             ring.commit(id);
             for _ in 0..2 {
-                ring.make_times_unique(id);
+                ring.change_body(id, &Labels::new());
                 let [head, sent] = ring.request(id);
                 let length = format!("Content-Length: {}\r\n\r\n", sent.len());
                 assert!(head.ends_with(length.as_bytes()));
@@ -696,7 +708,7 @@ mod tests {
                     length: Some(0),
                     has_body: false,
                     to_head_request: true,
-                    times: None,
+                    change: None,
                 },
             )
             .unwrap();
@@ -923,7 +935,7 @@ mod tests {
             length: Some(large.len()),
             has_body: true,
             to_head_request: false,
-            times: None,
+            change: None,
         };
         let id = ring.open(b"POST / HTTP/1.1\r\n", shape).unwrap();
         assert_eq!(ring.space(id).map(|space| space.len()), Ok(large.len()));

@@ -6,10 +6,11 @@
 //! ```
 
 use crate::http1::write;
-use crate::times::{Edit, Form, Stamp};
+use crate::times::{Edit, Form, PREFIX_MAX, Stamp};
 
-/// Room between head and body: `Content-Length: `, 20 digits, and two line ends.
-pub(super) const GAP: usize = 16 + 20 + 2 + 2;
+/// Room between head and body: `Content-Length: `, 20 digits, and two line ends; and what may come before the body.
+pub(super) const GAP: usize = END_MAX + PREFIX_MAX;
+const END_MAX: usize = 16 + 20 + 2 + 2;
 
 /// What the request is like, beside its bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -20,8 +21,8 @@ pub struct Shape {
     pub has_body: bool,
     /// Whether the method is HEAD, whose answer has no body.
     pub to_head_request: bool,
-    /// Where the body has times to be made unique, and how.
-    pub times: Option<(Form, Stamp)>,
+    /// What is to be changed in the body; with a stamp, its times.
+    pub change: Option<(Form, Option<Stamp>)>,
 }
 
 /// One request, ready to be sent but for its length.
@@ -37,6 +38,10 @@ pub(super) struct Payload {
     /// Where the body ends when the announced length is there.
     body_limit: usize,
     pub(super) shape: Shape,
+    /// The target without the settings' labels, if it has them.
+    pub(super) plain_target: Vec<u8>,
+    /// What the body has before and after it for the same reason.
+    around: (usize, usize),
     /// Whether it may have reached the remote before.
     pub(super) was_sent: bool,
     pub(super) tries: Tries,
@@ -116,6 +121,8 @@ impl Payload {
                 .length
                 .map_or(usize::MAX, |length| body_start.saturating_add(length)),
             shape,
+            plain_target: Vec::new(),
+            around: (0, 0),
             was_sent: false,
             tries: Tries::new(0),
         }
@@ -172,13 +179,46 @@ impl Payload {
         }
         self.buffer[self.body_start + edit.keep..end].copy_from_slice(&edit.tail);
         self.body_end = end;
+        let start = self.body_start;
+        self.body_start -= edit.prefix.len();
+        self.buffer[self.body_start..start].copy_from_slice(&edit.prefix);
+        self.around = (edit.prefix.len(), edit.suffix);
         self.end_head();
+    }
+
+    /// Takes the settings' labels away again. Whether there were any.
+    pub(super) fn take_labels_away(&mut self) -> bool {
+        let (before, after) = std::mem::take(&mut self.around);
+        self.body_start += before;
+        self.body_end -= after;
+        let plain = std::mem::take(&mut self.plain_target);
+        let has_any = after > 0 || !plain.is_empty();
+        if !plain.is_empty() {
+            self.replace_target(&plain);
+        }
+        if has_any {
+            self.end_head();
+        }
+        has_any
+    }
+
+    /// Puts a shorter target into the head.
+    fn replace_target(&mut self, target: &[u8]) {
+        let head = &mut self.buffer[..self.fields_end];
+        let mut spaces = (0..head.len()).filter(|at| head[*at] == b' ');
+        if let (Some(start), Some(end)) = (spaces.next(), spaces.next())
+            && let Some(less) = (end - start - 1).checked_sub(target.len())
+        {
+            head[start + 1..end - less].copy_from_slice(target);
+            head.copy_within(end.., end - less);
+            self.fields_end -= less;
+        }
     }
 
     /// Writes the length, now known, and the empty line into the gap after the head.
     pub(super) fn end_head(&mut self) {
         let mut end = ArrayWriter {
-            bytes: [0; GAP],
+            bytes: [0; END_MAX],
             len: 0,
         };
         if self.shape.has_body {
@@ -194,7 +234,7 @@ impl Payload {
 
 /// The gap's content, put together without an allocation.
 struct ArrayWriter {
-    bytes: [u8; GAP],
+    bytes: [u8; END_MAX],
     len: usize,
 }
 

@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 
 use libfuzzer_sys::{Corpus, fuzz_target};
-use pyroscope_lambda_extension::relay::labels::with_session;
+use pyroscope_lambda_extension::config::Labels;
+use pyroscope_lambda_extension::relay::labels::with_labels;
 
 /// In hexadecimal digits, as it is written.
 const SESSION: &[u8] = b"0123456789abcdef";
@@ -16,7 +17,7 @@ type Name = (Vec<u8>, BTreeMap<Vec<u8>, Vec<u8>>);
 fuzz_target!(|query: &str| -> Corpus {
     let before = decoded(query);
     let name = before.as_ref().and_then(|pairs| named(pairs));
-    let rewritten = with_session(query, 0x0123_4567_89ab_cdef);
+    let rewritten = with_labels(query, 0x0123_4567_89ab_cdef, &Labels::new());
     let Some(rewritten) = rewritten.map(|query| String::from_utf8(query).expect("ASCII")) else {
         let has_session = name
             .as_ref()
@@ -44,7 +45,7 @@ fuzz_target!(|query: &str| -> Corpus {
         "another parameter than name"
     );
     assert_eq!(
-        with_session(&rewritten, 0xfedc_ba98_7654_3210),
+        with_labels(&rewritten, 0xfedc_ba98_7654_3210, &Labels::new()),
         None,
         "a second session"
     );

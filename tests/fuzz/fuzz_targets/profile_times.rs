@@ -9,6 +9,7 @@ use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
 use libfuzzer_sys::{Corpus, fuzz_target};
 use prost::Message as _;
+use pyroscope_lambda_extension::config::Labels;
 use pyroscope_lambda_extension::times::{self, Form, Stamp, Thaw};
 use schema::{Profile, PushRequest};
 
@@ -37,7 +38,7 @@ fuzz_target!(|input: (u8, u64, &[u8])| -> Corpus {
         2 => (Form::Multipart, packed),
         _ => (Form::Multipart, in_a_form(&packed)),
     };
-    let Some(edit) = times::edit(form, &stamp, &body) else {
+    let Some(edit) = times::edit(form, Some(&stamp), &Labels::new(), &body) else {
         return Corpus::Keep;
     };
     let mut edited = body[..edit.keep].to_vec();

@@ -3,9 +3,9 @@
 #![no_main]
 
 use libfuzzer_sys::{Corpus, fuzz_target};
-use pyroscope_lambda_extension::config::{Config, Remote};
+use pyroscope_lambda_extension::config::{Config, Labels, Remote};
 use pyroscope_lambda_extension::http1::{head, header_slots};
-use pyroscope_lambda_extension::relay::forward;
+use pyroscope_lambda_extension::relay::forward::{self, Added};
 use pyroscope_lambda_extension::times::query::Unique;
 
 /// The settings of which the input holds the values, one after another, as the environment would: ended by NUL.
@@ -20,6 +20,15 @@ const SETTINGS: [&str; 6] = [
 
 const REQUEST: &[u8] =
     b"POST /ingest?name=app HTTP/1.1\r\nHost: localhost:4040\r\nAuthorization: Bearer mine\r\nX-Scope-OrgID: mine\r\nX-Own: 1\r\nContent-Length: 0\r\n\r\n";
+
+const ADDED: Added = Added {
+    session: 0x0123_4567_89ab_cdef,
+    labels: &Labels::new(),
+    times: Unique {
+        from: None,
+        until: None,
+    },
+};
 
 fuzz_target!(|values: &str| -> Corpus {
     let values: Vec<&str> = values.splitn(SETTINGS.len(), '\0').collect();
@@ -83,13 +92,7 @@ fn check_head(remote: &Remote) {
     let mut slots = header_slots();
     let request = head::request(REQUEST, &mut slots).expect("a good request");
     let mut out = Vec::new();
-    forward::head(
-        &mut out,
-        &request,
-        remote,
-        0x0123_4567_89ab_cdef,
-        Unique::default(),
-    );
+    forward::head(&mut out, &request, remote, &ADDED);
     out.extend_from_slice(b"\r\n");
     if remote.fields.len() > 90 {
         return; // The parser's own limit of fields.

@@ -3,14 +3,23 @@
 #![no_main]
 
 use libfuzzer_sys::{Corpus, fuzz_target};
-use pyroscope_lambda_extension::config::Remote;
+use pyroscope_lambda_extension::config::{Labels, Remote};
 use pyroscope_lambda_extension::http1::head::{self, Framing, Refusal};
 use pyroscope_lambda_extension::http1::header_slots;
-use pyroscope_lambda_extension::relay::forward;
+use pyroscope_lambda_extension::relay::forward::{self, Added};
 use pyroscope_lambda_extension::times::query::Unique;
 
 /// A request's parts, owned.
 type Parts = (String, String, Vec<(String, Vec<u8>)>);
+
+const ADDED: Added = Added {
+    session: 0x0123_4567_89ab_cdef,
+    labels: &Labels::new(),
+    times: Unique {
+        from: None,
+        until: None,
+    },
+};
 
 fuzz_target!(|wire: &[u8]| -> Corpus {
     let whole = head::end(wire, &mut 0);
@@ -68,13 +77,7 @@ fn check_relayed(head: &[u8], (method, _, inbound): &Parts) {
     let mut slots = header_slots();
     let request = head::request(head, &mut slots).expect("read before");
     let mut out = Vec::new();
-    forward::head(
-        &mut out,
-        &request,
-        &remote,
-        0x0123_4567_89ab_cdef,
-        Unique::default(),
-    );
+    forward::head(&mut out, &request, &remote, &ADDED);
 
     let text = out
         .strip_suffix(b"\r\n")
