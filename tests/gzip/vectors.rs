@@ -373,12 +373,7 @@ fn what_inflates_to_too_much_or_costs_too_much_is_refused() {
         }
     }
     const LIMIT: usize = 16 << 20;
-    for (length, good) in [
-        (LIMIT, false),
-        (LIMIT - 4096, true),
-        (LIMIT + 1, false),
-        (4 * LIMIT, false),
-    ] {
+    for (length, good) in [(LIMIT - 4096, true), (LIMIT + 1, false)] {
         let mut bits = Bits::default();
         let mut tokens = vec![A];
         tokens.resize(1 + (length - 1) / 258, Token::Match(258, 1));
