@@ -276,7 +276,7 @@ impl<'a, 'b> Rewrite<'a, 'b> {
         } else {
             place.codes - place.block
         };
-        if self.excess > header && next.is_none_or(|change| change.at > now + NEAR) {
+        if self.excess >= header && next.is_none_or(|change| change.at > now + NEAR) {
             self.end_block()?;
             self.copy(place.block, place.codes)?;
             self.fixed = false;

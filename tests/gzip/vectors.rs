@@ -484,3 +484,24 @@ fn a_body_that_would_grow_too_much_is_left() {
     changes.truncate(200);
     check("fewer", &body, &data, &changes, false);
 }
+
+#[test]
+fn far_from_the_end_the_fixed_code_is_left_even_where_it_is_shorter() {
+    // It costs more time for each symbol than reading them. Here 15 bits for each byte, and 8 in the fixed code.
+    let mut literals = [0; 257];
+    literals[256] = 1;
+    for (byte, length) in (2..15).enumerate() {
+        literals[byte] = length;
+    }
+    literals[usize::from(b'a')] = 15;
+    literals[usize::from(b'b')] = 15;
+    let data = [b'a'; 5000];
+    let body = coded(&[A; 5000], &literals, &[0], &data);
+    let change = Change {
+        at: 10,
+        len: 1,
+        bytes: [255; 10],
+    };
+    let grown = check("15 bits", &body, &data, &[change], false);
+    assert!(grown.is_some_and(|grown| grown > 0), "{grown:?} bytes more");
+}
