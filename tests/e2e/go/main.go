@@ -1,10 +1,11 @@
 // A Lambda function that burns CPU, allocates, and waits, while Pyroscope's Go SDK profiles it.
 //
-// It sends to localhost:4040, where the extension listens. What becomes a header the SDK is given of its own, so that
+// It sends to localhost:4040, where the extension listens, unless FUNCTION_SDK_ADDRESS is another. What becomes a header the SDK is given of its own, so that
 // the far end can tell whose arrived.
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -35,7 +36,7 @@ func main() {
 	var err error
 	profiler, err = pyroscope.Start(pyroscope.Config{
 		ApplicationName:   os.Getenv("FUNCTION_SERVICE"),
-		ServerAddress:     "http://localhost:4040",
+		ServerAddress:     cmp.Or(os.Getenv("FUNCTION_SDK_ADDRESS"), "http://localhost:4040"),
 		BasicAuthUser:     "of-the-sdk",
 		BasicAuthPassword: "of-the-sdk",
 		TenantID:          "of-the-sdk",

@@ -7,7 +7,8 @@ import java.util.concurrent.CountDownLatch;
 /**
  * A Lambda function that burns CPU, allocates, and waits, while Pyroscope's Java agent profiles it.
  *
- * <p>The agent sends to localhost:4040 unless told otherwise. It reads the variables by which the extension is set
+ * <p>The agent sends to localhost:4040 unless told otherwise, which FUNCTION_SDK_ADDRESS does, and uploads
+ * each second, or as FUNCTION_UPLOAD_INTERVAL says. It reads the variables by which the extension is set
  * up too, as it would in any Lambda function; what becomes a header it is given of its own, so that the far end can
  * tell whose arrived.
  */
@@ -17,9 +18,11 @@ public final class Function {
         "PYROSCOPE_BASIC_AUTH_USER", "of-the-sdk",
         "PYROSCOPE_BASIC_AUTH_PASSWORD", "of-the-sdk",
         "PYROSCOPE_HTTP_HEADERS", "{\"x-stage\": \"of-the-sdk\"}",
+        "PYROSCOPE_SERVER_ADDRESS",
+        System.getenv().getOrDefault("FUNCTION_SDK_ADDRESS", "http://localhost:4040"),
         "PYROSCOPE_LABELS", "team=e2e",
         "PYROSCOPE_TENANT_ID", "of-the-sdk",
-        "PYROSCOPE_UPLOAD_INTERVAL", "1s"
+        "PYROSCOPE_UPLOAD_INTERVAL", System.getenv().getOrDefault("FUNCTION_UPLOAD_INTERVAL", "1s")
     );
 
     static {

@@ -1,6 +1,7 @@
 // A Lambda function that burns CPU while Pyroscope's Node.js SDK profiles it.
 //
-// The SDK's own settings for the address stay as they are: it sends to localhost:4040. It is given
+// The SDK's own settings for the address stay as they are, unless FUNCTION_SDK_ADDRESS is another: it
+// sends to localhost:4040. It is given
 // credentials of its own, so that the far end can tell whose arrived.
 
 import { setImmediate } from 'node:timers/promises';
@@ -11,6 +12,7 @@ Pyroscope.init({
   appName: process.env.FUNCTION_SERVICE,
   authToken: 'of-the-sdk',
   tags: { team: 'e2e' },
+  ...(process.env.FUNCTION_SDK_ADDRESS && { serverAddress: process.env.FUNCTION_SDK_ADDRESS }),
   ...JSON.parse(process.env.FUNCTION_SDK_OPTIONS),
 });
 Pyroscope.start();

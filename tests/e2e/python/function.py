@@ -1,6 +1,7 @@
 """A Lambda function that burns CPU while Pyroscope's Python SDK profiles it.
 
-The SDK's own settings for the address stay as they are: it sends to localhost:4040. It is given credentials
+The SDK's own settings for the address stay as they are, unless FUNCTION_SDK_ADDRESS is another: it sends to
+localhost:4040. It is given credentials
 of its own, so that the far end can tell whose arrived.
 """
 
@@ -10,11 +11,14 @@ import time
 
 import pyroscope
 
+address = os.environ.get("FUNCTION_SDK_ADDRESS")
+
 pyroscope.configure(
     application_name=os.environ["FUNCTION_SERVICE"],
     basic_auth_username="of-the-sdk",
     basic_auth_password="of-the-sdk",
     tags={"team": "e2e"},
+    **({"server_address": address} if address else {}),
     **json.loads(os.environ["FUNCTION_SDK_OPTIONS"]),
 )
 

@@ -2,7 +2,8 @@
 
 Not the SDKs: their requests as they were seen on the wire or are in their source, byte for byte but for what
 changes each time, in the same writes, over connections that are used the same way; and a profile such as theirs,
-made up. What they would make of the answer is checked: anything but what they expect fails the invocation.
+made up, at the time that the SDK would write. It goes to localhost:4040, unless FUNCTION_SDK_ADDRESS is another.
+What they would make of the answer is checked: anything but what they expect fails the invocation.
 """
 
 import base64
@@ -10,6 +11,7 @@ import gzip
 import os
 import socket
 import time
+import urllib.parse
 import uuid
 
 REPLAY = os.environ["FUNCTION_REPLAY"]
@@ -56,6 +58,7 @@ DOTNET_STACK = [
 ]
 
 connection = None
+last_interval = None
 
 
 def handler(event, context):
@@ -70,8 +73,14 @@ def handler(event, context):
 
 def push_as_ruby(version, nanoseconds):
     """The whole of it gzipped, over one connection that is kept."""
-    global connection
-    profile = pprof(["<main> - app.rb", "handler - app.rb", "burn_ruby_cpu - app.rb"], nanoseconds)
+    global connection, last_interval
+    # It uploads once in each of its intervals of 10 s, and gives it the time at which the one before began.
+    interval = time.time_ns() // RUBY_INTERVAL_NS
+    if interval == last_interval:
+        return
+    last_interval = interval
+    begun = (interval - 1) * RUBY_INTERVAL_NS
+    profile = pprof(["<main> - app.rb", "handler - app.rb", "burn_ruby_cpu - app.rb"], nanoseconds, begun)
     labels = [
         ("__name__", "process_cpu"),
         ("team", "e2e"),
@@ -91,7 +100,7 @@ def push_as_ruby(version, nanoseconds):
 
 def push_as_dotnet(version, nanoseconds, expects):
     """Neither it nor the profile gzipped, over a connection of its own, the body apart from the head."""
-    profile = pprof([*DOTNET_STACK, "Shop!Function.BurnDotnetCpu"], nanoseconds)
+    profile = pprof([*DOTNET_STACK, "Shop!Function.BurnDotnetCpu"], nanoseconds, time.time_ns())
     labels = [
         ("__name__", "process_cpu"),
         ("service_name", SERVICE),
@@ -120,7 +129,8 @@ def push_as_dotnet(version, nanoseconds, expects):
 
 
 def connect():
-    stream = socket.create_connection(("localhost", 4040), timeout=GUARD_S)
+    address = urllib.parse.urlsplit(os.environ.get("FUNCTION_SDK_ADDRESS", "http://localhost:4040"))
+    stream = socket.create_connection((address.hostname, address.port), timeout=GUARD_S)
     stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return stream
 
@@ -152,7 +162,7 @@ def push_request(labels, sample):
     return field(1, series + field(2, sample))
 
 
-def pprof(functions, nanoseconds):
+def pprof(functions, nanoseconds, begun):
     """One stack, the outermost function first, with all the time."""
     strings = ["", "cpu", "nanoseconds", *functions]
     ids = range(1, len(functions) + 1)
@@ -165,7 +175,7 @@ def pprof(functions, nanoseconds):
             *(field(4, field(1, number) + field(4, field(1, number))) for number in ids),
             *(field(5, field(1, number) + field(2, number + 2)) for number in ids),
             *(field(6, string) for string in strings),
-            field(9, time.time_ns()),
+            field(9, begun),
             field(10, 10_000_000_000),
             field(11, cpu),
             field(12, 10_000_000),
@@ -190,3 +200,5 @@ def varint(value):
 
 
 GUARD_S = 10
+
+RUBY_INTERVAL_NS = 10_000_000_000

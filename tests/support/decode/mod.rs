@@ -33,6 +33,8 @@ pub struct Decoded {
     pub labels: BTreeMap<String, String>,
     /// Type and unit of each value of a sample, such as `cpu:nanoseconds`.
     pub sample_types: Vec<String>,
+    /// What each of these adds up to, over all samples.
+    pub totals: Vec<i64>,
     /// Each function with the sum of the first value over all samples that have it on their stack, largest first.
     pub functions: Vec<(String, i64)>,
 }
@@ -52,18 +54,22 @@ impl Decoded {
 
 /// Sums up samples by function.
 #[derive(Default)]
-struct Tally(BTreeMap<String, i64>);
+struct Tally {
+    of_functions: BTreeMap<String, i64>,
+    total: i64,
+}
 
 impl Tally {
     fn add(&mut self, on_stack: impl IntoIterator<Item = String>, value: i64) {
+        self.total += value;
         // A function that calls itself is on the stack twice and counts once.
         for name in on_stack.into_iter().collect::<BTreeSet<_>>() {
-            *self.0.entry(name).or_default() += value;
+            *self.of_functions.entry(name).or_default() += value;
         }
     }
 
     fn functions(self) -> Vec<(String, i64)> {
-        let mut functions: Vec<(String, i64)> = self.0.into_iter().collect();
+        let mut functions: Vec<(String, i64)> = self.of_functions.into_iter().collect();
         functions.sort_by_key(|(_, value)| std::cmp::Reverse(*value));
         functions
     }
@@ -153,6 +159,7 @@ fn one_pprof(
         app,
         labels,
         sample_types: profile.sample_types()?,
+        totals: profile.totals()?,
         functions: profile.functions()?,
     })
 }
@@ -168,6 +175,7 @@ fn each_in_jfr(
         app: app.to_owned(),
         labels: labels.clone(),
         sample_types: vec![format!("{event}:count")],
+        totals: vec![tally.total],
         functions: tally.functions(),
     });
     Ok(decoded.collect())
@@ -371,6 +379,7 @@ mod tests {
         assert_eq!(found[0].app, "shop");
         assert_eq!(found[0].labels["team"], "a b");
         assert_eq!(found[0].sample_types, ["jdk.ExecutionSample:count"]);
+        assert_eq!(found[0].totals, [24]);
         // As the JDK's own `jfr print` has it.
         let function = |name: &str| (name.to_owned(), 24);
         assert_eq!(
@@ -401,6 +410,7 @@ mod tests {
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].app, "unknown_service");
         assert_eq!(found[0].sample_types, ["itimer:ns"]);
+        assert_eq!(found[0].totals, [540_000_000]);
         let function = |name: &str, value| (name.to_owned(), value);
         assert_eq!(
             found[0].functions,
@@ -446,6 +456,7 @@ mod tests {
 
     fn expect_profile(found: &Decoded) {
         assert_eq!(found.sample_types, ["samples:count", "cpu:nanoseconds"]);
+        assert_eq!(found.totals, [12, 120_000_000]);
         assert_eq!(
             found.functions,
             [("main".to_owned(), 12), ("burn".to_owned(), 7)]

@@ -30,6 +30,7 @@ impl ExportProfilesServiceRequest {
             let app = labels.get("service.name").map_or(NAMELESS, String::as_str);
             let profiles = of_resource.scope_profiles.iter();
             for profile in profiles.flat_map(|of_scope| &of_scope.profiles) {
+                let tally = dictionary.tally(profile)?;
                 let kind = profile.sample_type.as_ref().ok_or("no sample type")?;
                 let [name, unit] = [kind.type_strindex, kind.unit_strindex]
                     .map(|index| at(&dictionary.string_table, index, "string"));
@@ -37,7 +38,8 @@ impl ExportProfilesServiceRequest {
                     app: app.to_owned(),
                     labels: labels.clone(),
                     sample_types: vec![format!("{}:{}", name?, unit?)],
-                    functions: dictionary.tally(profile)?.functions(),
+                    totals: vec![tally.total],
+                    functions: tally.functions(),
                 });
             }
         }

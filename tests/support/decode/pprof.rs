@@ -23,6 +23,23 @@ impl Profile {
         self.sample_type.iter().map(text).collect()
     }
 
+    pub fn totals(&self) -> Result<Vec<i64>, String> {
+        let mut totals = vec![0; self.sample_type.len()];
+        for sample in &self.sample {
+            if sample.value.len() != totals.len() {
+                return Err(format!(
+                    "a sample with {} values of {} types",
+                    sample.value.len(),
+                    totals.len()
+                ));
+            }
+            for (total, value) in totals.iter_mut().zip(&sample.value) {
+                *total += value;
+            }
+        }
+        Ok(totals)
+    }
+
     pub fn functions(&self) -> Result<Vec<(String, i64)>, String> {
         let mut names = HashMap::new();
         for function in &self.function {

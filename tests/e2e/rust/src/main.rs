@@ -1,6 +1,7 @@
 //! A Lambda function that burns CPU while Pyroscope's Rust SDK profiles it.
 //!
-//! The SDK wants an address and a version to be told; the address is what others send to without. It is given
+//! The SDK wants an address and a version to be told; the address is what others send to without, unless
+//! FUNCTION_SDK_ADDRESS is another. It is given
 //! credentials of its own, so that the far end can tell whose arrived.
 
 use std::env;
@@ -14,9 +15,10 @@ use serde_json::{Value, json};
 
 fn main() -> Result<(), Error> {
     let service = env::var("FUNCTION_SERVICE")?;
+    let address = env::var("FUNCTION_SDK_ADDRESS");
     let backend = pprof_backend(PprofConfig::default(), BackendConfig::default());
     let agent = PyroscopeAgentBuilder::new(
-        "http://localhost:4040",
+        address.unwrap_or_else(|_| "http://localhost:4040".to_owned()),
         service,
         100,
         "pyroscope-rs",
