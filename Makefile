@@ -55,10 +55,10 @@ e2e: build ## run the layer in AWS's emulator, with real functions and their rea
 	@.ci/setup notice
 	@.ci/notice
 	@.ci/layer $(HERE)
-	tests/e2e/run dist/pyroscope-lambda-extension-$(HERE).zip $(FAR_END)
+	tests/e2e/run dist/pyroscope-lambda-extension-$(HERE).zip $(FAR_END) $(patsubst %,--fleet %,$(FLEET))
 
-e2e-pyroscope: ## the same with a real Pyroscope server, built first with Go: does it show the flame graphs?
-	@$(MAKE) --no-print-directory e2e FAR_END=--server
+e2e-pyroscope: ## the same with a real Pyroscope server, built first with Go, and fleets of sandboxes; some alone: FLEET="rust java-90s"
+	@$(MAKE) --no-print-directory e2e FAR_END=--server FLEET="$(FLEET)"
 
 examples: layer ## check examples/ with each one's own tool, and make publish against a stand-in for AWS
 	.ci/examples/check

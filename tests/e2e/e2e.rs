@@ -11,10 +11,11 @@
 //! ones, in `fates`. Started by the script `run`, which installs the parts, within `sandbox`:
 //!
 //! ```text
-//! e2e LAYER.zip PARTS [--all] [--server]
+//! e2e LAYER.zip PARTS [--all] [--server] [--fleet NAME]…
 //!
 //!     --all       a runtime that could not be installed is a failure, unless the machine lacks the language itself
 //!     --server    at the far end is a real Pyroscope server: see `server`
+//!     --fleet     only this fleet, at the server: see `server::fleet`
 //! ```
 
 #![allow(
@@ -76,7 +77,7 @@ struct Stage {
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let (Some(layer), Some(parts)) = (arguments.next(), arguments.next()) else {
-        eprintln!("usage: e2e LAYER.zip PARTS [--all] [--server]");
+        eprintln!("usage: e2e LAYER.zip PARTS [--all] [--server] [--fleet NAME]…");
         return ExitCode::from(2);
     };
     let options: Vec<String> = arguments.collect();
@@ -93,7 +94,9 @@ fn main() -> ExitCode {
         }
     };
     let is_well = if is_given("--server") {
-        server::run(&stage, is_given("--all"))
+        let fleets = options.windows(2).filter(|pair| pair[0] == "--fleet");
+        let fleets: Vec<String> = fleets.map(|pair| pair[1].clone()).collect();
+        server::run(&stage, is_given("--all"), &fleets)
     } else {
         let mut rows: Vec<Row> = subjects(&stage.parts)
             .iter()

@@ -1,6 +1,6 @@
 //! The Pyroscope server as a child process: all of it in one, on loopback, its storage a folder that goes with it.
 //!
-//! Of its two architectures it has the second here, which is what the next major version has. There its parts speak
+//! Its limits are those that it has by default. Of its two architectures it has the second here, which is what the next major version has. There its parts speak
 //! gRPC with each other, so its HTTP can be https.
 
 use std::fs::{self, File};
@@ -83,7 +83,7 @@ impl Drop for Server {
 /// In a network where nothing else is; its own port is where SDKs send to.
 pub const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4041);
 
-const ARGUMENTS: [&str; 33] = [
+const ARGUMENTS: [&str; 32] = [
     "-target=all",
     "-auth.multitenancy-enabled=true",
     "-server.http-listen-address=127.0.0.1",
@@ -116,8 +116,6 @@ const ARGUMENTS: [&str; 33] = [
     // Nothing to wait for where there is one of each.
     "-metastore.min-ready-duration=0s",
     "-segment-writer.min-ready-duration=0s",
-    // Without it, it drops the label for sessions that the extension adds.
-    "-validation.max-sessions-per-series=64",
     // Its own profile and its report home are not wanted.
     "-self-profiling.disable-push=true",
     "-usage-stats.enabled=false",

@@ -30,6 +30,41 @@ pub struct Asker {
 /// One set of labels under which profiles are stored.
 pub type Labels = Vec<(String, String)>;
 
+/// What it stores profiles in.
+pub struct Block {
+    pub id: String,
+    /// 0 for a segment, in which all is as it came; more for what it has compacted.
+    pub level: u32,
+}
+
+impl Block {
+    /// A line of its table: id, begin, end, duration, level, shard, size.
+    fn read(row: &str) -> Result<Self, String> {
+        let mut cells = row.split("<td").skip(1);
+        let text = |cell: &str| {
+            let begin = cell.find('>').map_or(0, |at| at + 1);
+            // The id is a link within its cell.
+            let inner = cell[begin..].trim();
+            let inner = match inner.strip_prefix("<a ") {
+                Some(link) => link.split_once('>').map_or("", |(_, rest)| rest),
+                None => inner,
+            };
+            inner
+                .split('<')
+                .next()
+                .unwrap_or_default()
+                .trim()
+                .to_owned()
+        };
+        let id = cells.next().map(text).unwrap_or_default();
+        let level = cells.nth(3).map(text).unwrap_or_default();
+        let level = level
+            .parse()
+            .map_err(|_| format!("block {id:?} has level {level:?}"))?;
+        Ok(Self { id, level })
+    }
+}
+
 impl Asker {
     pub fn new(authority: &Authority, tenant: Option<&'static str>) -> Result<Self, String> {
         let mut roots = RootCertStore::empty();
@@ -73,6 +108,44 @@ impl Asker {
         self.select_series(vec![selector(service)], &[])
     }
 
+    /// The same of all profiles of the service but those that have a label.
+    pub fn flame_graph_without(
+        &self,
+        service: &str,
+        profile_type: &str,
+        (name, value): (&str, &str),
+    ) -> Result<FlameGraph, String> {
+        let selector = format!("{{service_name=\"{service}\", {name}!=\"{value}\"}}");
+        self.merge(selector, profile_type)
+    }
+
+    /// All blocks in which it has something of the tenant.
+    pub fn blocks(&self) -> Result<Vec<Block>, String> {
+        let tenant = self.tenant.unwrap_or_default();
+        // It is a page for people: a table with a line for each block.
+        let start_line = format!("GET /ops/object-store/tenants/{tenant}/blocks");
+        let page = self.exchange(&start_line, b"");
+        let (status, page) = page.map_err(|error| format!("the server's blocks: {error}"))?;
+        let page = String::from_utf8_lossy(&page);
+        if status != 200 || !page.contains("block groups found") {
+            return Err(format!("the server's blocks are {status} {page}"));
+        }
+        let rows = page.split("<tr>").filter(|row| row.contains("<td"));
+        rows.map(Block::read).collect()
+    }
+
+    /// Has profiles stored: a PushRequest.
+    pub fn push(&self, request: &[u8]) -> Result<(), String> {
+        let answer = self.exchange("POST /push.v1.PusherService/Push", request);
+        match answer.map_err(|error| format!("a push: {error}"))? {
+            (200, _) => Ok(()),
+            (status, body) => {
+                let body = String::from_utf8_lossy(&body);
+                Err(format!("a push is answered with {status} {body}"))
+            }
+        }
+    }
+
     fn select_series(&self, matchers: Vec<String>, names: &[&str]) -> Result<Vec<Labels>, String> {
         let (start, end) = span();
         let question = SeriesRequest {
@@ -91,10 +164,14 @@ impl Asker {
 
     /// All stack traces of a service's profiles of one type, merged.
     pub fn flame_graph(&self, service: &str, profile_type: &str) -> Result<FlameGraph, String> {
+        self.merge(selector(service), profile_type)
+    }
+
+    fn merge(&self, label_selector: String, profile_type: &str) -> Result<FlameGraph, String> {
         let (start, end) = span();
         let question = SelectMergeStacktracesRequest {
             profile_type: profile_type.to_owned(),
-            label_selector: selector(service),
+            label_selector,
             start,
             end,
         };
@@ -162,16 +239,17 @@ fn selector(service: &str) -> String {
     format!("{{service_name=\"{service}\"}}")
 }
 
-/// The last hour, in milliseconds: longer ago the server takes no profile.
+/// What is asked for, in milliseconds.
 fn span() -> (i64, i64) {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     let ms = |time: Duration| i64::try_from(time.as_millis()).unwrap_or_default();
-    (ms(now.saturating_sub(HOUR)), ms(now))
+    (ms(now.saturating_sub(SPAN)), ms(now))
 }
 
-const HOUR: Duration = Duration::from_secs(3600);
+/// Of new profiles it takes those of the last hour. None that a run has uploaded is older than this.
+const SPAN: Duration = Duration::from_hours(4);
 
 #[derive(Clone, PartialEq, Message)]
 struct SeriesRequest {
