@@ -234,10 +234,12 @@ fn seen(asker: &Asker, service: &str, sight: &Sight) -> Result<Option<Seen>, Str
         .max_by_key(|seen| (seen.share(), seen.value())))
 }
 
-/// All that was acknowledged was relayed, so the server took it.
+/// All that was acknowledged and was not empty was relayed, so the server took it.
 fn judge_closing(outcome: &Outcome) -> Option<String> {
-    let of = |field| closing_field(outcome, field);
-    let is_well = of("lost=").as_deref() == Some("0") && of("relayed=") == of("acknowledged=");
+    let of = |field| closing_field(outcome, field)?.parse::<u64>().ok();
+    // A field that is only there when there is something to say.
+    let relayed = of("relayed=").map(|count| count + of("empty_left_out=").unwrap_or(0));
+    let is_well = of("lost=") == Some(0) && relayed == of("acknowledged=");
     let closing = closing_line(outcome).unwrap_or("no closing line");
     (!is_well).then(|| format!("not all was relayed: {closing}"))
 }

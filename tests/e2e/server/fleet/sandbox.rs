@@ -41,6 +41,8 @@ pub struct Account {
     pub acknowledged: u64,
     pub relayed: u64,
     pub lost: u64,
+    /// Empty ones.
+    pub left_out: u64,
     /// The first warning or error of any.
     pub complaint: Option<String>,
 }
@@ -51,9 +53,13 @@ impl fmt::Display for Account {
             acknowledged,
             relayed,
             lost,
+            left_out,
             complaint,
         } = self;
-        write!(f, "{relayed} of {acknowledged}, lost {lost}")?;
+        write!(
+            f,
+            "{relayed} of {acknowledged}, left out {left_out}, lost {lost}"
+        )?;
         match complaint {
             Some(line) => write!(f, ": {line}"),
             None => Ok(()),
@@ -67,6 +73,12 @@ impl Account {
             acknowledged: totals.count("acknowledged"),
             relayed: totals.count("relayed"),
             lost: totals.count("lost"),
+            // A field that is only there when there is something to say.
+            left_out: if totals.0.contains("empty_left_out=") {
+                totals.count("empty_left_out")
+            } else {
+                0
+            },
             complaint: complaints.into_iter().next().map(|line| {
                 let words = line.split_once(" level=");
                 words.map_or(line.clone(), |(_, words)| words.to_owned())
@@ -78,12 +90,14 @@ impl Account {
         self.acknowledged += other.acknowledged;
         self.relayed += other.relayed;
         self.lost += other.lost;
+        self.left_out += other.left_out;
         self.complaint = self.complaint.take().or(other.complaint);
     }
 
-    /// Nothing was lost. That less was relayed than was sent is well: what is empty need not be.
+    /// All was relayed but what is empty.
     pub fn is_all(&self, sent: usize) -> bool {
-        (self.acknowledged, self.lost) == (sent as u64, 0)
+        let sent = sent as u64;
+        (self.acknowledged, self.relayed + self.left_out, self.lost) == (sent, sent, 0)
     }
 }
 
