@@ -53,6 +53,9 @@ const USUAL_LENGTH: u64 = 10 * SECOND;
 /// A time further away than this is not the profile's, whatever it is.
 const DAY: u64 = 24 * 3600 * SECOND;
 
+/// The part of a unit that tells profiles of one sandbox apart which begin at the same time, by their length.
+const LENGTHS: u64 = 1_000;
+
 /// Node.js counts milliseconds in floating point: near today a step is 256 ns wide.
 const NOISE: u64 = 256;
 
@@ -87,9 +90,10 @@ impl Stamp {
             let start = thawed
                 .filter(|at| received.saturating_sub(*at) < AGE_MAX)
                 .unwrap_or_else(|| received.saturating_sub(USUAL_LENGTH));
-            return Some(start + self.filling(MS));
+            return Some(start + self.filling(MS, 0));
         }
-        self.fill(start).filter(|filled| *filled != start)
+        self.fill(start, end.saturating_sub(start))
+            .filter(|filled| *filled != start)
     }
 
     /// The same of a profile of that length. The clock that an SDK measures a length by may have stood still during the
@@ -106,23 +110,28 @@ impl Stamp {
         self.start(start, end)
     }
 
-    /// A time with the digits filled that are zero; `None` if it is no time of today.
+    /// A time with the digits filled that are zero, in a profile of that length; `None` if it is no time of today.
     #[must_use]
-    pub const fn fill(&self, time: u64) -> Option<u64> {
+    pub fn fill(&self, time: u64, length: u64) -> Option<u64> {
         if self.received().abs_diff(time) > DAY {
             return None;
         }
         let (base, unit) = resolution(time);
-        base.checked_add(self.filling(unit))
+        base.checked_add(self.filling(unit, length))
     }
 
     /// What this sandbox fills the digits below that unit with. Never nothing: who has no relay, and writes zeros, is
     /// another sandbox.
-    const fn filling(&self, unit: u64) -> u64 {
-        match unit {
-            1 => 0,
-            _ => 1 + self.session % (unit - 1),
+    ///
+    /// After a thaw Java's SDK uploads two profiles that begin in the same second, and differ in their length: the longer
+    /// one came later.
+    fn filling(&self, unit: u64, length: u64) -> u64 {
+        let most = unit / LENGTHS;
+        if most == 0 {
+            return 0;
         }
+        let longer = (length / unit).min(most - 1);
+        1 + self.session % (unit - most) + longer
     }
 
     /// Whether what ended then was made just now.
@@ -330,15 +339,32 @@ mod tests {
             (at(MS, 0), MS),
             (at(1_000, 0), 1_000),
         ] {
-            let filled = stamp.fill(time).unwrap();
+            let filled = stamp.fill(time, NOW - time).unwrap();
             assert!(
                 filled > time && filled - time < unit,
                 "{time} became {filled}"
             );
             assert_eq!(stamp.start(time, NOW), Some(filled));
         }
-        assert_eq!(stamp.fill(NOW), Some(NOW));
+        assert_eq!(stamp.fill(NOW, 0), Some(NOW));
         assert_eq!(stamp.start(NOW, NOW), None, "nanoseconds stay");
+    }
+
+    #[test]
+    fn of_two_profiles_that_begin_together_the_longer_one_is_later() {
+        let stamp = stamp(u64::MAX);
+        for unit in [SECOND, MS] {
+            let start = at(unit, 0);
+            let starts = [0, 1, 2, 10, 999].map(|units| stamp.start(start, start + units * unit));
+            assert!(starts.is_sorted_by(|a, b| a < b), "{starts:?}");
+            let longest = stamp.start(start, start + 3600 * SECOND).unwrap();
+            assert!(longest < start + unit, "{longest}");
+        }
+        let start = at(1_000, 0);
+        assert_eq!(
+            stamp.start(start, start),
+            stamp.start(start, start + SECOND)
+        );
     }
 
     #[test]
@@ -346,11 +372,19 @@ mod tests {
         let stamp = stamp(7);
         let exact = at(MS, 0);
         for noise in [0, 64, 128, NOISE] {
-            assert_eq!(stamp.fill(exact + noise), Some(exact + 8), "{noise} more");
-            assert_eq!(stamp.fill(exact - noise), Some(exact + 8), "{noise} less");
+            assert_eq!(
+                stamp.fill(exact + noise, 0),
+                Some(exact + 8),
+                "{noise} more"
+            );
+            assert_eq!(
+                stamp.fill(exact - noise, 0),
+                Some(exact + 8),
+                "{noise} less"
+            );
         }
         let odd = exact + NOISE + 1;
-        assert_eq!(stamp.fill(odd), Some(odd), "a clock of nanoseconds");
+        assert_eq!(stamp.fill(odd, 0), Some(odd), "a clock of nanoseconds");
     }
 
     #[test]
@@ -359,7 +393,8 @@ mod tests {
             let stamp = stamp(session);
             for unit in [SECOND, MS, 1_000] {
                 let first = at(unit, 0);
-                let [before, after] = [first, first + unit].map(|time| stamp.fill(time).unwrap());
+                let [before, after] =
+                    [first, first + unit].map(|time| stamp.fill(time, 0).unwrap());
                 assert!(first < before, "never nothing: {session:#x}");
                 assert!(before < first + unit, "within its unit: {session:#x}");
                 assert_eq!(after - before, unit, "{session:#x}");
@@ -378,11 +413,11 @@ mod tests {
             at(SECOND, 0) + day(2),
             u64::MAX / SECOND * SECOND,
         ] {
-            assert_eq!(stamp.fill(time), None, "{time}");
+            assert_eq!(stamp.fill(time, 0), None, "{time}");
             assert_eq!(stamp.start(time, time), None, "{time}");
         }
-        assert!(stamp.fill(at(SECOND, day(1) - SECOND)).is_some());
-        assert!(stamp.fill(at(SECOND, 0) + day(1) - SECOND).is_some());
+        assert!(stamp.fill(at(SECOND, day(1) - SECOND), 0).is_some());
+        assert!(stamp.fill(at(SECOND, 0) + day(1) - SECOND, 0).is_some());
     }
 
     #[test]
@@ -407,13 +442,14 @@ mod tests {
             assert_eq!(unknown, at(MS, 10 * SECOND) + 42, "{minutes} minutes");
         }
         let young = at(SECOND, 54 * MINUTE);
-        assert_eq!(thawed.start(young, NOW), Some(young + 42), "it is accepted");
+        let accepted = thawed.start(young, young + 9 * SECOND);
+        assert_eq!(accepted, Some(young + 42 + 9), "it is accepted");
         let old = at(SECOND, 70 * MINUTE);
         for earlier in [61, 600] {
             let end = NOW - earlier * SECOND;
             assert_eq!(
-                thawed.start(old, end),
-                Some(old + 42),
+                thawed.start(old, end).map(|time| time / SECOND),
+                Some(old / SECOND),
                 "it was not made now, but {earlier} s ago"
             );
         }

@@ -51,10 +51,11 @@ impl<'q> Query<'q> {
     pub fn unique(&self, stamp: &Stamp) -> Unique {
         let from = self.from;
         let until = self.until;
+        let length = until.unwrap_or(0).saturating_sub(from.unwrap_or(0));
         Unique {
             from: from.and_then(|from| stamp.start(from, until.unwrap_or(from))),
             until: until
-                .and_then(|until| stamp.fill(until))
+                .and_then(|until| stamp.fill(until, length))
                 .filter(|unique| Some(*unique) != until),
         }
     }
@@ -156,11 +157,11 @@ mod tests {
         for (query, expected) in [
             (
                 "name=a&from=1795281600&until=1795281604&format=jfr",
-                "name=a&from=1795281600000000042&until=1795281604000000042&format=jfr",
+                "name=a&from=1795281600000000046&until=1795281604000000046&format=jfr",
             ),
             (
                 "until=1795281604001&from=1795281600001",
-                "until=1795281604001000042&from=1795281600001000042",
+                "until=1795281604001001041&from=1795281600001001041",
             ),
             ("from=1795281600000001", "from=1795281600000001042"),
             ("from=1795281600000300001", "from=1795281600000300001"),
@@ -190,11 +191,11 @@ mod tests {
     fn a_profile_that_spans_a_freeze_begins_where_the_server_takes_it() {
         assert_eq!(
             changed("from=1795270000&until=1795281604"),
-            "from=1795281594123000042&until=1795281604000000042"
+            "from=1795281594123000042&until=1795281604000011646"
         );
         assert_eq!(
             changed("from=1795270000&until=1795271000"),
-            "from=1795270000000000042&until=1795271000000000042",
+            "from=1795270000000001042&until=1795271000000001042",
             "it was not made just now"
         );
     }

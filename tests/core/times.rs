@@ -198,6 +198,12 @@ fn of_uploads_of_nothing_one_is_sent_and_the_others_are_counted() {
         }
     }
     assert_eq!(targets.len(), 4, "{targets:#?}");
+    let begun = |length: u64| {
+        let mut times = targets.iter().map(|target| times(target));
+        let found = times.find(|(from, until)| until - from == length * 1_000_000_000);
+        found.expect("it was sent").0
+    };
+    assert!(begun(0) < begun(10), "both began in one second");
     let totals = world.totals();
     assert_eq!((totals.relayed, totals.left_out), (4, [30, 0]));
     assert_eq!(totals.acknowledged, 34);
