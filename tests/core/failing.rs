@@ -255,13 +255,19 @@ fn timeouts_name_their_stage() {
         ("HTTPS_PROXY", "http://10.0.0.9:3128"),
     ];
     type Case<'c> = (&'c [(&'c str, &'c str)], fn(&mut World), &'c str);
-    let cases: [Case; 4] = [
+    let encrypted = ("PYROSCOPE_REMOTE_ADDRESS", "https://10.0.0.1:443");
+    let cases: [Case; 5] = [
         (&[named], |_| (), "timed out: name lookup"),
         (&[], |_| (), "timed out: connect"),
         (
             &proxied,
             |world| _ = world.connect(),
             "timed out: the proxy's answer",
+        ),
+        (
+            &[encrypted],
+            |world| _ = world.connect(),
+            "timed out: TLS handshake",
         ),
         (&[], |world| _ = world.connect(), "timed out: answer"),
     ];

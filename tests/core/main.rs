@@ -5,6 +5,7 @@
 //! | `main` | every row of the table of failures, the freeze, the shutdown, and Lambda's events |
 //! | `silence` | connections that die without a word |
 //! | `failing` | servers that fail, ask for patience or are slow; several addresses; the end |
+//! | `encrypted` | servers that speak TLS, or should |
 //! | `flush` | what Lambda waits for, and copies of a snapshot |
 //! | `labels` | labels of the settings |
 //! | `limits` | what is bounded |
@@ -12,6 +13,10 @@
 //! | `times` | times that are made unique, and uploads of nothing |
 //! | `odd` | much in one turn, and peers that mean no good |
 
+#[path = "../support/certificates.rs"]
+#[allow(dead_code, reason = "each program uses its own part of the bench")]
+mod certificates;
+mod encrypted;
 mod failing;
 mod flush;
 mod labels;

@@ -6,11 +6,12 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use pyroscope_lambda_extension::config::Config;
-use pyroscope_lambda_extension::contract::{Command, ConnId, End, Ends, Now, Peer};
+use pyroscope_lambda_extension::contract::{Command, ConnId, End, Ends, Now, Peer, RootSource};
 use pyroscope_lambda_extension::profile::{Spent, Stage};
 use pyroscope_lambda_extension::relay::Relay;
 use pyroscope_lambda_extension::relay::ring::{Loss, Totals};
@@ -35,6 +36,8 @@ pub struct World {
     /// Connections whose peer reads slowly, and how many bytes it still takes.
     pub room: BTreeMap<ConnId, usize>,
     pub resolving: Vec<(Peer, String)>,
+    /// Where the trusted roots are to be read from, until they are: see [`World::roots`].
+    pub reading_roots: Option<(Option<String>, Vec<String>)>,
     /// Addresses it asked to listen on, each time.
     pub listens: Vec<Vec<SocketAddr>>,
     pub exit: Option<u8>,
@@ -85,6 +88,7 @@ impl World {
             half_closed: Vec::new(),
             room: BTreeMap::new(),
             resolving: Vec::new(),
+            reading_roots: None,
             listens: Vec::new(),
             exit: None,
             looks: 0,
@@ -118,7 +122,9 @@ impl World {
                     Command::Resolve(peer, name) => self.resolving.push((peer, name)),
                     Command::Listen(addresses) => self.listens.push(addresses),
                     Command::ListenForTelemetry => self.relay.telemetry_bound(Ok(4041)),
-                    Command::ReadRoots(..) => unreachable!("these tests speak http"),
+                    Command::ReadRoots(file, directories) => {
+                        self.reading_roots = Some((file, directories));
+                    }
                     Command::LookOnceMore => self.looks += 1,
                     Command::Exit(status) => self.exit = Some(status),
                 }
@@ -228,6 +234,15 @@ impl World {
         self.relay.connected(id, ELSEWHERE, self.now);
         self.settle();
         id
+    }
+
+    /// The trusted roots that were asked for are read.
+    pub fn roots(&mut self, pem: Result<Vec<u8>, ErrorKind>) {
+        self.reading_roots.take().expect("roots are asked for");
+        let variable = "SSL_CERT_FILE";
+        self.relay
+            .roots(vec![RootSource { variable, pem }], self.now);
+        self.settle();
     }
 
     pub fn refuse(&mut self) {

@@ -1,0 +1,151 @@
+//! Servers that speak TLS, or should: rustls' own server, in memory.
+
+use std::io::{Read as _, Write as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use pyroscope_lambda_extension::contract::{ConnId, End};
+use rustls::server::{ServerConfig, ServerConnection};
+
+use crate::certificates::Authority;
+use crate::world::{OK, World, named_remote};
+
+const SECOND: Duration = Duration::from_secs(1);
+const NAME: &str = "pyroscope.test";
+
+/// A server's end of a connection.
+struct Server {
+    tls: ServerConnection,
+    id: ConnId,
+    /// What it was asked, in clear.
+    request: String,
+}
+
+fn config(authority: &Authority) -> Arc<ServerConfig> {
+    let leaf = authority.leaf(&[NAME]);
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions that the provider has")
+        .with_no_client_auth()
+        .with_single_cert(leaf.chain, leaf.key)
+        .expect("a certificate that fits its key");
+    Arc::new(config)
+}
+
+impl Server {
+    fn new(config: &Arc<ServerConfig>, id: ConnId) -> Self {
+        Self {
+            tls: ServerConnection::new(Arc::clone(config)).expect("a connection"),
+            id,
+            request: String::new(),
+        }
+    }
+
+    /// Reads what was written to it and says what TLS has to say, until neither has any more.
+    fn serve(&mut self, world: &mut World) {
+        loop {
+            let written = world.written.get_mut(&self.id).map(std::mem::take);
+            let written = written.unwrap_or_default();
+            let mut rest = written.as_slice();
+            while !rest.is_empty() {
+                self.tls.read_tls(&mut rest).expect("read from memory");
+                // Where it cannot go on, it says so in an alert.
+                if self.tls.process_new_packets().is_err() {
+                    break;
+                }
+                // It ends with an error where no more has come.
+                let mut plain = Vec::new();
+                let _ = self.tls.reader().read_to_end(&mut plain);
+                self.request += std::str::from_utf8(&plain).expect("a request in text");
+            }
+            let flight = self.flight();
+            world.offer(self.id, &flight, usize::MAX);
+            if written.is_empty() && flight.is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn flight(&mut self) -> Vec<u8> {
+        let mut flight = Vec::new();
+        while self.tls.wants_write() {
+            self.tls.write_tls(&mut flight).expect("written to memory");
+        }
+        flight
+    }
+
+    fn answer(&mut self, world: &mut World, answer: &str) {
+        self.tls
+            .writer()
+            .write_all(answer.as_bytes())
+            .expect("room");
+        self.serve(world);
+    }
+}
+
+/// A profile waits for one of the remote's addresses, with roots that vouch for it there.
+fn waiting(authority: &Authority, addresses: &[&str]) -> World {
+    let mut world = World::new(&[
+        ("PYROSCOPE_REMOTE_ADDRESS", "https://pyroscope.test"),
+        ("SSL_CERT_FILE", "/roots.pem"),
+    ]);
+    world.post("x");
+    world.roots(Ok(authority.pem().into()));
+    named_remote(&mut world, addresses);
+    world
+}
+
+const TWO: [&str; 2] = ["10.0.0.1:443", "10.0.0.2:443"];
+
+/// The profile arrives at the second address, as one that was sent once and with nothing said about it.
+#[track_caller]
+fn arrives_at_the_second(mut world: World, authority: &Authority) {
+    assert_eq!(world.connecting.len(), 1, "the other address is begun");
+    assert_eq!(world.connecting[0].1, TWO[1].parse().unwrap());
+    let id = world.connect();
+    let mut server = Server::new(&config(authority), id);
+    server.serve(&mut world);
+    assert!(server.request.ends_with("\r\n\r\nx"), "{}", server.request);
+    server.answer(&mut world, OK);
+    assert_eq!((world.totals().relayed, world.totals().resent), (1, 0));
+    assert_eq!(world.log().matches("level=error").count(), 0);
+}
+
+#[test]
+fn an_address_whose_handshake_fails_is_followed_by_the_next_at_once() {
+    let root = Authority::new("Bench Root");
+    let nobody = config(&Authority::new("Somebody Else"));
+    let cases: [(&str, &dyn Fn(&mut World, ConnId)); 4] = [
+        ("plain HTTP", &|world, id| {
+            _ = world.offer(id, b"HTTP/1.1 400 Bad Request\r\n\r\n", usize::MAX);
+        }),
+        ("an alert", &|world, id| {
+            _ = world.offer(id, b"\x15\x03\x03\x00\x02\x02\x28", usize::MAX);
+        }),
+        ("a certificate of somebody else", &|world, id| {
+            Server::new(&nobody, id).serve(world);
+        }),
+        ("the connection's end", &|world, id| {
+            world.close(id, End::Eof);
+        }),
+    ];
+    for (what, fail) in cases {
+        let mut world = waiting(&root, &TWO);
+        let first = world.connect();
+        fail(&mut world, first);
+        assert!(!world.written.contains_key(&first), "{what} ends it");
+        arrives_at_the_second(world, &root);
+    }
+}
+
+/// It has its share of the time that is left, not all of it.
+#[test]
+fn an_address_that_is_silent_in_the_handshake_is_followed_by_the_next() {
+    let root = Authority::new("Bench Root");
+    let mut world = waiting(&root, &TWO);
+    let first = world.connect();
+    assert_eq!(world.pass_to_deadline(), SECOND * 5);
+    assert!(!world.written.contains_key(&first), "its share is over");
+    arrives_at_the_second(world, &root);
+}
