@@ -459,37 +459,46 @@ fn after_close_notify_the_next_profile_goes_out_on_another_connection() {
     }
 }
 
-/// The connection is beyond use: the profile that waits must not go out on it.
+/// The connection is beyond use: the profile that waits must not go out on it, and what was answered is not sent again.
 #[test]
-fn after_garbage_the_profile_that_waits_goes_out_on_another_connection() {
-    for version in [&TLS12, &TLS13] {
-        let authority = Authority::new("Bench Root");
-        let remote = Pyroscope::https(Tls::by(&authority).only(version));
-        let (answer, never) = (Gate::new(), Gate::new());
-        remote.next(Play(vec![
-            Step::ReadHead,
-            Step::ReadBody,
-            Step::Hold(answer.clone()),
-            Step::WriteThenGarbage(ok()),
-            Step::Hold(never.clone()),
-        ]));
-        let roots = authority.pem_file();
-        let path = roots.path().to_str().expect("a path in UTF-8");
-        let mut extension = Sandbox::relay_only(&remote)
-            .set("SSL_CERT_FILE", path)
-            .set("PYROSCOPE_NUM_WORKERS", "1")
-            .listening();
-        assert_eq!(extension.post("/ingest", b"one").status, 200);
-        remote.wait_complete(1);
-        assert_eq!(extension.post("/ingest", b"two").status, 200);
-        answer.open();
-        remote.wait_answered(2);
-        never.open();
-        extension.signal(Signal::SIGTERM);
-        extension.expect_exit(0);
-        extension.totals().expect(2, 0);
-        let errors = extension.log_with(&["level=error"]);
-        assert_eq!(errors.len(), 0, "{errors:#?}");
+fn after_garbage_or_an_alert_the_profile_that_waits_goes_out_on_another_connection() {
+    for ending in [Step::WriteThenGarbage(ok()), Step::WriteThenAlert(ok())] {
+        for version in [&TLS12, &TLS13] {
+            let authority = Authority::new("Bench Root");
+            let remote = Pyroscope::https(Tls::by(&authority).only(version));
+            let (answer, never) = (Gate::new(), Gate::new());
+            remote.next(Play(vec![
+                Step::ReadHead,
+                Step::ReadBody,
+                Step::Hold(answer.clone()),
+                ending.clone(),
+                // TCP stays open: that is not what tells.
+                Step::Hold(never.clone()),
+            ]));
+            let roots = authority.pem_file();
+            let path = roots.path().to_str().expect("a path in UTF-8");
+            let mut extension = Sandbox::relay_only(&remote)
+                .set("SSL_CERT_FILE", path)
+                .set("PYROSCOPE_NUM_WORKERS", "1")
+                .listening();
+            assert_eq!(extension.post("/ingest", b"one").status, 200);
+            remote.wait_complete(1);
+            assert_eq!(extension.post("/ingest", b"two").status, 200);
+            answer.open();
+            remote.wait_answered(2);
+            never.open();
+            extension.signal(Signal::SIGTERM);
+            extension.expect_exit(0);
+            extension.totals().expect(2, 0);
+            let requests = remote.requests();
+            let sent: Vec<_> = requests
+                .iter()
+                .map(|one| (one.connection, one.payload()))
+                .collect();
+            assert_eq!(sent, [(0, b"one".as_slice()), (1, b"two".as_slice())]);
+            let errors = extension.log_with(&["level=error"]);
+            assert_eq!(errors.len(), 0, "{errors:#?}");
+        }
     }
 }
 

@@ -25,6 +25,8 @@ pub enum Step {
     WriteBytewise(Vec<u8>),
     /// Write these bytes, and what is not TLS after them in the same write.
     WriteThenGarbage(Vec<u8>),
+    /// Write these bytes, and a fatal alert after them in the same write.
+    WriteThenAlert(Vec<u8>),
     /// Write these bytes and close_notify with them, and leave the connection as it is.
     WriteThenCloseNotify(Vec<u8>),
     /// End the connection with a FIN (after close_notify when it is TLS).

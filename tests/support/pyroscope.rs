@@ -781,6 +781,10 @@ impl Player<'_> {
                 self.write_with(&bytes, |_| (), b"\x17\x03\x03\x00\x04junk")?;
                 self.answered(*request);
             }
+            Step::WriteThenAlert(bytes) => {
+                self.write_with(&bytes, refuse_a_record, b"")?;
+                self.answered(*request);
+            }
             Step::WriteThenCloseNotify(bytes) => {
                 self.write_with(&bytes, |tls| tls.send_close_notify(), b"")?;
                 self.answered(*request);
@@ -877,6 +881,15 @@ impl Player<'_> {
                 .change(|state| state.requests[request].answered = true);
         }
     }
+}
+
+/// Has the server read a damaged record, so that it says with an alert that it goes no further.
+fn refuse_a_record(tls: &mut ServerConnection) {
+    let damaged = [b"\x17\x03\x03\x00\x20".as_slice(), &[0; 32]].concat();
+    tls.read_tls(&mut damaged.as_slice())
+        .expect("read from memory");
+    tls.process_new_packets()
+        .expect_err("a record that cannot be read");
 }
 
 /// A socket bound to `addr` that shares its port with another one of ours, as long as one of both listens.
