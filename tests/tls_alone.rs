@@ -50,10 +50,10 @@ fn config(leaf: Leaf, version: &'static SupportedProtocolVersion) -> ServerConfi
 }
 
 impl Pair {
-    fn new(client: &Client, config: ServerConfig) -> Self {
+    fn new(client: &Client, config: impl Into<Arc<ServerConfig>>) -> Self {
         Self {
             tls: Tls::new(client).expect("a connection"),
-            server: ServerConnection::new(Arc::new(config)).expect("a connection"),
+            server: ServerConnection::new(config.into()).expect("a connection"),
         }
     }
 
@@ -229,5 +229,54 @@ fn the_named_certificate_without_its_key_is_refused() {
         shake(leaf).expect("with its key");
         let refused = shake(stolen).expect_err("without");
         assert!(refused.contains("has a bad signature"), "{refused}");
+    }
+}
+
+#[test]
+fn a_second_connection_takes_up_the_session_of_the_first() {
+    for (version, name) in [(&TLS12, "1.2"), (&TLS13, "1.3")] {
+        let root = Authority::new("Bench Root");
+        let client = client(root.pem());
+        let config = Arc::new(config(root.leaf(&OUR_NAMES), version));
+        for is_resumed in [false, true] {
+            let mut pair = Pair::new(&client, Arc::clone(&config));
+            assert_eq!(pair.tls.version(), "unknown", "so far");
+            assert!(!pair.tls.is_resumed());
+            pair.shake_hands().expect("a handshake");
+            // A ticket may come after it.
+            let flight = pair.flight();
+            pair.arrive(&flight, usize::MAX).1.expect("a ticket");
+            assert_eq!(
+                (pair.tls.version(), pair.tls.is_resumed()),
+                (name, is_resumed)
+            );
+        }
+    }
+}
+
+/// What one write takes, and no more: the rest is not copied until there is room for it.
+#[test]
+fn four_full_records_are_sealed_at_once() {
+    for version in [&TLS12, &TLS13] {
+        let mut pair = Pair::connected(version);
+        let body = vec![7; 100_000];
+        assert_eq!(pair.tls.seal(&body), Ok(4 * 16_384));
+        let records = pair.tls.pending().len() - 4 * 16_384;
+        assert!((4 * 22..=4 * 32).contains(&records), "{records}");
+        assert_eq!(pair.tls.seal(&body), Ok(0), "not before that is written");
+        let sent = pair.tls.pending().len();
+        pair.tls.sent(sent);
+        assert_eq!(pair.tls.seal(&body[4 * 16_384..]), Ok(100_000 - 4 * 16_384));
+    }
+}
+
+/// A head and the first of its body go out in one write.
+#[test]
+fn what_is_sealed_waits_for_more_up_to_four_kilobytes() {
+    // A record of TLS 1.3 is 22 bytes longer than what is in it.
+    for (head, body) in [(1, 100), (4096 - 22, 100), (4096 - 21, 0)] {
+        let mut pair = Pair::connected(&TLS13);
+        assert_eq!(pair.tls.seal(&vec![7; head]), Ok(head));
+        assert_eq!(pair.tls.seal(&[7; 100]), Ok(body), "after {head}");
     }
 }

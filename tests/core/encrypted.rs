@@ -88,6 +88,7 @@ impl Server {
 fn waiting(authority: &Authority, addresses: &[&str]) -> World {
     let mut world = World::new(&[
         ("PYROSCOPE_REMOTE_ADDRESS", "https://pyroscope.test"),
+        ("PYROSCOPE_LOG_LEVEL", "debug"),
         ("SSL_CERT_FILE", "/roots.pem"),
     ]);
     world.post("x");
@@ -148,4 +149,62 @@ fn an_address_that_is_silent_in_the_handshake_is_followed_by_the_next() {
     assert_eq!(world.pass_to_deadline(), SECOND * 5);
     assert!(!world.written.contains_key(&first), "its share is over");
     arrives_at_the_second(world, &root);
+}
+
+#[test]
+fn the_log_says_whether_a_handshake_took_up_an_earlier_session() {
+    let root = Authority::new("Bench Root");
+    let config = config(&root);
+    let mut world = waiting(&root, &TWO[..1]);
+    for kind in ["full", "resumed"] {
+        let id = world.connect();
+        let mut server = Server::new(&config, id);
+        server.serve(&mut world);
+        let log = world.log();
+        let line = format!("msg=\"TLS handshake done\" handshake={kind} ");
+        assert_eq!(log.matches(&line).count(), 1, "{log}");
+        assert_eq!(log.matches("TLS handshake").count(), 1, "{log}");
+        server.answer(&mut world, OK);
+        world.close(id, End::Eof);
+        world.post("x");
+    }
+    assert_eq!(world.totals().relayed, 2);
+}
+
+#[test]
+fn a_connection_over_tls_is_used_again() {
+    let root = Authority::new("Bench Root");
+    let mut world = waiting(&root, &TWO[..1]);
+    let id = world.connect();
+    let mut server = Server::new(&config(&root), id);
+    server.serve(&mut world);
+    for body in ["x", "another", "a third", &"large".repeat(100_000)] {
+        if body != "x" {
+            world.post(body);
+            server.serve(&mut world);
+        }
+        let head = format!("Content-Length: {}\r\n\r\n", body.len());
+        let (_, rest) = server.request.split_once(&head).expect("its length");
+        assert!(rest == body, "{}", server.request.len());
+        server.request.clear();
+        server.answer(&mut world, OK);
+    }
+    assert_eq!((world.totals().relayed, world.totals().resent), (4, 0));
+    assert_eq!(world.connecting, []);
+}
+
+/// A server that says in TLS that it sends no more takes no further request, though TCP stays open.
+#[test]
+fn a_close_notify_ends_a_connection() {
+    let root = Authority::new("Bench Root");
+    let mut world = waiting(&root, &TWO[..1]);
+    let id = world.connect();
+    let mut server = Server::new(&config(&root), id);
+    server.serve(&mut world);
+    server.answer(&mut world, OK);
+    server.tls.send_close_notify();
+    server.serve(&mut world);
+    assert!(!world.written.contains_key(&id));
+    world.post("y");
+    assert_eq!(world.connecting.len(), 1);
 }
