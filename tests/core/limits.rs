@@ -1,7 +1,11 @@
 //! Limits of the core that only show when somebody is slow, or when much has happened before.
 
+use std::io::ErrorKind;
+use std::time::Duration;
+
 use super::world::{OK, World};
-use pyroscope_lambda_extension::contract::ConnId;
+use pyroscope_lambda_extension::contract::{ConnId, End};
+use pyroscope_lambda_extension::relay::ring::Loss;
 
 const REQUEST: &str = "POST /ingest HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx";
 
@@ -86,6 +90,117 @@ fn a_client_that_does_not_read_its_answers_is_not_read_any_further() {
         assert_eq!(taken, wire.len());
         assert_eq!(read, COUNT * OK.len());
     }
+}
+
+/// Eleven answers to HTTP/1.0 and nine to HTTP/1.1 are 1024 bytes.
+#[test]
+fn a_client_may_leave_a_kilobyte_of_answers_unread_and_no_byte_more() {
+    let old = "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n";
+    let new = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+    let mut world = World::new(&[]);
+    let client = world.client();
+    world.room.insert(client, 0);
+    world.arrive(
+        client,
+        (old.repeat(11) + &new.repeat(9)).as_bytes(),
+        usize::MAX,
+    );
+    assert_eq!(world.relay.pending(client).concat().len(), 1024);
+    world.arrive(client, new.as_bytes(), usize::MAX);
+    assert_eq!(world.relay.pending(client).concat().len(), 1024 + OK.len());
+    assert!(!world.relay.wants(client));
+}
+
+#[test]
+fn a_client_that_sends_no_more_gets_its_answer_and_one_that_breaks_off_is_let_go() {
+    for (why, left) in [
+        (End::Eof, OK.len()),
+        (End::Io(ErrorKind::ConnectionReset), 0),
+    ] {
+        let mut world = World::new(&[]);
+        let client = world.client();
+        world.room.insert(client, 0);
+        world.arrive(client, REQUEST.as_bytes(), usize::MAX);
+        world.relay.ended(client, why, world.now);
+        world.settle();
+        assert_eq!(world.relay.pending(client).concat().len(), left);
+        assert_eq!(world.written.contains_key(&client), left > 0);
+        world.room.remove(&client);
+        world.settle();
+        assert!(!world.written.contains_key(&client), "closed");
+        assert_eq!(world.totals().acknowledged, 1);
+    }
+}
+
+const REFUSED: &[u8] = b"no HTTP \r\n\r\n";
+
+/// A client that is refused while it still sends must see the answer, and not a reset (RFC 9112 section 9.6).
+#[test]
+fn after_its_last_answer_a_client_has_five_seconds_to_close() {
+    let mut world = World::new(&[]);
+    let client = world.client();
+    world.room.insert(client, 0);
+    world.offer(client, REFUSED, usize::MAX);
+    assert_eq!(world.half_closed, [], "it has no answer yet");
+    world.room.remove(&client);
+    world.settle();
+    assert!(world.seen(client).starts_with("HTTP/1.1 400 "));
+    assert_eq!(world.half_closed, [client]);
+    world.pass(Duration::from_millis(4999));
+    world.arrive(client, b"more of it", usize::MAX);
+    assert!(
+        world.written.contains_key(&client),
+        "the fifth second goes on"
+    );
+    assert_eq!(world.asleep_for(), Some(Duration::from_millis(1)));
+    world.pass_to_deadline();
+    assert!(!world.written.contains_key(&client));
+}
+
+#[test]
+fn after_its_last_answer_256_mib_of_a_client_are_thrown_away() {
+    let mut world = World::new(&[]);
+    let client = world.client();
+    world.offer(client, REFUSED, usize::MAX);
+    let piece = vec![b'x'; 16 * 1024];
+    for _ in 1..(256 << 20) / piece.len() {
+        world.arrive(client, &piece, usize::MAX);
+    }
+    world.arrive(client, &piece[1..], usize::MAX);
+    assert!(world.written.contains_key(&client), "a byte is left");
+    world.offer(client, b"x", usize::MAX);
+    assert!(!world.written.contains_key(&client));
+}
+
+/// Nothing of a body that cannot be kept is read before the refusal, and no more than needed after it.
+#[test]
+fn a_body_larger_than_the_ring_is_refused_when_that_is_known() {
+    const RING: (&str, &str) = ("PYROSCOPE_BUFFER_BYTES", "1048576");
+    const TOO_LARGE: &str = "HTTP/1.1 413 ";
+    let mut world = World::new(&[RING]);
+    let client = world.client();
+    world.arrive(
+        client,
+        b"POST /ingest HTTP/1.1\r\nHost: h\r\nContent-Length: 1048576\r\n\r\n",
+        usize::MAX,
+    );
+    assert!(world.seen(client).starts_with(TOO_LARGE));
+
+    // A body whose length nobody knows, while another upload keeps it from finding room.
+    let mut world = World::new(&[RING]);
+    let slow = world.client();
+    let head = b"POST /ingest HTTP/1.1\r\nHost: h\r\nContent-Length: 900000\r\n\r\n";
+    world.arrive(slow, head, usize::MAX);
+    let client = world.client();
+    let head = b"POST /ingest HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n200000\r\n";
+    world.arrive(client, head, usize::MAX);
+    let mut taken = 0;
+    while world.seen(client).is_empty() {
+        taken += world.offer(client, &[b'x'; 1024], usize::MAX);
+        assert!(taken < 1 << 21);
+    }
+    assert!((1 << 20..(1 << 20) + 2048).contains(&taken), "{taken}");
+    assert_eq!(world.lost(Loss::Full), 0, "it was not acknowledged");
 }
 
 /// A world with Lambda in it, to be asked to register.

@@ -184,6 +184,8 @@ impl World {
         let mut taken = 0;
         while taken < bytes.len() {
             let rest = &bytes[taken..];
+            let is_full = self.relay.space(id).is_empty();
+            assert_eq!(self.relay.wants(id), !is_full, "wanted where it has space");
             let space = self.relay.space(id);
             let n = space.len().min(rest.len()).min(step);
             if n == 0 {
