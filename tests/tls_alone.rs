@@ -280,3 +280,90 @@ fn what_is_sealed_waits_for_more_up_to_four_kilobytes() {
         assert_eq!(pair.tls.seal(&[7; 100]), Ok(body), "after {head}");
     }
 }
+
+/// With the number, which is what can be looked up, and in words where it says what to do.
+#[test]
+fn a_servers_alert_is_named() {
+    let root = Authority::new("Bench Root");
+    let client = client(root.pem());
+    let certificate = ", it does not like a certificate";
+    for (number, words) in [
+        (10, ""),
+        (20, ""),
+        (40, ", handshake failure"),
+        (41, ""),
+        (42, certificate),
+        (43, certificate),
+        (44, certificate),
+        (45, certificate),
+        (46, certificate),
+        (47, ""),
+        (48, certificate),
+        (49, ""),
+        (50, ""),
+        (70, ", protocol version"),
+        (71, ", insufficient security"),
+        (80, ", internal error"),
+        (112, ", unrecognized name"),
+        (113, ""),
+        (116, ", it requires a certificate of ours"),
+        (120, ""),
+        (200, ""),
+    ] {
+        let mut tls = Tls::new(&client).expect("a connection");
+        tls.space()[..7].copy_from_slice(&[0x15, 3, 3, 0, 2, 2, number]);
+        let end = tls.received(7, &mut ReceiveBuffer::new());
+        let named = format!("the server sent the TLS alert {number}{words}");
+        assert_eq!(end, Err(named));
+    }
+}
+
+/// What is no handshake ends it, and the reason is one that can be looked into.
+#[test]
+fn a_server_that_is_none_is_described() {
+    let root = Authority::new("Bench Root");
+    let client = client(root.pem());
+    // A ServerHello of TLS 1.1, and one of TLS 1.3 with a cipher that was not offered.
+    let hello = |version: u8, cipher: [u8; 2], more: &[u8]| {
+        let mut hello = vec![2, 0, 0, 0, 3, version];
+        hello.extend([7; 32]);
+        hello.push(0);
+        hello.extend(cipher);
+        hello.push(0);
+        hello.extend(more);
+        let length = hello.len() - 4;
+        hello[3] = u8::try_from(length).expect("it is short");
+        let mut record = vec![22, 3, 3, 0, u8::try_from(hello.len()).expect("short")];
+        record.extend(hello);
+        record
+    };
+    for (record, words) in [
+        (
+            b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(),
+            "the server does not speak TLS here",
+        ),
+        (
+            // Data before there are keys.
+            b"\x17\x03\x03\x00\x05hello".to_vec(),
+            "the server does not speak TLS here",
+        ),
+        (
+            // Certificates before the ServerHello.
+            b"\x16\x03\x03\x00\x07\x0b\x00\x00\x03\x00\x00\x00".to_vec(),
+            "the server does not speak TLS here",
+        ),
+        (
+            hello(2, [0xc0, 0x2f], &[]),
+            "the server has no TLS version or cipher in common with us",
+        ),
+        (
+            hello(3, [0x00, 0x2f], &[]),
+            "the server broke the TLS protocol",
+        ),
+    ] {
+        let mut tls = Tls::new(&client).expect("a connection");
+        tls.space()[..record.len()].copy_from_slice(&record);
+        let end = tls.received(record.len(), &mut ReceiveBuffer::new());
+        assert_eq!(end, Err(words.to_owned()));
+    }
+}

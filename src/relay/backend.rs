@@ -261,6 +261,18 @@ mod tests {
     }
 
     #[test]
+    fn frozen_time_does_not_bring_the_next_probe() {
+        let now = now();
+        let mut backend = Backend::default();
+        backend.unreached(now, 0);
+        let frozen = Duration::from_mins(5);
+        backend.thawed(frozen);
+        let thawed = later(now, frozen);
+        assert!(!admits(&backend, 0, 0, thawed));
+        assert_eq!(backend.probe_at(thawed), Some(thawed.mono + PAUSE_MIN));
+    }
+
+    #[test]
     fn down_is_probed_with_growing_pauses() {
         let now = now();
         let mut backend = Backend::default();

@@ -1,6 +1,6 @@
 //! Servers that speak TLS, or should: rustls' own server, in memory.
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -207,4 +207,77 @@ fn a_close_notify_ends_a_connection() {
     assert!(!world.written.contains_key(&id));
     world.post("y");
     assert_eq!(world.connecting.len(), 1);
+}
+
+/// Whatever is wrong with them, Mozilla's are trusted, and the profile goes on its way.
+#[test]
+fn roots_that_cannot_be_used_are_a_line_in_the_log() {
+    let (good, other) = (Authority::new("Bench Root"), Authority::new("Other Root"));
+    let bad = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    let none = "holds no certificate that can be used, nothing is added to the built-in roots";
+    let pem = |parts: &[&str]| Ok(parts.concat().into_bytes());
+    for (roots, problem) in [
+        (pem(&[good.pem()]), None),
+        (pem(&[good.pem(), other.pem()]), None),
+        (pem(&[]), Some(none)),
+        (pem(&["no PEM"]), Some(none)),
+        (pem(&[bad]), Some(none)),
+        (
+            pem(&[bad, good.pem(), bad]),
+            Some("2 of its certificates cannot be used"),
+        ),
+        (
+            Err(ErrorKind::NotFound),
+            Some("cannot be read, nothing is added to the built-in roots: not found"),
+        ),
+    ] {
+        let mut world = World::new(&[
+            ("PYROSCOPE_REMOTE_ADDRESS", "https://10.0.0.1"),
+            ("SSL_CERT_FILE", "/roots.pem"),
+        ]);
+        world.log();
+        world.post("x");
+        let (file, directories) = world.reading_roots.clone().expect("they are read");
+        assert_eq!((file.as_deref(), directories), (Some("/roots.pem"), vec![]));
+        world.roots(roots);
+        let expected = problem.map(|problem| {
+            format!(
+                "level=warning msg=\"Bad setting\" problem=\"{problem}\" \
+                 svc=pyroscope-lambda-ext-main variable=SSL_CERT_FILE\n"
+            )
+        });
+        let log = world.log();
+        let said = log.split_once(' ').map(|(_, said)| said.to_owned());
+        assert_eq!(said, expected, "{log}");
+        assert_eq!(world.connecting.len(), 1);
+    }
+}
+
+/// What a long answer or a large record took does not stay with a connection that waits.
+#[test]
+fn an_idle_connection_gives_its_buffers_back_after_a_second() {
+    let long = format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(30_000));
+    let long = long.replace("\r\n\r\n", "\r\nContent-Length: 0\r\n\r\n");
+    for (is_tls, first) in [(false, 2048), (true, 4096)] {
+        let root = Authority::new("Bench Root");
+        let mut world = if is_tls {
+            waiting(&root, &TWO[..1])
+        } else {
+            let mut world = World::new(&[]);
+            world.post("x");
+            world
+        };
+        let id = world.connect();
+        if is_tls {
+            let mut server = Server::new(&config(&root), id);
+            server.serve(&mut world);
+            server.answer(&mut world, &long);
+        } else {
+            world.answer(id, &long);
+        }
+        assert_eq!(world.totals().relayed, 1);
+        assert!(world.relay.space(id).len() > 2 * first);
+        world.pass(SECOND);
+        assert_eq!(world.relay.space(id).len(), first, "TLS: {is_tls}");
+    }
 }

@@ -310,6 +310,19 @@ fn the_family_that_worked_is_tried_first() {
 }
 
 #[test]
+fn a_name_without_an_address_is_no_remote() {
+    let mut world = World::new(&[("PYROSCOPE_REMOTE_ADDRESS", "http://pyroscope.test")]);
+    world.post("x");
+    named_remote(&mut world, &[]);
+    let log = world.log();
+    assert!(log.contains("cause=\"name lookup: no address\""), "{log}");
+    assert!(world.pass_to_deadline() < SECOND);
+    named_remote(&mut world, &["10.0.0.1:80"]);
+    let id = world.connect();
+    assert!(world.seen(id).ends_with('x'));
+}
+
+#[test]
 fn a_refused_address_is_followed_by_the_next_at_once() {
     let mut world = World::new(&[("PYROSCOPE_REMOTE_ADDRESS", "http://pyroscope.test")]);
     world.post("x");

@@ -249,3 +249,19 @@ fn an_upload_that_is_half_read_at_the_invoke_is_waited_for() {
         assert!(world.seen(api).starts_with("GET "), "{cut}");
     }
 }
+
+/// What mode `end` waited for will never be said; what mode `invoke` waits for has its own time.
+#[test]
+fn where_telemetry_is_refused_in_a_hold_the_budget_of_mode_invoke_begins() {
+    let (mut world, api, subscription) = sandbox_at_end(&[]);
+    world.answer(api, &invoke_as(&world, "r-1", 60_000));
+    world.post("x");
+    world.pass(SECOND);
+    assert_eq!(world.seen(api), "", "runtimeDone may come yet");
+    world.offer(subscription, b"HTTP/1.1 nonsense\r\n\r\n", usize::MAX);
+    assert_eq!(world.seen(api), "", "a profile is under way");
+    world.pass(SECOND * 2 - Duration::from_millis(1));
+    assert_eq!(world.seen(api), "");
+    world.pass(Duration::from_millis(1));
+    assert!(world.seen(api).starts_with("GET "), "the budget is used up");
+}

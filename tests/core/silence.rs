@@ -396,3 +396,18 @@ fn a_status_after_a_freeze_is_no_free_resend() {
     world.pass(Duration::from_millis(200));
     assert!(world.seen(id).ends_with("under way"));
 }
+
+/// Nothing of it is connected yet: there is nothing that a freeze could have killed.
+#[test]
+fn a_name_lookup_is_not_doubted() {
+    let mut world = World::new(&[("PYROSCOPE_REMOTE_ADDRESS", "http://pyroscope.test")]);
+    world.post("x");
+    freeze(&mut world);
+    world.pass(SECOND * 5);
+    named_remote(&mut world, &["10.0.0.1:80"]);
+    let id = world.connect();
+    assert!(world.seen(id).ends_with('x'));
+    world.answer(id, OK);
+    assert_eq!((world.totals().relayed, world.totals().resent), (1, 0));
+    assert!(!world.log().contains("level=error"));
+}
