@@ -66,6 +66,27 @@ fn relays_over_either_version() {
     }
 }
 
+/// Of its ciphertext there is never more than one write takes.
+#[test]
+fn a_large_profile_over_tls_takes_little_more_memory_than_itself() {
+    const PROFILE_KIB: u64 = 3072;
+    let authority = Authority::new("Bench Root");
+    let remote = Pyroscope::https(Tls::by(&authority));
+    let (extension, _roots) = trusting(&authority, &remote);
+    assert_eq!(extension.post("/ingest", b"small").status, 200);
+    remote.wait_answered(1);
+    let before = extension.status_kib("VmHWM:");
+    assert_eq!(
+        extension
+            .post("/ingest", &vec![7; 1024 * PROFILE_KIB as usize])
+            .status,
+        200
+    );
+    remote.wait_answered(2);
+    let took = extension.status_kib("VmHWM:") - before;
+    assert!(took < PROFILE_KIB + 1024, "{took} KiB");
+}
+
 #[test]
 fn a_thousand_payloads_one_after_another_need_one_handshake() {
     let authority = Authority::new("Bench Root");

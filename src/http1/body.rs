@@ -290,7 +290,13 @@ mod tests {
 
     #[test]
     fn chunked_refused() {
-        let cases: [&[u8]; 13] = [
+        let cases: [&[u8]; 19] = [
+            b"1;\r\nx",
+            b"1;=\r\nx",
+            b"1; \r\nx",
+            b"1;a\0\r\nx",
+            b"0\r\nT: a\x01b\r\n\r\n",
+            b"0\r\nT: a\x7fb\r\n\r\n",
             b"\r\n",
             b"g\r\n",
             b"-1\r\n",
@@ -315,15 +321,35 @@ mod tests {
         }
     }
 
+    /// Each part of a chunk's line, and trailers: as many bytes as may be, and one more.
     #[test]
     fn chunked_limits() {
-        let mut extension = b"1;".to_vec();
-        extension.resize(5000, b'e');
-        assert_eq!(read(&BodyReader::chunked(), &extension), Err(BadChunk));
-        let mut trailers = b"0\r\n".to_vec();
-        for _ in 0..2000 {
-            trailers.extend_from_slice(b"Name: value\r\n");
+        const LINE: usize = 4096;
+        const TRAILERS: usize = 16 * 1024;
+        let chunk = |line: String| line + "\r\nx\r\n0\r\n\r\n";
+        let spaces = |n| " ".repeat(n);
+        let cases: [(&dyn Fn(usize) -> String, usize); 6] = [
+            // The space that begins the padding is not counted.
+            (&|n| chunk("1 ".to_owned() + &spaces(n)), LINE),
+            (&|n| chunk("1;".to_owned() + &spaces(n) + "e"), LINE),
+            (
+                &|n| chunk("1 ".to_owned() + &spaces(n - 99) + ";" + &spaces(99) + "e"),
+                LINE,
+            ),
+            (&|n| chunk("1;e".to_owned() + &"\t".repeat(n)), LINE),
+            (
+                &|n| format!("1\r\nx\r\n0\r\n{}:\r\n\r\n", "T".repeat(n)),
+                TRAILERS,
+            ),
+            (
+                &|n| format!("1\r\nx\r\n0\r\nA:1\r\nT:{}\r\n\r\n", spaces(n - 3)),
+                TRAILERS,
+            ),
+        ];
+        for (at, (wire, most)) in cases.into_iter().enumerate() {
+            let read = |n| read(&BodyReader::chunked(), wire(n).as_bytes());
+            assert_eq!(read(most), Ok((b"x".to_vec(), true)), "{at}");
+            assert_eq!(read(most + 1), Err(BadChunk), "{at}, a byte more");
         }
-        assert_eq!(read(&BodyReader::chunked(), &trailers), Err(BadChunk));
     }
 }

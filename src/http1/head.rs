@@ -574,6 +574,69 @@ mod tests {
         assert_eq!(framed(&many), Err(431));
     }
 
+    #[test]
+    fn targets() {
+        for (line, status) in [
+            ("GET /", None),
+            ("GET /*", None),
+            ("OPTIONS *", None),
+            ("OPTIONS /", None),
+            ("GET *", Some(400)),
+            ("OPTIONS **", Some(400)),
+            ("OPTIONS x", Some(400)),
+            ("GET http://h", None),
+            ("GET HTTPS://h:1/x", None),
+            ("GET http://h?x", None),
+            ("GET http://h#x", None),
+            ("GET http://", Some(400)),
+            ("GET http:///x", Some(400)),
+            ("GET http://a^b/", Some(400)),
+            ("GET ftp://h/", Some(400)),
+            ("GET h:80", Some(400)),
+        ] {
+            let framing = framing(&format!("{line} HTTP/1.1\r\nHost: x\r\n\r\n"));
+            assert_eq!(framing.err(), status, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_head_ends_where_it_says_and_names_a_version() {
+        for (head, status) in [
+            ("GET / HTTP/1.1\r\nHost: x\r\n\r\nX: y\r\n\r\n", 400),
+            ("GET / HTTP/1.1\r\nHost: x\r\n", 400),
+            ("GET / HTTP/3.0\r\n\r\n", 505),
+            ("GET / FTP/1.1\r\n\r\n", 400),
+            ("GET / HTTP/1\r\n\r\n", 400),
+            ("GET /\r\n\r\n", 400),
+        ] {
+            assert_eq!(framing(head), Err(status), "{head:?}");
+        }
+    }
+
+    #[test]
+    fn hosts() {
+        for host in [
+            "",
+            "h",
+            "h:1",
+            "h:",
+            "a.b-c_d~e",
+            "[::1]",
+            "[::1]:1",
+            "[::1.2.3.4]",
+            "%41",
+            "1.2.3.4:5",
+        ] {
+            assert!(is_host(host.as_bytes()), "{host}");
+        }
+        for host in [
+            "h:1a", "h:1:2", "h x", "h/", "u@h", "[", "[::1", "[::1]x", "[g]", "::1", "]", "[]]",
+            "h\u{e9}",
+        ] {
+            assert!(!is_host(host.as_bytes()), "{host}");
+        }
+    }
+
     const HEADER_COUNT_OVER: usize = super::super::HEADERS_MAX + 1;
 
     #[test]

@@ -466,3 +466,20 @@ const fn chain_words(reason: Option<&webpki::Error>) -> &'static str {
         _ => "cannot be trusted",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_given_back_when_nothing_waits_in_it() {
+        let client = Client::new("localhost", Roots::mozilla()).unwrap();
+        let mut tls = Tls::new(&client).unwrap();
+        let hello = tls.pending().to_vec();
+        tls.trim();
+        assert_eq!(tls.pending(), hello, "it waits");
+        tls.sent(hello.len());
+        tls.trim();
+        assert_eq!(tls.outbox.capacity(), 0);
+    }
+}
