@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use certificates::{Authority, Leaf, OUR_NAMES};
 use pyroscope_lambda_extension::http1::buffer::ReceiveBuffer;
-use pyroscope_lambda_extension::tls::{Client, Roots, Tls};
+use pyroscope_lambda_extension::tls::{self, Client, Roots, Tls};
 use rcgen::KeyPair;
 use rustls::server::{ClientHello, ResolvesServerCert, ServerConfig, ServerConnection};
 use rustls::sign::CertifiedKey;
@@ -365,5 +365,14 @@ fn a_server_that_is_none_is_described() {
         tls.space()[..record.len()].copy_from_slice(&record);
         let end = tls.received(record.len(), &mut ReceiveBuffer::new());
         assert_eq!(end, Err(words.to_owned()));
+    }
+}
+
+#[test]
+fn random_numbers_are_no_constants() {
+    let numbers = [(); 8].map(|()| tls::random());
+    for (at, number) in numbers.iter().enumerate() {
+        assert!(!numbers[..at].contains(number), "{numbers:?}");
+        assert!(u32::try_from(*number).is_err(), "{number}: 64 bits of it");
     }
 }
