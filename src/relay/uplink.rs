@@ -380,7 +380,7 @@ impl Uplink {
 
     /// A connection ended.
     pub(super) fn ended(&mut self, id: ConnId, why: End, now: Now) {
-        if self.is_unproven() && self.transport.stage() == Stage::Connect {
+        if self.transport.stage() == Stage::Connect {
             if self.transport.ended(id, now.mono) {
                 self.die(why.words().to_owned(), now);
             }
@@ -500,7 +500,6 @@ impl Uplink {
     pub(super) fn thawed(&mut self, frozen: Duration) {
         self.transport.thawed(frozen);
         if let Some(suspicion) = &mut self.suspicion {
-            suspicion.seen_at = suspicion.seen_at.map(|at| at + frozen);
             suspicion.until += frozen;
         }
         match &mut self.state {
