@@ -318,6 +318,20 @@ fn a_servers_alert_is_named() {
     }
 }
 
+/// The rest of a server's flight in TLS 1.2, with no certificate in the list of them.
+fn without_certificate() -> Vec<u8> {
+    let certificates = [11, 0, 0, 3, 0, 0, 0].to_vec();
+    // X25519, a public key, and a signature by RSA-PSS that nobody comes to look at.
+    let key = [&[3, 0, 0x1d, 32], [9; 32].as_slice(), &[8, 4, 0, 1, 7]].concat();
+    let exchange = [&[12, 0, 0, 41], key.as_slice()].concat();
+    let done = [14, 0, 0, 0].to_vec();
+    let records = [certificates, exchange, done].map(|message| {
+        let length = u8::try_from(message.len()).expect("short");
+        [&[22, 3, 3, 0, length], message.as_slice()].concat()
+    });
+    records.concat()
+}
+
 /// What is no handshake ends it, and the reason is one that can be looked into.
 #[test]
 fn a_server_that_is_none_is_described() {
@@ -359,6 +373,10 @@ fn a_server_that_is_none_is_described() {
         (
             hello(3, [0x00, 0x2f], &[]),
             "the server broke the TLS protocol",
+        ),
+        (
+            [hello(3, [0xc0, 0x2f], &[]), without_certificate()].concat(),
+            "the server showed no certificate",
         ),
     ] {
         let mut tls = Tls::new(&client).expect("a connection");
