@@ -387,6 +387,22 @@ fn a_server_that_is_none_is_described() {
 }
 
 #[test]
+fn a_certificate_that_cannot_be_read_is_malformed() {
+    let root = Authority::new("Bench Root");
+    for version in [&TLS12, &TLS13] {
+        let leaf = Leaf {
+            chain: vec![b"no certificate".to_vec().into()],
+            key: root.leaf(&OUR_NAMES).key,
+        };
+        let refused = Pair::new(&client(root.pem()), config(leaf, version)).shake_hands();
+        assert_eq!(
+            refused,
+            Err("the server's certificate is malformed".to_owned())
+        );
+    }
+}
+
+#[test]
 fn random_numbers_are_no_constants() {
     let numbers = [(); 8].map(|()| tls::random());
     for (at, number) in numbers.iter().enumerate() {

@@ -403,8 +403,6 @@ fn words(error: &Error) -> String {
         | Error::InappropriateMessage { .. }
         | Error::InappropriateHandshakeMessage { .. } => "the server does not speak TLS here",
         Error::DecryptError => "a TLS record was damaged on the way",
-        Error::PeerSentOversizedRecord => "the server sent a TLS record that is too large",
-        Error::FailedToGetRandomBytes => "the system gave no random bytes",
         _ => "TLS failed",
     };
     text.to_owned()
@@ -437,13 +435,11 @@ fn certificate_words(reason: &CertificateError) -> &'static str {
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             "is not for the host of PYROSCOPE_REMOTE_ADDRESS"
         }
-        CertificateError::Revoked => "is revoked",
         CertificateError::BadSignature => "has a bad signature, or a key that is too weak",
         CertificateError::BadEncoding => "is malformed",
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             "is not for a server"
         }
-        CertificateError::UnhandledCriticalExtension => "demands an extension we do not know",
         CertificateError::Other(OtherError(other)) => chain_words(other.downcast_ref()),
         _ => "cannot be trusted",
     }
