@@ -163,6 +163,7 @@ fn after_its_last_answer_256_mib_of_a_client_are_thrown_away() {
     let client = world.client();
     world.offer(client, REFUSED, usize::MAX);
     let piece = vec![b'x'; 16 * 1024];
+    assert_eq!(world.relay.space(client).len(), piece.len(), "at a time");
     for _ in 1..(256 << 20) / piece.len() {
         world.arrive(client, &piece, usize::MAX);
     }
@@ -170,6 +171,28 @@ fn after_its_last_answer_256_mib_of_a_client_are_thrown_away() {
     assert!(world.written.contains_key(&client), "a byte is left");
     world.offer(client, b"x", usize::MAX);
     assert!(!world.written.contains_key(&client));
+}
+
+/// What comes after a chunked body in the same read is copied; of other bodies a read takes all that there is room for.
+#[test]
+fn a_chunked_body_is_read_64_kib_at_a_time() {
+    for (framing, is_bounded) in [
+        ("Content-Length: 1000000\r\n\r\n", false),
+        ("Transfer-Encoding: chunked\r\n\r\nF4240\r\n", true),
+    ] {
+        let mut world = World::new(&[]);
+        let client = world.client();
+        let head = format!("POST /ingest HTTP/1.1\r\nHost: h\r\n{framing}");
+        world.arrive(client, head.as_bytes(), usize::MAX);
+        let (mut left, mut most) = (1_000_000, 0);
+        while left > 0 {
+            most = most.max(world.relay.space(client).len());
+            let piece = vec![b'x'; left.min(10_000)];
+            left -= world.offer(client, &piece, usize::MAX);
+        }
+        assert_eq!(most == 64 * 1024, is_bounded, "{most}");
+        assert!(most >= 64 * 1024, "{most}");
+    }
 }
 
 /// Nothing of a body that cannot be kept is read before the refusal, and no more than needed after it.

@@ -777,6 +777,44 @@ mod tests {
         );
     }
 
+    /// Two pages are kept back: to round a buffer up, and for where the allocator begins it.
+    #[test]
+    fn a_body_that_could_be_held_is_held_and_two_pages_are_left() {
+        const MAX: usize = 1 << 20;
+        for head_bytes in [1, 100, 4000] {
+            let head = vec![b'h'; head_bytes];
+            let most = MAX - head.len() - GAP - 2 * PAGE;
+            let mut ring = Ring::new(MAX);
+            assert!(ring.could_hold(head.len(), most as u64));
+            assert!(!ring.could_hold(head.len(), most as u64 + 1));
+            assert!(!ring.could_hold(head.len(), u64::MAX));
+            let id = ring.open(&head, shape(Some(most))).unwrap();
+            let mut left = most;
+            while left > 0 {
+                let n = ring.space(id).unwrap().len();
+                ring.filled(id, n);
+                left -= n;
+            }
+            ring.commit(id);
+            assert_eq!(ring.request(id)[1].len(), most);
+        }
+    }
+
+    #[test]
+    fn who_announces_much_and_sends_little_holds_little() {
+        for (length, first) in [
+            (Some(1), 1),
+            (Some(64 * 1024), 64 * 1024),
+            (Some(8 << 20), 64 * 1024),
+            (None, 16 * 1024),
+        ] {
+            let mut ring = Ring::new(16 << 20);
+            ring.open(HEAD, shape(length)).unwrap();
+            let used = ring.buffers.bytes_used();
+            assert_eq!(used, cost(pages(HEAD.len() + GAP + first)), "{length:?}");
+        }
+    }
+
     #[test]
     fn nothing_goes_in_vain_for_an_announced_length() {
         let mut ring = Ring::new(1 << 20);
