@@ -439,6 +439,17 @@ fn at_shutdown_sixty_arrive_though_the_server_is_slow() {
     }
 }
 
+/// Nobody knows yet whether the remote is there: a crowd at its door would not help.
+#[test]
+fn at_shutdown_too_one_connection_goes_ahead() {
+    let (mut world, api) = sixty_wait();
+    world.answer(api, &shutdown_at(&world, 2000));
+    // The first may have been killed by a freeze, and counts for nothing.
+    assert_eq!(world.connecting.len(), 2);
+    world.connect();
+    assert!(world.connecting.len() > 2, "then the others");
+}
+
 #[test]
 fn there_are_never_more_than_sixty_four_connections() {
     let (mut world, api) = sandbox();

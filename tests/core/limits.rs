@@ -132,6 +132,44 @@ fn a_client_that_sends_no_more_gets_its_answer_and_one_that_breaks_off_is_let_go
     }
 }
 
+/// Its request is on its way: for 250 ms it counts as busy.
+#[test]
+fn who_has_just_come_does_not_give_way_for_a_quarter_of_a_second() {
+    for (age, is_new) in [(249, true), (250, false)] {
+        let mut world = World::new(&[]);
+        let busy = [(); 63].map(|()| {
+            let client = world.client();
+            world.arrive(client, &REQUEST.as_bytes()[..10], usize::MAX);
+            client
+        });
+        world.pass(Duration::from_secs(1));
+        let newcomer = world.client();
+        world.pass(Duration::from_millis(age));
+        world.client();
+        world.settle();
+        assert_eq!(world.written.contains_key(&newcomer), is_new, "{age}");
+        assert_eq!(world.written.contains_key(&busy[0]), !is_new, "{age}");
+    }
+}
+
+/// Of a longer one the rest would cost more than another connection.
+#[test]
+fn an_answer_of_more_than_64_kib_ends_its_connection() {
+    const MOST: usize = 64 * 1024;
+    for (length, taken, is_kept) in [(MOST, MOST, true), (MOST + 2, MOST + 1, false)] {
+        let mut world = World::new(&[]);
+        world.post("x");
+        let remote = world.connect();
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
+        world.answer(remote, &head);
+        assert_eq!(world.totals().relayed, 0, "the rest may come");
+        let step = 1;
+        assert_eq!(world.offer(remote, &vec![b'x'; length], step), taken);
+        assert_eq!(world.totals().relayed, 1);
+        assert_eq!(world.written.contains_key(&remote), is_kept);
+    }
+}
+
 const REFUSED: &[u8] = b"no HTTP \r\n\r\n";
 
 /// A client that is refused while it still sends must see the answer, and not a reset (RFC 9112 section 9.6).

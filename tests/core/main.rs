@@ -1140,6 +1140,30 @@ fn a_yes_whose_body_is_missing_counts_when_time_is_up() {
 }
 
 #[test]
+fn settings_that_are_wrong_and_addresses_are_logged_at_the_start() {
+    let mut world = World::new(&[
+        ("PYROSCOPE_TIMEOUT", "nonsense"),
+        ("PYROSCOPE_REMOTE_ADDRESS", "nonsense"),
+    ]);
+    let log = world.log();
+    for line in [
+        "level=warning msg=\"Bad setting\" ",
+        "level=error msg=\"Unusable setting\" ",
+        "level=info msg=\"Starting relay\" address=\"127.0.0.1:4040\" ",
+    ] {
+        assert_eq!(log.matches(line).count(), 1, "{line}: {log}");
+    }
+    let more = ["[::1]:4040", "10.0.0.5:4040"].map(|address| address.parse().unwrap());
+    world.relay.started(&more, world.now);
+    let log = world.log();
+    assert!(
+        log.contains(" address=\"[::1]:4040, 10.0.0.5:4040\" "),
+        "{log}"
+    );
+    assert_eq!(log.lines().count(), 1, "the rest has been said: {log}");
+}
+
+#[test]
 fn the_idlest_client_gives_way() {
     let mut world = World::new(&[]);
     let busy = world.client();
