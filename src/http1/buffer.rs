@@ -236,8 +236,8 @@ mod tests {
             sizes.push(buffer.memory.len());
         }
         assert!(buffer.is_full(MAX));
-        sizes.dedup();
-        assert_eq!(sizes, [4, 8, 16]);
+        let expected = [[4; 4].as_slice(), &[8; 4], &[16; 8]].concat();
+        assert_eq!(sizes, expected, "it grows when it is full");
         assert_eq!(buffer.space(FIRST, MAX), b"", "no more than the maximum");
         buffer.consume(1);
         assert_eq!(buffer.space(FIRST, MAX).len(), 1);
@@ -257,6 +257,9 @@ mod tests {
         receive(&mut buffer, &[9; 10], 10);
         buffer.consume(2);
         assert_eq!(buffer.space(FIRST, MAX).len(), 2, "moved, for it is full");
+        buffer.consume(9);
+        buffer.append(&[8; 2]);
+        assert_eq!((buffer.start, buffer.end), (9, 16), "what just fits, too");
         assert_eq!(buffer.memory.len(), MAX, "and no larger");
     }
 
