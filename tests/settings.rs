@@ -478,7 +478,10 @@ fn buffer_bytes() {
     for (mib, bytes) in [
         ("128", 16 << 20),
         ("64", 8 << 20),
+        ("63", 8 << 20),
+        ("0", 8 << 20),
         ("10240", 64 << 20),
+        ("18446744073709551615", 64 << 20),
         ("256", 32 << 20),
         ("much", 16 << 20),
     ] {
@@ -486,6 +489,21 @@ fn buffer_bytes() {
         assert_eq!(config(&[memory]).buffer_bytes, bytes);
         assert_eq!(config(&[memory]).notes, []);
         assert_eq!(config(&[memory, (NAME, "70000")]).buffer_bytes, 70_000);
+    }
+}
+
+#[test]
+fn snap_start_is_what_lambda_says() {
+    let name = "AWS_LAMBDA_INITIALIZATION_TYPE";
+    assert!(!config(&[]).snap_start);
+    for (kind, snap_start) in [
+        ("on-demand", false),
+        ("provisioned-concurrency", false),
+        ("snap-start", true),
+        ("", false),
+    ] {
+        let config = config(&[(name, kind)]);
+        assert_eq!((config.snap_start, config.notes), (snap_start, vec![]));
     }
 }
 
