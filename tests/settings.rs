@@ -1065,6 +1065,13 @@ fn proxies() {
     let clear = ("PYROSCOPE_REMOTE_ADDRESS", "http://pyroscope.example");
     let clear = config(&[clear, upper]).remote.expect("a remote");
     assert_eq!(clear.proxy, None);
+    // Without its bracket that is no address, however the rest of it is read.
+    let number = ("PYROSCOPE_REMOTE_ADDRESS", "https://[fd00::]");
+    for (exception, excepted) in [("[fd00::]:443", true), ("[fd00::1:443", false)] {
+        let config = config(&[number, upper, ("NO_PROXY", exception)]);
+        let proxy = config.remote.expect("a remote").proxy;
+        assert_eq!(proxy.is_none(), excepted, "{exception}");
+    }
 
     for (name, value, problem) in [
         ("HTTPS_PROXY", "socks5://s3cret@a", "is not an http:// URL"),
