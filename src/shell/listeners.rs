@@ -111,3 +111,23 @@ fn is_absent(error: &std::io::Error) -> bool {
     const NO_SUCH_FAMILY: i32 = 97;
     error.kind() == ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(NO_SUCH_FAMILY)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Error;
+
+    use super::*;
+
+    #[test]
+    fn only_an_address_that_this_machine_lacks_is_absent() {
+        for (error, absent) in [
+            (Error::from_raw_os_error(97), true),
+            (ErrorKind::AddrNotAvailable.into(), true),
+            (ErrorKind::AddrInUse.into(), false),
+            (ErrorKind::PermissionDenied.into(), false),
+            (Error::from_raw_os_error(98), false),
+        ] {
+            assert_eq!(is_absent(&error), absent, "{error}");
+        }
+    }
+}

@@ -63,3 +63,72 @@ fn bounded(path: impl AsRef<std::path::Path>) -> io::Result<Vec<u8>> {
         .read_to_end(&mut bytes)?;
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Pem = Result<Vec<u8>, io::ErrorKind>;
+
+    fn roots(file: Option<String>, directories: &[String]) -> Vec<(&'static str, Pem)> {
+        let sources = read(file, directories).into_iter();
+        sources
+            .map(|source| (source.variable, source.pem))
+            .collect()
+    }
+
+    #[test]
+    fn what_can_be_read_of_a_file_and_of_directories_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        fs::write(path("one"), "1").unwrap();
+        fs::create_dir(path("nested")).unwrap();
+        let (file, directory) = ("SSL_CERT_FILE", "SSL_CERT_DIR");
+        let missing = Err(io::ErrorKind::NotFound);
+
+        assert_eq!(roots(None, &[]), []);
+        assert_eq!(
+            roots(Some(path("one")), &[]),
+            [(file, Ok(b"1".to_vec()))],
+            "and no word of directories"
+        );
+        assert_eq!(
+            roots(Some(path("two")), &[path("three"), path("nested")]),
+            [(file, missing.clone()), (directory, missing.clone())]
+        );
+        let no_file = Err(io::ErrorKind::InvalidInput);
+        assert_eq!(roots(Some(path("nested")), &[]), [(file, no_file)]);
+        assert_eq!(
+            roots(None, &[path("nested")]),
+            [(directory, Ok(Vec::new()))]
+        );
+        assert_eq!(
+            roots(None, &[path("three"), path("")]),
+            [(directory, Ok(b"1\n".to_vec()))],
+            "what could be read counts"
+        );
+    }
+
+    #[test]
+    fn four_mebibytes_are_taken_at_most() {
+        const MOST: usize = 4 << 20;
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a");
+        let sizes = |lengths: [usize; 2]| {
+            let folder = tempfile::tempdir().unwrap();
+            for (at, length) in lengths.iter().enumerate() {
+                fs::write(folder.path().join(at.to_string()), vec![b'x'; *length]).unwrap();
+            }
+            let all = roots(None, &[folder.path().display().to_string()]).remove(0);
+            all.1.unwrap().len()
+        };
+        fs::write(&file, vec![b'x'; MOST + 1]).unwrap();
+        let of_file = roots(Some(file.display().to_string()), &[]).remove(0);
+        assert_eq!(of_file.1.unwrap().len(), MOST);
+        // Each file in a directory is followed by a line feed.
+        assert_eq!(sizes([0, MOST - 2]), MOST);
+        assert_eq!(sizes([MOST, MOST]), 0);
+        assert_eq!(sizes([MOST / 2, MOST / 2 - 2]), MOST);
+        assert_eq!(sizes([MOST / 2, MOST / 2]), MOST / 2 + 1);
+    }
+}

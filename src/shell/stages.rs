@@ -59,3 +59,34 @@ impl Stages {
         self.current = stage;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn work() {
+        let time = || clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).unwrap();
+        let began = time();
+        while time() == began {}
+    }
+
+    #[test]
+    fn time_is_charged_when_the_stage_changes() {
+        let mut stages = Stages::new(true);
+        stages.enter(Stage::Step);
+        assert_ne!(stages.take(), Some(Spent::default()), "the start");
+        work();
+        stages.enter(Stage::Step);
+        assert_eq!(stages.take(), Some(Spent::default()), "it goes on");
+        stages.enter_with(|| Stage::Sleep);
+        assert_ne!(stages.take(), Some(Spent::default()));
+    }
+
+    #[test]
+    fn off_it_does_nothing() {
+        let mut stages = Stages::new(false);
+        stages.enter_with(|| unreachable!("nobody asks for the stage"));
+        stages.enter(Stage::Step);
+        assert_eq!(stages.take(), None);
+    }
+}
