@@ -333,10 +333,28 @@ mod tests {
             "https://u%zz@host",
             "http://[::1]x",
             "unix:///x",
-            "https://-bad-.example",
+            "https://-bad.example",
+            "https://bad-.example",
             "https://a..b",
+            "https://.",
         ] {
             assert!(Remote::parse(bad).is_err(), "{bad:?}");
+        }
+        for (letters, fits) in [(63, true), (64, false), (200, false)] {
+            let address = format!("https://a.{}.example.", "b".repeat(letters));
+            assert_eq!(Remote::parse(&address).is_ok(), fits, "{letters}");
+        }
+    }
+
+    #[test]
+    fn connections_are_made_to_the_proxy_if_there_is_one() {
+        let remote = ("PYROSCOPE_REMOTE_ADDRESS", "https://far.example:444");
+        let proxy = ("HTTPS_PROXY", "http://near.example:3128");
+        for (vars, peer) in [
+            ([remote].as_slice(), ("far.example", 444)),
+            (&[remote, proxy], ("near.example", 3128)),
+        ] {
+            assert_eq!(config(vars).remote.unwrap().peer(), peer);
         }
     }
 
