@@ -238,6 +238,28 @@ fn a_taken_port_costs_the_function_nothing() {
     extension.expect_exit(0);
 }
 
+/// Lambda has no IPv6 everywhere.
+#[test]
+fn without_ipv6_one_address_of_localhost_is_enough() {
+    let start = |address| {
+        let alone = Sandbox::new().alone_without_ipv6();
+        alone
+            .set("PYROSCOPE_DEV_MODE", "true")
+            .set("PYROSCOPE_LISTEN_ADDRESS", address)
+            .start()
+    };
+    let mut extension = start("localhost:4040");
+    let line = extension.wait_log("Starting relay");
+    assert!(line.contains(" address=\"127.0.0.1:4040\" "), "{line}");
+    extension.signal(Signal::SIGTERM);
+    extension.expect_exit(0);
+    let lines = extension.log_with(&["Cannot listen"]);
+    assert!(lines.is_empty(), "{lines:#?}");
+    // But who asked for that one alone has none.
+    let extension = start("[::1]:4040");
+    extension.wait_complaint(&["level=error", "[::1]:4040", "address not available"]);
+}
+
 /// Who took the port may be gone later: a layer that comes with the same function, and ends.
 #[test]
 fn a_port_that_becomes_free_is_listened_on_from_the_next_invoke() {

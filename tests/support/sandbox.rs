@@ -118,6 +118,16 @@ impl Sandbox {
         self
     }
 
+    /// On a machine without IPv6, and without anybody to talk to. Takes root: it is a network of its own.
+    pub fn alone_without_ipv6(mut self) -> Self {
+        // Nothing is up there, so there is no address but those that need not be.
+        let script = "echo 1 > /proc/sys/net/ipv4/ip_nonlocal_bind && exec \"$0\" \"$@\"";
+        self.wrapper = ["/usr/bin/unshare", "--net", "/bin/sh", "-c", script]
+            .map(str::to_owned)
+            .into();
+        self
+    }
+
     /// Without a second thread. Takes root: the limit is that of a user who has no other process.
     pub fn single_threaded(mut self) -> Self {
         let user = 40_000 + std::process::id() % 20_000;
