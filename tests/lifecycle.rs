@@ -476,3 +476,28 @@ fn listens_on_both_loopback_addresses() {
     }
     drop(extension);
 }
+
+/// As many things have happened as are looked at in one turn, the wish to leave among them; and then one more.
+#[test]
+fn an_upload_that_comes_last_of_all_is_relayed_before_it_leaves() {
+    const EVENTS_PER_TURN: usize = 64;
+    let remote = Pyroscope::http().quick();
+    let mut extension = Sandbox::relay_only(&remote).listening();
+    let mut clients: Vec<Client> = (0..EVENTS_PER_TURN).map(|_| extension.client()).collect();
+    for client in &mut clients {
+        client.send(post("/ingest", b"early"));
+        client.expect_ok();
+    }
+    remote.wait_answered(clients.len());
+    remote.wait_read();
+    extension.wait_asleep();
+    extension.freeze();
+    extension.signal(Signal::SIGTERM);
+    let mut last = clients.pop().expect("a client");
+    drop(clients);
+    last.send(post("/ingest", b"last"));
+    extension.thaw();
+    last.expect_ok();
+    extension.expect_exit(0);
+    extension.totals().expect(1 + EVENTS_PER_TURN as u64, 0);
+}
