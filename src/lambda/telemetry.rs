@@ -518,6 +518,7 @@ mod tests {
             r#"[{"type":"platform.runtimeDone"}]"#,
             r#"[{"type":"platform.runtimeDone","record":"a"}]"#,
             r#"[{"type":"a"}"#,
+            r#"[{"type"},{"type":"a"}]"#,
         ] {
             assert_eq!(done(bad), Err("not a batch of events"), "{bad}");
         }
