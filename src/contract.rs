@@ -112,6 +112,8 @@ pub enum Peer {
     Remote,
     /// Lambda's Extensions API.
     Lambda,
+    /// One of AWS's stores of secrets.
+    Store,
 }
 
 /// What the shell is to do.
@@ -131,6 +133,8 @@ pub enum Command {
     ListenForTelemetry,
     /// Read the file and the directories of trusted roots, and report [`Relay::roots`].
     ReadRoots(Option<String>, Vec<String>),
+    /// Read that file, which holds a credential, and report [`Relay::file_read`].
+    ReadFile(String),
     /// Report what has come by now on listeners and connections, whatever was told of it: we are about to leave.
     LookOnceMore,
     /// Leave with that exit status.

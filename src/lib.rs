@@ -71,6 +71,7 @@
     clippy::module_name_repetitions
 )]
 
+pub mod aws;
 pub mod cli;
 pub mod config;
 pub mod contract;

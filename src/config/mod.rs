@@ -7,6 +7,7 @@ mod go;
 mod labels;
 mod logging;
 pub mod proxy;
+pub mod reference;
 pub mod remote;
 mod sample;
 
@@ -18,6 +19,7 @@ use crate::log::{Format, Level};
 
 use go::{boolean, go_duration};
 pub use labels::Labels;
+pub use reference::References;
 pub use remote::Remote;
 pub use sample::Share;
 

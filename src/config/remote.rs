@@ -9,6 +9,7 @@ use crate::http1::head::{digits, is_field_value, is_token};
 use crate::json;
 
 use super::proxy::{self, Proxy};
+use super::reference::{Form, Reader, References, is_reference};
 use super::{Note, fail, warn};
 
 /// Where profiles go unless `PYROSCOPE_REMOTE_ADDRESS` says otherwise: Grafana Cloud.
@@ -29,6 +30,10 @@ pub struct Remote {
     pub path: String,
     /// Fields set on every relayed request, replacing the SDK's of that name; no name twice.
     pub fields: Vec<(String, String)>,
+    /// How many of the fields, the first ones, have a value that is not known yet: [`Remote::references`] has it.
+    pub withheld: usize,
+    /// What those values are made of.
+    pub references: Option<Box<References>>,
     /// `Authorization` from the address's userinfo, for requests that have none.
     pub fallback_authorization: Option<String>,
     /// What it is reached through, if not directly.
@@ -52,47 +57,41 @@ pub(super) fn read(env: &impl Fn(&str) -> Option<String>, notes: &mut Vec<Note>)
     };
     let fields = set_fields(env, notes);
     if let Some(remote) = &mut remote {
-        remote.fields = fields;
+        remote.fields = fields.set;
         remote.proxy = proxy::read(env, remote, notes);
+        remote.references = fields.references.finish(notes);
+        if let Some(references) = &remote.references {
+            remote.withheld = references.templates.len();
+            let names = references.templates.iter();
+            let names = names.map(|template| (template.name.clone(), String::new()));
+            remote.fields.splice(0..0, names);
+        }
     }
     remote
 }
 
 /// Every field the settings put on relayed requests, later ones replacing earlier ones of the same name.
-fn set_fields(
-    env: &impl Fn(&str) -> Option<String>,
+fn set_fields<'e, E: Fn(&str) -> Option<String>>(
+    env: &'e E,
     notes: &mut Vec<Note>,
-) -> Vec<(String, String)> {
+) -> Fields<'e, E> {
     const EXTRA: &str = "PYROSCOPE_HTTP_HEADERS";
-    let mut fields: Vec<(String, String)> = Vec::new();
-    if let Some(token) = env("PYROSCOPE_AUTH_TOKEN") {
-        set(
-            &mut fields,
-            notes,
-            "PYROSCOPE_AUTH_TOKEN",
-            "Authorization",
-            format!("Bearer {token}"),
-        );
-    } else if let (Some(user), Some(password)) = (
-        env("PYROSCOPE_BASIC_AUTH_USER"),
-        env("PYROSCOPE_BASIC_AUTH_PASSWORD"),
-    ) {
-        set(
-            &mut fields,
-            notes,
-            "PYROSCOPE_BASIC_AUTH_USER",
-            "Authorization",
-            basic(&user, &password),
-        );
+    const TOKEN: &str = "PYROSCOPE_AUTH_TOKEN";
+    const USER: &str = "PYROSCOPE_BASIC_AUTH_USER";
+    const PASSWORD: &str = "PYROSCOPE_BASIC_AUTH_PASSWORD";
+    const TENANT: &str = "PYROSCOPE_TENANT_ID";
+    let mut fields = Fields {
+        set: Vec::new(),
+        references: Reader::new(env),
+    };
+    if let Some(token) = env(TOKEN) {
+        fields.set(notes, "Authorization", Form::Bearer, &[(TOKEN, token)]);
+    } else if let (Some(user), Some(password)) = (env(USER), env(PASSWORD)) {
+        let values = [(USER, user), (PASSWORD, password)];
+        fields.set(notes, "Authorization", Form::Basic, &values);
     }
-    if let Some(tenant) = env("PYROSCOPE_TENANT_ID") {
-        set(
-            &mut fields,
-            notes,
-            "PYROSCOPE_TENANT_ID",
-            "X-Scope-OrgID",
-            tenant,
-        );
+    if let Some(tenant) = env(TENANT) {
+        fields.set(notes, "X-Scope-OrgID", Form::Plain, &[(TENANT, tenant)]);
     }
     // To Go, null is an object without fields.
     if let Some(text) = env(EXTRA).filter(|text| text.trim() != "null") {
@@ -108,7 +107,8 @@ fn set_fields(
         for (name, value) in extra {
             match value {
                 json::Value::String(value) => {
-                    set(&mut fields, notes, EXTRA, &name, value.into_owned());
+                    let value = [(EXTRA, value.into_owned())];
+                    fields.set(notes, &name, Form::Plain, &value);
                 }
                 _ => warn(
                     notes,
@@ -130,42 +130,57 @@ const NOT_SETTABLE: [&str; 5] = [
     "Expect",
 ];
 
-fn set(
-    fields: &mut Vec<(String, String)>,
-    notes: &mut Vec<Note>,
-    variable: &'static str,
-    name: &str,
-    value: String,
-) {
-    if NOT_SETTABLE
-        .iter()
-        .any(|not| name.eq_ignore_ascii_case(not))
-    {
-        warn(
-            notes,
-            variable,
-            format!("\"{name}\" cannot be set, this header is not added"),
-        );
-    } else if !is_token(name.as_bytes()) {
-        warn(
-            notes,
-            variable,
-            format!("\"{name}\" is not a header name, this header is not added"),
-        );
-    } else if !is_field_value(value.as_bytes()) {
-        let problem = format!(
-            "the value for \"{name}\" has a line break or control character, it is not sent"
-        );
-        warn(notes, variable, problem);
-    } else {
-        fields.retain(|(before, _)| !before.eq_ignore_ascii_case(name));
-        fields.push((name.to_owned(), value));
-    }
+/// The fields while the settings are read.
+struct Fields<'e, E> {
+    /// Those whose value is known.
+    set: Vec<(String, String)>,
+    /// The others.
+    references: Reader<'e, E>,
 }
 
-/// The credentials of RFC 7617.
-fn basic(user: &str, password: &str) -> String {
-    format!("Basic {}", BASE64.encode(format!("{user}:{password}")))
+impl<E: Fn(&str) -> Option<String>> Fields<'_, E> {
+    /// Sets a field, to what is made of a variable's value, or of those of two.
+    fn set(
+        &mut self,
+        notes: &mut Vec<Note>,
+        name: &str,
+        form: Form,
+        values: &[(&'static str, String)],
+    ) {
+        let variable = values[0].0;
+        if NOT_SETTABLE
+            .iter()
+            .any(|not| name.eq_ignore_ascii_case(not))
+        {
+            let problem = format!("\"{name}\" cannot be set, this header is not added");
+            return warn(notes, variable, problem);
+        }
+        if !is_token(name.as_bytes()) {
+            let problem = format!("\"{name}\" is not a header name, this header is not added");
+            return warn(notes, variable, problem);
+        }
+        if values.iter().any(|(_, value)| is_reference(value)) {
+            self.forget(name);
+            return self.references.add(name, form, values, notes);
+        }
+        let values: Vec<String> = values.iter().map(|(_, value)| value.clone()).collect();
+        let value = form.write(&values);
+        if is_field_value(value.as_bytes()) {
+            self.forget(name);
+            self.set.push((name.to_owned(), value));
+        } else {
+            let problem = format!(
+                "the value for \"{name}\" has a line break or control character, it is not sent"
+            );
+            warn(notes, variable, problem);
+        }
+    }
+
+    fn forget(&mut self, name: &str) {
+        self.set
+            .retain(|(before, _)| !before.eq_ignore_ascii_case(name));
+        self.references.forget(name);
+    }
 }
 
 impl Remote {
@@ -200,6 +215,8 @@ impl Remote {
             authority: authority.strip_suffix(':').unwrap_or(authority).to_owned(),
             path: path.trim_end_matches('/').to_owned(),
             fields: Vec::new(),
+            withheld: 0,
+            references: None,
             fallback_authorization: userinfo.map(authorization).transpose()?,
             proxy: None,
         })

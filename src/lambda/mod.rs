@@ -140,6 +140,12 @@ impl Lambda {
         self.state == State::Parked
     }
 
+    /// Whether the request for the next event is written.
+    #[must_use]
+    pub fn has_asked(&self) -> bool {
+        self.state == State::Poll && self.wire.is_written()
+    }
+
     /// Asks for the next event: from here on, Lambda may freeze us.
     pub fn ask(&mut self) {
         self.state = State::Poll;

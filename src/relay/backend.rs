@@ -188,7 +188,7 @@ impl Backend {
 }
 
 /// How long it is until then, by the clock that says less.
-fn left(until: Now, now: Now) -> Duration {
+pub(super) fn left(until: Now, now: Now) -> Duration {
     let wall = Duration::from_millis(until.unix_ms.saturating_sub(now.unix_ms));
     until.mono.saturating_duration_since(now.mono).min(wall)
 }

@@ -25,6 +25,13 @@ impl Relay {
             return None;
         }
         while let Some(oldest) = self.ring.ready(now.mono) {
+            if self
+                .credentials
+                .as_ref()
+                .is_some_and(|own| !own.are_known())
+            {
+                return None;
+            }
             // Those that a freeze may have killed hold up nobody.
             let living = self.uplinks.iter().filter(|uplink| !uplink.is_suspect());
             let load = Load {
@@ -61,6 +68,9 @@ impl Relay {
                 self.uplinks.push(Uplink::new(payload, deadline, wakes));
             } else {
                 return self.close_ended(now);
+            }
+            if self.credentials.is_some() {
+                self.authorize(payload);
             }
         }
         None

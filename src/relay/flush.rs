@@ -87,7 +87,9 @@ impl Relay {
             return;
         };
         let is_over = self.hold_until().is_some_and(|at| at <= now.mono);
-        if self.holds_for(why, now) && !self.backend.is_down() && !is_over {
+        let credentials = self.credentials.as_ref();
+        let is_down = self.backend.is_down() || credentials.is_some_and(|own| own.are_missing(now));
+        if self.holds_for(why, now) && !is_down && !is_over {
             return;
         }
         self.phase = Phase::Serve;

@@ -72,7 +72,7 @@ pub fn head(out: &mut Vec<u8>, request: &Request, remote: &Remote, added: &Added
     {
         field(out, b"Authorization", credentials.as_bytes());
     }
-    for (name, value) in &remote.fields {
+    for (name, value) in remote.fields.iter().skip(remote.withheld) {
         field(out, name.as_bytes(), value.as_bytes());
     }
     if let Some(host) = request.host()

@@ -43,6 +43,7 @@ impl Relay {
             Owner::Uplink(at) if self.uplinks[at].is_unproven() => Stage::Handshake,
             Owner::Uplink(_) if self.is_sealing() => Stage::Decrypt,
             Owner::Uplink(_) => Stage::Answer,
+            Owner::Store => Stage::Handshake,
             Owner::Lambda | Owner::Telemetry | Owner::Nobody => Stage::Lambda,
         }
     }

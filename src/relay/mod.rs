@@ -9,10 +9,12 @@
 //! ```
 
 mod backend;
+mod credentials;
 mod dispatch;
 mod flush;
 pub mod forward;
 pub mod inlet;
+mod inquiry;
 pub mod itself;
 pub mod labels;
 mod outcome;
@@ -39,7 +41,9 @@ use crate::profile::SelfProfile;
 use crate::times::Thaw;
 
 use backend::Backend;
+use credentials::Credentials;
 use inlet::Inlet;
+use inquiry::Inquiry;
 use peers::{Addresses, Trust};
 use ring::{PayloadId, Ring};
 use transport::Path;
@@ -78,6 +82,8 @@ pub struct Relay {
     remote_addresses: Addresses,
     trust: Trust,
     backend: Backend,
+    /// Only where the settings name the place of a credential.
+    credentials: Option<Box<Credentials>>,
     phase: Phase,
     /// Time in which Lambda could not freeze us because we held the next event back.
     held: Duration,
@@ -131,6 +137,7 @@ enum Owner {
     Uplink(usize),
     Lambda,
     Telemetry,
+    Store,
     Nobody,
 }
 
@@ -175,7 +182,7 @@ impl Why {
 impl Relay {
     /// The core of a process whose file is called `name`. `entropy` gives random numbers.
     #[must_use]
-    pub fn new(config: Config, name: String, entropy: fn() -> u64) -> Self {
+    pub fn new(mut config: Config, name: String, entropy: fn() -> u64) -> Self {
         let log = Log::in_format(config.level, config.log_format.clone());
         let ring = Ring::new(config.buffer_bytes);
         let api = if config.dev_mode {
@@ -188,6 +195,8 @@ impl Relay {
             .map_or(Addresses::Unknown, Addresses::of_literal);
         let remote_addresses = Addresses::of_remote(config.remote.as_ref());
         let trust = Trust::of_remote(config.remote.as_ref());
+        let references = config.remote.as_mut();
+        let references = references.and_then(|remote| remote.references.take());
         Self {
             log,
             entropy,
@@ -200,6 +209,7 @@ impl Relay {
             remote_addresses,
             trust,
             backend: Backend::default(),
+            credentials: references.map(|own| Box::new(Credentials::new(*own))),
             phase: Phase::Serve,
             held: Duration::ZERO,
             session: None,
@@ -353,6 +363,11 @@ impl Relay {
             }
             (Owner::Lambda, Some(lambda), _) => lambda.connected(id),
             (Owner::Telemetry, _, Some(telemetry)) => telemetry.connected(id),
+            (Owner::Store, ..) => {
+                if let Some(credentials) = &mut self.credentials {
+                    credentials.connected(id, ends, &self.listening, now);
+                }
+            }
             // Whoever asked for it is gone.
             _ => self.to_close.push(id),
         }
@@ -365,6 +380,11 @@ impl Relay {
             (Owner::Uplink(at), ..) => self.uplinks[at].space(),
             (Owner::Lambda, Some(lambda), _) => lambda.space(),
             (Owner::Telemetry, _, Some(telemetry)) => telemetry.space(id),
+            (Owner::Store, ..) => {
+                let credentials = self.credentials.as_mut();
+                let inquiry = credentials.and_then(|own| own.inquiry_mut());
+                inquiry.map_or(&mut [], Inquiry::space)
+            }
             _ => &mut [],
         }
     }
@@ -377,20 +397,26 @@ impl Relay {
             (Owner::Uplink(at), ..) => self.uplinks[at].wants(),
             (Owner::Lambda, Some(lambda), _) => lambda.wants(),
             (Owner::Telemetry, _, Some(telemetry)) => telemetry.wants(id),
+            (Owner::Store, ..) => self.credentials.as_ref().is_some_and(|own| own.wants()),
             _ => false,
         }
     }
 
-    /// Whether there is a connection to the remote, busy or idle: a freeze could harm it, so it must be noticed.
+    /// Whether there is a connection to the remote, busy or idle, or one to a store of secrets: a freeze could harm it, so it must be noticed.
     #[must_use]
     pub fn has_connections(&self) -> bool {
         !self.uplinks.iter().all(Uplink::is_closed)
+            || self.credentials.as_ref().is_some_and(|own| own.is_asking())
     }
 
     /// Whether an attempt ended that [`Relay::step`] has not judged yet.
     #[must_use]
     pub fn has_finished(&self) -> bool {
         self.uplinks.iter().any(Uplink::is_finished)
+            || self
+                .credentials
+                .as_ref()
+                .is_some_and(|own| own.has_finished())
     }
 
     /// Whether the request to register is still to be sent, which nothing should delay.
@@ -418,6 +444,11 @@ impl Relay {
             (Owner::Telemetry, _, Some(telemetry)) => {
                 self.to_close.extend(telemetry.received(id, n));
             }
+            (Owner::Store, ..) => {
+                if let Some(credentials) = &mut self.credentials {
+                    credentials.received(n, now);
+                }
+            }
             _ => {}
         }
     }
@@ -443,6 +474,11 @@ impl Relay {
                 telemetry.ended(id, why);
                 self.to_close.push(id);
             }
+            (Owner::Store, ..) => {
+                if let Some(credentials) = &mut self.credentials {
+                    credentials.ended(id, why, now);
+                }
+            }
             _ => {}
         }
     }
@@ -454,6 +490,11 @@ impl Relay {
             (Owner::Uplink(at), ..) => self.uplinks[at].pending(&self.ring),
             (Owner::Lambda, Some(lambda), _) => [lambda.pending(), &[]],
             (Owner::Telemetry, _, Some(telemetry)) => [telemetry.pending(id), &[]],
+            (Owner::Store, ..) => {
+                let credentials = self.credentials.as_mut();
+                let inquiry = credentials.and_then(|own| own.inquiry_mut());
+                inquiry.map_or([&[], &[]], Inquiry::pending)
+            }
             _ => [&[], &[]],
         }
     }
@@ -469,6 +510,11 @@ impl Relay {
             (Owner::Lambda, Some(lambda), _) => lambda.sent(n),
             (Owner::Telemetry, _, Some(telemetry)) => {
                 self.to_close.extend(telemetry.sent(id, n));
+            }
+            (Owner::Store, ..) => {
+                if let Some(inquiry) = self.inquiry_mut() {
+                    inquiry.sent(n);
+                }
             }
             _ => {}
         }
@@ -509,6 +555,9 @@ impl Relay {
         if let Some(lambda) = &mut self.lambda {
             lambda.thawed(frozen);
         }
+        if let Some(inquiry) = self.inquiry_mut() {
+            inquiry.thawed(frozen);
+        }
         self.forget_addresses(now);
         self.wake(Wake::Seen, now);
     }
@@ -525,6 +574,9 @@ impl Relay {
                 uplink.suspect(wake, now.mono);
             }
         }
+        if let Some(inquiry) = self.inquiry_mut() {
+            inquiry.suspect(now.mono);
+        }
     }
 
     /// Time went on. To be reported last in a turn: what has arrived counts before what is late.
@@ -535,6 +587,9 @@ impl Relay {
         self.inlets
             .iter_mut()
             .for_each(|(_, inlet)| inlet.expire(now.mono));
+        if let Some(inquiry) = self.inquiry_mut() {
+            inquiry.expire(now.mono);
+        }
         if self.trim_at.is_some_and(|at| at <= now.mono) {
             self.trim_at = None;
             self.ring.trim();
@@ -572,6 +627,7 @@ impl Relay {
         let inlets = self.inlets.iter().filter_map(|(_, inlet)| inlet.deadline());
         let single = [
             phase,
+            self.credentials.as_ref().and_then(|own| own.deadline(now)),
             subscription,
             probe,
             lambda,
@@ -590,6 +646,11 @@ impl Relay {
         }
     }
 
+    /// What is asked of a store of secrets now.
+    fn inquiry_mut(&mut self) -> Option<&mut Inquiry> {
+        self.credentials.as_mut()?.inquiry_mut()
+    }
+
     /// Whose that connection is. One that is closed is nobody's.
     fn owner(&self, id: ConnId) -> Owner {
         if let Some(at) = self.inlets.iter().position(|(own, _)| *own == id) {
@@ -600,6 +661,8 @@ impl Relay {
             Owner::Lambda
         } else if self.telemetry.as_ref().is_some_and(|own| own.owns(id)) {
             Owner::Telemetry
+        } else if self.credentials.as_ref().is_some_and(|own| own.owns(id)) {
+            Owner::Store
         } else {
             Owner::Nobody
         }
@@ -656,6 +719,9 @@ impl Relay {
         };
         self.ring.clear_pauses();
         self.backend.leave(now.mono);
+        if let Some(credentials) = &mut self.credentials {
+            credentials.leave();
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | 2xx | relayed | up |
 //! | a status that may pass | later, after a pause; this may count as an attempt | one failure; with `Retry-After` or a limit, it waits |
+//! | 401, 403, with credentials that can be read again | waits for that | up |
 //! | another status | lost | up |
 //! | died before an answer, on a reused connection or after a wake | at once, on a new connection; once | |
 //! | not reached, or nothing was sent | when the backend is up again | down |
@@ -55,7 +56,9 @@ impl Relay {
         let payload = finished.payload;
         let may_be_stale = finished.reused || finished.wakes != self.wakes;
         match finished.outcome {
-            Outcome::Answered(answer) => self.record_answer(payload, &answer, now),
+            Outcome::Answered(answer) => {
+                self.record_answer(payload, &answer, finished.credentials, now);
+            }
             // Nothing was wrong with the payload, nor with the backend.
             Outcome::Died(death, _)
                 if may_be_stale
@@ -79,7 +82,7 @@ impl Relay {
         }
     }
 
-    fn record_answer(&mut self, payload: PayloadId, answer: &Answer, now: Now) {
+    fn record_answer(&mut self, payload: PayloadId, answer: &Answer, credentials: u32, now: Now) {
         if answer.status / 100 == 2 {
             self.record_reached(now);
             self.ring.relayed(payload);
@@ -94,6 +97,9 @@ impl Relay {
                 None => self.backend.failed(now, random),
             }
             self.record_failed(payload, &cause, now);
+        } else if matches!(answer.status, 401 | 403) && self.credentials.is_some() {
+            self.record_reached(now);
+            self.record_unauthorized(payload, credentials, answer, now);
         } else {
             self.record_reached(now);
             // The labels may be too many, or not to its liking.

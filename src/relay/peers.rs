@@ -75,11 +75,17 @@ impl Addresses {
 impl Relay {
     /// A name lookup ended, or could not be begun: `Err` says which and why.
     pub fn resolved(&mut self, peer: Peer, result: Result<Vec<SocketAddr>, String>, now: Now) {
+        let result = result.and_then(|found| {
+            if found.is_empty() {
+                Err("name lookup: no address".to_owned())
+            } else {
+                Ok(found)
+            }
+        });
+        if peer == Peer::Store {
+            return self.store_resolved(result, now);
+        }
         let (addresses, cause) = match result {
-            Ok(found) if found.is_empty() => (
-                Addresses::Unknown,
-                Some("name lookup: no address".to_owned()),
-            ),
             Ok(found) => (
                 Addresses::Known(found, Some(now.mono + ADDRESSES_TTL)),
                 None,
@@ -95,6 +101,7 @@ impl Relay {
                         .for_each(|uplink| uplink.unresolved(&cause));
                 }
             }
+            Peer::Store => {}
             Peer::Lambda => {
                 self.lambda_addresses = addresses;
                 if cause.is_some() {
@@ -114,6 +121,9 @@ impl Relay {
         let Some(remote) = &self.config.remote else {
             return;
         };
+        let store = self.store_to_trust().map(str::to_owned);
+        // What is wrong with them is said once.
+        let is_heard = store.is_none() || !remote.tls;
         let mut roots = tls::Roots::mozilla();
         for RootSource { variable, pem } in sources {
             let problem = match pem.map(|pem| roots.add(&pem)) {
@@ -135,8 +145,13 @@ impl Relay {
                 SVC,
                 ("variable", variable.into()),
             ];
-            self.log
-                .line(Level::Warning, now.unix_ms, "Bad setting", &fields);
+            if is_heard {
+                self.log
+                    .line(Level::Warning, now.unix_ms, "Bad setting", &fields);
+            }
+        }
+        if let Some(host) = store {
+            return self.trust_store(tls::Client::new(&host, roots), now);
         }
         self.trust = match tls::Client::new(&remote.host, roots) {
             Ok(client) => Trust::Client(Box::new(client)),

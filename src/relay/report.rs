@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::contract::Now;
 use crate::log::Level;
 
+use super::credentials::Failure;
 use super::phrases;
 use super::ring::{LeftOut, Loss};
 use super::uplink::Answer;
@@ -50,6 +51,8 @@ impl Limit {
 pub struct Limits {
     /// The remote is down.
     failed: Limit,
+    /// A credential cannot be read.
+    unread: Limit,
     /// The remote refuses profiles.
     refused: Limit,
     /// The remote refuses profiles with the settings' labels.
@@ -122,6 +125,51 @@ impl Relay {
                 &fields,
             );
         }
+    }
+
+    /// A credential cannot be read.
+    pub(super) fn log_unread(&mut self, failure: &Failure, now: Now) {
+        let Some(count) = self.limits.unread.happened(now.mono) else {
+            return;
+        };
+        let fields = [
+            ("cause", (&failure.cause).into()),
+            ("failures", count.into()),
+            ("place", (&failure.place).into()),
+            SVC,
+            ("variable", failure.variable.into()),
+        ];
+        let msg = "Cannot read a credential, profiles wait";
+        self.log.line(Level::Error, now.unix_ms, msg, &fields);
+    }
+
+    /// The credentials were read.
+    pub(super) fn log_read(&mut self, now: Now) {
+        let level = if self.limits.unread.over() {
+            Level::Info
+        } else {
+            Level::Debug
+        };
+        self.log
+            .line(level, now.unix_ms, "The credentials were read", &[SVC]);
+    }
+
+    /// The remote refuses the credentials. They are read again, unless they were just read.
+    pub(super) fn log_unauthorized(&mut self, answer: &Answer, was_just_read: bool, now: Now) {
+        let cause = phrases::words(answer);
+        let (level, msg) = if was_just_read {
+            let msg = "The remote refuses the credentials, profiles wait";
+            (Level::Error, msg)
+        } else {
+            let msg = "The remote refuses the credentials, they are read again";
+            (Level::Info, msg)
+        };
+        if was_just_read && self.limits.refused.happened(now.mono).is_none() {
+            return;
+        }
+        let waiting = self.ring.in_hand() as u64;
+        let fields = [("cause", (&cause).into()), SVC, ("waiting", waiting.into())];
+        self.log.line(level, now.unix_ms, msg, &fields);
     }
 
     /// A profile is lost because it was tried too often.

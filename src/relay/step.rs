@@ -11,6 +11,7 @@ use crate::lambda::Event;
 use crate::log::Level;
 
 use super::inlet::Hang;
+use super::inquiry::Inquiry;
 use super::peers::{Addresses, Trust};
 use super::ring::Loss;
 use super::uplink::Uplink;
@@ -34,6 +35,7 @@ impl Relay {
             .or_else(|| self.leave(now))
             .or_else(|| self.subscribe(now))
             .or_else(|| self.ask_lambda(now))
+            .or_else(|| self.read_credentials(now))
             .or_else(|| self.dispatch(now))
             .or_else(|| self.prepare_connections(now))
             .or_else(|| {
@@ -58,6 +60,9 @@ impl Relay {
                     return Some(Command::Close(id));
                 }
             }
+        }
+        if let Some(id) = self.inquiry_mut().and_then(Inquiry::takes_over) {
+            return Some(Command::Close(id));
         }
         for at in (0..self.uplinks.len()).rev() {
             if let Some(id) = self.uplinks[at].takes_over() {
@@ -140,6 +145,9 @@ impl Relay {
                 self.trust = Trust::Unread;
             }
             self.forget_addresses(now);
+            if let Some(credentials) = &mut self.credentials {
+                self.to_close.extend(credentials.abandon());
+            }
         }
     }
 
@@ -202,7 +210,13 @@ impl Relay {
     fn close_account(&mut self, now: Now) {
         self.uplinks.iter_mut().for_each(Uplink::settle);
         self.record_finished(now);
-        self.ring.lose_all(Loss::Shutdown);
+        let uncredited = self.credentials.as_ref();
+        self.ring
+            .lose_all(if uncredited.is_some_and(|own| !own.are_known()) {
+                Loss::Credentials
+            } else {
+                Loss::Shutdown
+            });
         // Their payloads are gone; the sockets end with the process.
         self.uplinks.clear();
         self.phase = Phase::Done;
@@ -229,6 +243,9 @@ impl Relay {
                 uplink.close();
                 self.to_close
                     .extend(std::iter::from_fn(|| uplink.takes_over()));
+            }
+            if let Some(mut credentials) = self.credentials.take() {
+                self.to_close.extend(credentials.abandon());
             }
         }
         if self.config.remote.is_none() {

@@ -39,7 +39,7 @@ const IDLE_MAX: Duration = Duration::from_secs(50);
 
 /// Awake time that a connection has after a possible freeze to show that it lives. A healthy server answers a push
 /// within it, and what TCP had under way before the freeze may be repeated only minutes later.
-const SUSPECT_MAX: Duration = Duration::from_secs(1);
+pub(super) const SUSPECT_MAX: Duration = Duration::from_secs(1);
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -51,6 +51,10 @@ pub(super) struct Uplink {
     /// Exchanges completed on this connection.
     served: u32,
     suspicion: Option<Suspicion>,
+    /// The payload's head with credentials in it, where the head in the ring has none.
+    head: Vec<u8>,
+    /// Which credentials these are.
+    credentials: u32,
 }
 
 #[derive(Debug)]
@@ -125,6 +129,8 @@ pub(super) struct Finished {
     pub(super) reused: bool,
     /// Wakes of the sandbox before the attempt began.
     pub(super) wakes: Wakes,
+    /// Which credentials it was made with.
+    pub(super) credentials: u32,
     /// Whether the connection may carry another.
     reusable: bool,
 }
@@ -166,7 +172,15 @@ impl Uplink {
             inbox: ReceiveBuffer::new(),
             served: 0,
             suspicion: None,
+            head: Vec::new(),
+            credentials: 0,
         }
+    }
+
+    /// The attempt that was just begun is made with this head, which has those credentials in it.
+    pub(super) fn authorize(&mut self, head: Vec<u8>, credentials: u32) {
+        self.head = head;
+        self.credentials = credentials;
     }
 
     /// Whether that connection is this one's, or one of those that are being made for it.
@@ -403,13 +417,13 @@ impl Uplink {
         if let State::Exchange(exchange) = &mut self.state
             && self.transport.tls().is_some()
         {
-            match self.transport.seal(exchange.unsent(ring)) {
+            match self.transport.seal(exchange.unsent(&self.head, ring)) {
                 Ok(n) => exchange.sent += n,
                 Err(cause) => self.finish_failed(cause, Outcome::GivenUp),
             }
         }
         match &self.state {
-            State::Exchange(exchange) => self.transport.pending(exchange.unsent(ring)),
+            State::Exchange(exchange) => self.transport.pending(exchange.unsent(&self.head, ring)),
             // What TLS has to say by itself, as after a server's KeyUpdate; and the proxy's request.
             State::Opening(_) | State::Ready { .. } => self.transport.pending([&[], &[]]),
             State::Finished(_) | State::Closed => [&[], &[]],
@@ -599,7 +613,10 @@ impl Uplink {
                 *body_bytes += body.len();
             },
         );
-        let unsent = exchange.unsent(ring).iter().any(|rest| !rest.is_empty());
+        let unsent = exchange
+            .unsent(&self.head, ring)
+            .iter()
+            .any(|rest| !rest.is_empty());
         exchange.early |= exchange.reader.has_head() && unsent;
         exchange.is_sent = !unsent;
         let early = exchange.early;
@@ -693,6 +710,7 @@ impl Uplink {
                 outcome,
                 reused: self.served > 0,
                 wakes: attempt.wakes,
+                credentials: self.credentials,
                 reusable: false,
             });
         }
@@ -721,8 +739,10 @@ impl Exchange {
         }
     }
 
-    fn unsent<'r>(&self, ring: &'r Ring) -> [&'r [u8]; 2] {
-        let [head, body] = ring.request(self.attempt.payload);
+    /// What is left to be sent of `head`, or where that is empty, of the one in the ring; and of the body.
+    fn unsent<'r>(&self, head: &'r [u8], ring: &'r Ring) -> [&'r [u8]; 2] {
+        let [plain, body] = ring.request(self.attempt.payload);
+        let head = if head.is_empty() { plain } else { head };
         if self.sent < head.len() {
             [&head[self.sent..], body]
         } else {

@@ -181,6 +181,10 @@ impl Shell {
             Command::ReadRoots(file, directories) => {
                 self.relay.roots(roots::read(file, &directories), now);
             }
+            Command::ReadFile(path) => {
+                let read = roots::bounded(&path).map_err(|error| error.kind());
+                self.relay.file_read(read, now);
+            }
         }
     }
 

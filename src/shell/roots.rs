@@ -51,7 +51,8 @@ fn read_directory(directory: &str, all: &mut Vec<u8>) -> io::Result<()> {
     Ok(())
 }
 
-fn bounded(path: impl AsRef<std::path::Path>) -> io::Result<Vec<u8>> {
+/// A file's content. Only of a file, and not more than there may be.
+pub(crate) fn bounded(path: impl AsRef<std::path::Path>) -> io::Result<Vec<u8>> {
     use io::Read as _;
     // To open a pipe would be to wait for its other end.
     if !fs::metadata(&path)?.is_file() {

@@ -16,6 +16,7 @@
 #[path = "../support/certificates.rs"]
 #[allow(dead_code, reason = "each program uses its own part of the bench")]
 mod certificates;
+mod credentials;
 mod encrypted;
 mod failing;
 mod flush;

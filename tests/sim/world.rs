@@ -311,6 +311,9 @@ impl World {
             }
             Command::Resolve(Peer::Remote, _) => self.remote_looked_up(),
             Command::Resolve(Peer::Lambda, _) => self.lambda_looked_up(),
+            Command::Resolve(Peer::Store, _) | Command::ReadFile(_) => {
+                self.fail("no setting names the place of a credential");
+            }
             Command::Listen(_) => self.fail("it listens already"),
             Command::ListenForTelemetry => self.listen_for_telemetry(),
             Command::ReadRoots(..) => self.fail("roots are read without TLS"),

@@ -45,6 +45,10 @@ pub struct World {
     pub looks: u32,
     /// CPU time the shell says each turn took.
     pub turn_costs_ns: u64,
+    /// Files it asked to be read.
+    pub files: Vec<String>,
+    /// What is in every file.
+    pub file: Result<Vec<u8>, ErrorKind>,
 }
 
 /// A random number, another one each time, and the same ones in every test.
@@ -93,6 +97,8 @@ impl World {
             exit: None,
             looks: 0,
             turn_costs_ns: 0,
+            files: Vec::new(),
+            file: Err(ErrorKind::NotFound),
         };
         world
             .relay
@@ -124,6 +130,11 @@ impl World {
                     Command::ListenForTelemetry => self.relay.telemetry_bound(Ok(4041)),
                     Command::ReadRoots(file, directories) => {
                         self.reading_roots = Some((file, directories));
+                    }
+                    Command::ReadFile(path) => {
+                        self.files.push(path);
+                        let read = self.file.clone();
+                        self.relay.file_read(read, self.now);
                     }
                     Command::LookOnceMore => self.looks += 1,
                     Command::Exit(status) => self.exit = Some(status),

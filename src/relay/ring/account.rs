@@ -13,16 +13,19 @@ pub enum Loss {
     Unusable,
     /// We had to leave before it could be sent.
     Shutdown,
+    /// We had to leave, and what the settings name as its credentials could not be read, or was refused.
+    Credentials,
 }
 
 impl Loss {
     /// All reasons, in the order of [`Totals::lost`].
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Full,
         Self::Refused,
         Self::Attempts,
         Self::Unusable,
         Self::Shutdown,
+        Self::Credentials,
     ];
 
     /// The reason's name in the closing line.
@@ -34,6 +37,7 @@ impl Loss {
             Self::Attempts => "lost_attempts",
             Self::Unusable => "lost_unusable_address",
             Self::Shutdown => "lost_shutdown",
+            Self::Credentials => "lost_credentials",
         }
     }
 }

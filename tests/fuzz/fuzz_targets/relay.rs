@@ -339,7 +339,7 @@ impl Play {
         };
         let found: Vec<SocketAddr> = match peer {
             Peer::Lambda => vec![lambda()],
-            Peer::Remote => vec![
+            Peer::Remote | Peer::Store => vec![
                 address("10.0.0.1:4040"),
                 address("10.0.0.2:4040"),
                 address("[fd00::1]:4040"),

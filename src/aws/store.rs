@@ -1,0 +1,257 @@
+//! Secrets Manager and Parameter Store: the request for a secret, and its answer. And where a sandbox that was restored
+//! from a snapshot gets its keys.
+//!
+//! Of an answer nothing is logged but what is known here: an endpoint may be anybody's, and may quote the keys it was sent.
+
+use crate::config::Remote;
+use crate::http1::head::is_field_value;
+use crate::http1::write::{field, number};
+use crate::json::{self, Value};
+use crate::log::time;
+
+use super::sigv4::{self, Keys, Request, Scope};
+
+/// Most bytes of an answer's body. Secrets Manager's limit for a secret is 64 KiB, and JSON may escape it.
+pub const ANSWER_BYTES_MAX: usize = 256 * 1024;
+
+/// What answers with an error code say, as far as it is logged: AWS's own words, one a line.
+const CODES: &str = "\
+AccessDeniedException
+ResourceNotFoundException
+ParameterNotFound
+ParameterVersionNotFound
+ThrottlingException
+TooManyRequestsException
+DecryptionFailure
+InvalidKeyId
+InternalServiceError
+InternalServerError
+InternalFailure
+ServiceUnavailable
+InvalidParameterException
+InvalidRequestException
+ValidationException
+UnrecognizedClientException
+InvalidClientTokenId
+ExpiredTokenException
+ExpiredToken
+InvalidSignatureException
+SignatureDoesNotMatch
+IncompleteSignature
+MissingAuthenticationToken
+RequestExpired
+OptInRequired";
+
+/// Who keeps secrets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Service {
+    /// AWS Secrets Manager.
+    SecretsManager,
+    /// AWS Systems Manager's Parameter Store.
+    Ssm,
+}
+
+impl Service {
+    /// Its name in ARNs, in addresses and in signatures.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SecretsManager => "secretsmanager",
+            Self::Ssm => "ssm",
+        }
+    }
+
+    const fn target(self) -> &'static str {
+        match self {
+            Self::SecretsManager => "secretsmanager.GetSecretValue",
+            Self::Ssm => "AmazonSSM.GetParameter",
+        }
+    }
+
+    const fn permission(self) -> &'static str {
+        match self {
+            Self::SecretsManager => "secretsmanager:GetSecretValue",
+            Self::Ssm => "ssm:GetParameter",
+        }
+    }
+}
+
+/// One secret in a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// In which.
+    pub service: Service,
+    /// Its region.
+    pub region: String,
+    /// What names it, as the service wants it: a JSON object.
+    pub body: String,
+    /// Where the service is reached.
+    pub endpoint: Remote,
+}
+
+impl Stored {
+    /// The request for it, signed at that time.
+    #[must_use]
+    pub fn request(&self, keys: &Keys, unix_ms: u64) -> Vec<u8> {
+        let mut time = Vec::new();
+        time::write(&mut time, sigv4::TIME_LAYOUT, unix_ms);
+        let time = str::from_utf8(&time).unwrap_or_default();
+        let path = path(&self.endpoint);
+        let mut fields = vec![
+            ("content-type", "application/x-amz-json-1.1"),
+            ("host", self.endpoint.authority.as_str()),
+            ("x-amz-date", time),
+            ("x-amz-security-token", keys.token.as_str()),
+            ("x-amz-target", self.service.target()),
+        ];
+        fields.retain(|(_, value)| !value.is_empty());
+        let body = self.body.as_bytes();
+        let request = Request {
+            method: "POST",
+            path,
+            query: "",
+            fields: &fields,
+            body,
+        };
+        let scope = Scope {
+            time,
+            region: &self.region,
+            service: self.service.name(),
+        };
+        let authorization = sigv4::authorization(&request, scope, keys);
+        fields.push(("authorization", &authorization));
+        let mut out = start("POST ", path);
+        for (name, value) in fields {
+            field(&mut out, name.as_bytes(), value.as_bytes());
+        }
+        out.extend_from_slice(b"content-length: ");
+        number(&mut out, body.len() as u64);
+        out.extend_from_slice(b"\r\n\r\n");
+        out.extend_from_slice(body);
+        out
+    }
+
+    /// The secret in an answer.
+    ///
+    /// # Errors
+    /// Why there is none, in words for the log.
+    pub fn secret(&self, status: u16, body: &[u8]) -> Result<String, String> {
+        let text = str::from_utf8(body).unwrap_or_default();
+        if status != 200 {
+            return Err(self.refusal(status, text));
+        }
+        match self.service {
+            Service::SecretsManager if member(text, "SecretBinary").is_some() => {
+                Err("the secret is binary, not text".to_owned())
+            }
+            Service::SecretsManager => member(text, "SecretString").ok_or_else(not_understood),
+            Service::Ssm => member(text, "Parameter")
+                .and_then(|parameter| member(&parameter, "Value"))
+                .ok_or_else(not_understood),
+        }
+    }
+
+    /// AWS's error code, and what may be done about it.
+    fn refusal(&self, status: u16, text: &str) -> String {
+        let mut code = "";
+        let mut message = String::new();
+        // What is no JSON has no code.
+        let _ = json::object(text, |name, value| match (&*name, value) {
+            ("__type" | "code", Value::String(kind)) => {
+                // Some services say whose error it is, before it.
+                let kind = kind.rsplit('#').next().unwrap_or_default();
+                code = CODES.split('\n').find(|code| *code == kind).unwrap_or("");
+            }
+            ("message" | "Message", Value::String(words)) => message = words.into_owned(),
+            _ => {}
+        });
+        let has = |words: &str| message.contains(words);
+        let hint = match code {
+            "" => return ["status ", &status.to_string()].concat(),
+            // The stores ask KMS in the function's name.
+            "AccessDeniedException" if has("kms:") || has("KMS") || has("ciphertext") => {
+                ", the function's role may not kms:Decrypt with its key"
+            }
+            "AccessDeniedException" => {
+                let permission = self.service.permission();
+                return [code, ", the function's role may not ", permission].concat();
+            }
+            "InvalidSignatureException" | "RequestExpired"
+                if has("expired") || has("not yet current") =>
+            {
+                ", the clock of this machine is off"
+            }
+            _ => "",
+        };
+        [code, hint].concat()
+    }
+}
+
+fn not_understood() -> String {
+    "the answer is not one of this service".to_owned()
+}
+
+/// The request for keys where Lambda gives none in the environment.
+#[must_use]
+pub fn keys_request(endpoint: &Remote, token: Option<&str>) -> Vec<u8> {
+    let mut out = start("GET ", path(endpoint));
+    field(&mut out, b"host", endpoint.authority.as_bytes());
+    if let Some(token) = token {
+        field(&mut out, b"authorization", token.as_bytes());
+    }
+    out.extend_from_slice(b"\r\n");
+    out
+}
+
+/// The keys in an answer.
+///
+/// # Errors
+/// Why there are none, in words for the log.
+pub fn keys(status: u16, body: &[u8]) -> Result<Keys, String> {
+    if status != 200 {
+        return Err(["no AWS keys: status ", &status.to_string()].concat());
+    }
+    let text = str::from_utf8(body).unwrap_or_default();
+    let member = |name| member(text, name).filter(|value| is_field_value(value.as_bytes()));
+    match (member("AccessKeyId"), member("SecretAccessKey")) {
+        (Some(id), Some(secret)) => Ok(Keys {
+            id,
+            secret,
+            token: member("Token").unwrap_or_default(),
+        }),
+        _ => Err("no AWS keys: the answer has none".to_owned()),
+    }
+}
+
+/// The member of that name in a JSON object: a string or number as it reads, an object as it is written.
+#[must_use]
+pub fn member(object: &str, name: &str) -> Option<String> {
+    let mut found = None;
+    let parsed = json::object(object, |other, value| {
+        if other == name {
+            found = match value {
+                Value::String(text) => Some(text.into_owned()),
+                Value::Number(text) | Value::Nested(text) => Some(text.to_owned()),
+                Value::Other => None,
+            };
+        }
+    });
+    found.filter(|_| parsed.is_ok())
+}
+
+fn path(endpoint: &Remote) -> &str {
+    if endpoint.path.is_empty() {
+        "/"
+    } else {
+        &endpoint.path
+    }
+}
+
+/// How every request begins. One connection each: what follows is mostly for another host, or an hour later.
+fn start(method: &str, path: &str) -> Vec<u8> {
+    let mut out = [method, path, " HTTP/1.1\r\n"].concat().into_bytes();
+    let program = concat!("pyroscope-lambda-extension/", env!("CARGO_PKG_VERSION"));
+    field(&mut out, b"user-agent", program.as_bytes());
+    field(&mut out, b"connection", b"close");
+    out
+}

@@ -1,0 +1,514 @@
+//! Credentials by reference: when they are read, what waits for them, and what is lost without them.
+
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use pyroscope_lambda_extension::contract::{ConnId, End, Peer};
+use pyroscope_lambda_extension::relay::ring::Loss;
+
+use crate::world::{OK, World, event, invoke, sandbox_with, status};
+
+/// A file, read by the shell at once.
+const FILE: (&str, &str) = ("PYROSCOPE_AUTH_TOKEN", "file:///run/secrets/token");
+
+/// A secret in a store that is spoken to in clear, at an address.
+const SECRET: [(&str, &str); 4] = [
+    (
+        "PYROSCOPE_AUTH_TOKEN",
+        "arn:aws:secretsmanager:eu-west-1:123456789012:secret:token-AbCdEf",
+    ),
+    ("AWS_ENDPOINT_URL", "http://10.0.0.7:4566"),
+    ("AWS_ACCESS_KEY_ID", "AKID"),
+    ("AWS_SECRET_ACCESS_KEY", "s3cret"),
+];
+
+const STORE: &str = "10.0.0.7:4566";
+
+fn json(status: u16, body: &str) -> String {
+    format!(
+        "HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+fn kept(secret: &str) -> String {
+    json(200, &format!(r#"{{"SecretString":"{secret}"}}"#))
+}
+
+/// The connection to the store that is asked for stands, and the request for the secret is on it.
+fn store(world: &mut World) -> ConnId {
+    let (_, address) = *world.connecting.last().expect("the store is connected to");
+    assert_eq!(address, STORE.parse().unwrap());
+    let id = world.connect();
+    let request = world.seen(id);
+    assert!(request.starts_with("POST / HTTP/1.1\r\n"), "{request}");
+    assert!(
+        request.contains("\r\nx-amz-target: secretsmanager.GetSecretValue\r\n"),
+        "{request}"
+    );
+    assert!(
+        request.ends_with(
+            "\r\n\r\n{\"SecretId\":\"arn:aws:secretsmanager:eu-west-1:123456789012:secret:token-AbCdEf\"}"
+        ),
+        "{request}"
+    );
+    id
+}
+
+fn shutdown(world: &World, ms: u64) -> String {
+    let at = world.now.unix_ms + ms;
+    event(&format!(
+        r#"{{"eventType":"SHUTDOWN","shutdownReason":"spindown","deadlineMs":{at}}}"#
+    ))
+}
+
+fn tell_file(world: &mut World, text: &str) {
+    world.file = Ok(text.as_bytes().to_vec());
+}
+
+fn expect_token(request: &str, token: &str) {
+    let line = format!("\r\nAuthorization: Bearer {token}\r\n");
+    assert_eq!(request.matches("uthorization").count(), 1, "{request}");
+    assert!(request.contains(&line), "{request}");
+    let (head, body) = request.split_once("\r\n\r\n").expect("a whole head");
+    assert_eq!(body, "x");
+    assert!(!head.contains("arn:") && !head.contains("file:"), "{head}");
+}
+
+#[test]
+fn nothing_is_read_before_lambda_was_asked_and_the_function_runs() {
+    let (mut world, api) = sandbox_with(&SECRET);
+    assert!(world.connecting.is_empty(), "the init goes on");
+    world.answer(api, &invoke(&world, 3000));
+    let asked = world.seen(api);
+    assert!(asked.starts_with("GET "), "{asked}");
+    let id = store(&mut world);
+    world.answer(id, &kept("t0ken"));
+    assert!(
+        !world.written.contains_key(&id),
+        "one secret, one connection"
+    );
+    world.post("x");
+    let remote = world.connect();
+    expect_token(&world.seen(remote), "t0ken");
+    world.answer(remote, OK);
+    world.post("x");
+    expect_token(&world.seen(remote), "t0ken");
+    assert_eq!(world.connecting, []);
+}
+
+#[test]
+fn an_upload_in_the_init_has_them_read_then() {
+    let (mut world, _) = sandbox_with(&SECRET);
+    world.post("x");
+    let id = store(&mut world);
+    assert_eq!(world.connecting, [], "the payload waits");
+    world.answer(id, &kept("t0ken"));
+    let remote = world.connect();
+    expect_token(&world.seen(remote), "t0ken");
+}
+
+#[test]
+fn in_a_sandbox_that_is_copied_they_are_read_by_each_copy() {
+    let snap_start = [("AWS_LAMBDA_INITIALIZATION_TYPE", "snap-start")];
+    let (mut world, api) = sandbox_with(&[&SECRET[..], &snap_start].concat());
+    world.post("x");
+    assert_eq!(world.connecting, [], "no secret is in the snapshot");
+    world.answer(api, &invoke(&world, 3000));
+    let id = store(&mut world);
+    world.answer(id, &kept("t0ken"));
+    let remote = world.connect();
+    expect_token(&world.seen(remote), "t0ken");
+}
+
+#[test]
+fn the_keys_come_from_the_container_endpoint_where_the_environment_has_none() {
+    let container = [
+        ("AWS_ACCESS_KEY_ID", ""),
+        (
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+            "http://127.0.0.1:9001/2021-04-23/credentials",
+        ),
+        ("AWS_CONTAINER_AUTHORIZATION_TOKEN", "container-token"),
+    ];
+    let mut world = World::new(&[&container[..], &SECRET].concat());
+    let (_, address) = *world.connecting.last().unwrap();
+    assert_eq!(address, "127.0.0.1:9001".parse().unwrap());
+    let keys = world.connect();
+    let request = world.seen(keys);
+    assert!(
+        request.starts_with("GET /2021-04-23/credentials HTTP/1.1\r\n"),
+        "{request}"
+    );
+    assert!(
+        request.contains("\r\nauthorization: container-token\r\n"),
+        "{request}"
+    );
+    world.answer(
+        keys,
+        &json(
+            200,
+            r#"{"AccessKeyId":"ASIA1","SecretAccessKey":"s3cret","Token":"t/k+n=","Expiration":"2027-01-01T00:00:00Z"}"#,
+        ),
+    );
+    let (_, address) = *world.connecting.last().unwrap();
+    assert_eq!(address, STORE.parse().unwrap());
+    let id = world.connect();
+    let request = world.seen(id);
+    assert!(
+        request.contains(" Credential=ASIA1/20270115/eu-west-1/secretsmanager/aws4_request, "),
+        "{request}"
+    );
+    assert!(
+        request.contains("\r\nx-amz-security-token: t/k+n=\r\n"),
+        "{request}"
+    );
+    world.answer(id, &kept("t0ken"));
+    world.post("x");
+    let remote = world.connect();
+    expect_token(&world.seen(remote), "t0ken");
+}
+
+#[test]
+fn a_file_is_read_and_read_again_when_the_remote_refuses_what_was_in_it() {
+    let mut world = World::new(&[FILE]);
+    assert_eq!(world.files, ["/run/secrets/token"]);
+    tell_file(&mut world, "old\n");
+    world.post("x");
+    world.pass_to_deadline();
+    let remote = world.connect();
+    expect_token(&world.seen(remote), "old");
+    world.answer(remote, OK);
+
+    world.pass(Duration::from_mins(10));
+    tell_file(&mut world, "new");
+    world.post("x");
+    let remote = world.connect();
+    expect_token(&world.seen(remote), "old");
+    world.answer(remote, &status(401));
+    assert_eq!(world.files.len(), 3);
+    expect_token(&world.seen(remote), "new");
+    world.answer(remote, OK);
+    assert_eq!((world.totals().relayed, world.totals().lost_sum()), (2, 0));
+    let log = world.log();
+    assert!(log.contains("they are read again"), "{log}");
+}
+
+#[test]
+fn credentials_that_are_refused_again_are_read_once_a_minute_and_the_payload_waits() {
+    for code in [401, 403] {
+        let mut world = World::new(&[FILE]);
+        tell_file(&mut world, "token");
+        world.post("x");
+        world.pass_to_deadline();
+        let mut reads = world.files.len();
+        for minute in 0..5 {
+            let remote = world.next_attempt();
+            world.answer(remote, &status(code));
+            assert_eq!(world.files.len(), reads, "not at once");
+            world.pass(Duration::from_secs(59));
+            assert_eq!(world.files.len(), reads, "{code} {minute}");
+            world.pass(Duration::from_secs(1));
+            reads += 1;
+            assert_eq!(world.files.len(), reads, "{code} {minute}");
+        }
+        let remote = world.next_attempt();
+        world.answer(remote, OK);
+        assert_eq!((world.totals().relayed, world.totals().lost_sum()), (1, 0));
+        let log = world.log();
+        let line = "The remote refuses the credentials, profiles wait";
+        assert_eq!(log.matches(line).count(), 5, "{log}");
+        assert!(log.contains("The remote takes profiles again"), "{log}");
+    }
+}
+
+/// What was on its way as the credentials changed says nothing about the new ones.
+#[test]
+fn a_refusal_of_older_credentials_is_not_one_of_those_there_are() {
+    let mut world = World::new(&[FILE]);
+    tell_file(&mut world, "old");
+    world.post("x");
+    world.pass_to_deadline();
+    let remote = world.connect();
+    world.answer(remote, OK);
+    world.pass(Duration::from_mins(2));
+    world.post("x");
+    world.post("x");
+    let (one, two) = (world.connect(), world.connect());
+    expect_token(&world.seen(one), "old");
+    expect_token(&world.seen(two), "old");
+    tell_file(&mut world, "new");
+    let reads = world.files.len();
+    world.answer(one, &status(401));
+    assert_eq!(world.files.len(), reads + 1);
+    expect_token(&world.seen(one), "new");
+    world.answer(two, &status(401));
+    assert_eq!(world.files.len(), reads + 1, "that was the old token");
+    expect_token(&world.seen(two), "new");
+    world.answer(one, OK);
+    world.answer(two, OK);
+    assert_eq!((world.totals().relayed, world.totals().lost_sum()), (3, 0));
+}
+
+#[test]
+fn what_cannot_be_read_is_logged_once_and_tried_again() {
+    let mut world = World::new(&[FILE]);
+    world.post("x");
+    for _ in 0..5 {
+        world.pass_to_deadline();
+    }
+    let log = world.log();
+    assert_eq!(log.matches("level=error").count(), 1, "{log}");
+    assert!(
+        log.contains("msg=\"Cannot read a credential, profiles wait\" cause=\"not found\" failures=1 place=/run/secrets/token svc=pyroscope-lambda-ext-main variable=PYROSCOPE_AUTH_TOKEN\n"),
+        "{log}"
+    );
+    let reads = world.files.len();
+    assert!(reads >= 4, "{reads}");
+    tell_file(&mut world, "token");
+    world.pass_to_deadline();
+    let remote = world.connect();
+    expect_token(&world.seen(remote), "token");
+    assert!(
+        world
+            .log()
+            .contains("level=info msg=\"The credentials were read\"")
+    );
+}
+
+#[test]
+fn pauses_grow_to_half_a_minute_and_nothing_is_read_for_nobody() {
+    let mut world = World::new(&[FILE]);
+    assert_eq!(world.files.len(), 1);
+    world.pass(Duration::from_mins(5));
+    assert_eq!(world.files.len(), 1, "nothing waits for it");
+    world.post("x");
+    assert_eq!(world.files.len(), 2);
+    let mut last = Duration::ZERO;
+    for _ in 0..10 {
+        last = world.pass_to_deadline();
+        assert!(last <= Duration::from_secs(30), "{last:?}");
+    }
+    assert!(last >= Duration::from_millis(22_500), "{last:?}");
+}
+
+#[test]
+fn no_invocation_is_held_for_credentials_that_cannot_be_read() {
+    let (mut world, api) = sandbox_with(&[FILE, ("PYROSCOPE_FLUSH_MODE", "invoke")]);
+    world.post("x");
+    assert_eq!(world.files.len(), 1);
+    world.answer(api, &invoke(&world, 3000));
+    assert!(world.seen(api).starts_with("GET "), "at once");
+}
+
+#[test]
+fn an_invocation_is_held_while_they_are_read_within_the_budget() {
+    let flush = [("PYROSCOPE_FLUSH_MODE", "invoke")];
+    let (mut world, api) = sandbox_with(&[&SECRET[..], &flush].concat());
+    world.post("x");
+    let id = store(&mut world);
+    world.answer(api, &invoke(&world, 60_000));
+    assert_eq!(world.seen(api), "", "the store answers any moment");
+    world.answer(id, &kept("t0ken"));
+    let remote = world.connect();
+    expect_token(&world.seen(remote), "t0ken");
+    assert_eq!(world.seen(api), "");
+    world.answer(remote, OK);
+    assert!(world.seen(api).starts_with("GET "));
+}
+
+#[test]
+fn what_is_left_at_the_end_is_counted_under_its_own_reason() {
+    let (mut world, api) = sandbox_with(&[FILE]);
+    world.post("x");
+    world.post("x");
+    let reads = world.files.len();
+    world.answer(api, &shutdown(&world, 2000));
+    assert!(world.files.len() > reads, "tried at once");
+    for _ in 0..50 {
+        if world.exit.is_none() {
+            world.pass_to_deadline();
+        }
+    }
+    assert_eq!(world.exit, Some(0));
+    assert_eq!(world.lost(Loss::Credentials), 2);
+    let log = world.log();
+    assert!(log.contains(" lost=2 lost_credentials=2 "), "{log}");
+}
+
+#[test]
+fn what_can_be_read_at_the_end_is_sent() {
+    let (mut world, api) = sandbox_with(&[FILE]);
+    world.post("x");
+    tell_file(&mut world, "token");
+    world.answer(api, &shutdown(&world, 2000));
+    let remote = world.connect();
+    expect_token(&world.seen(remote), "token");
+    world.answer(remote, OK);
+    assert_eq!((world.exit, world.totals().relayed), (Some(0), 1));
+}
+
+#[test]
+fn errors_of_the_store_are_logged_by_their_code_and_nothing_of_its_words() {
+    for (answer, cause) in [
+        (
+            json(
+                400,
+                r#"{"__type":"AccessDeniedException","Message":"User: s3cret is not authorized to perform: secretsmanager:GetSecretValue"}"#,
+            ),
+            "AccessDeniedException, the function's role may not secretsmanager:GetSecretValue",
+        ),
+        (
+            json(
+                400,
+                r#"{"__type":"AccessDeniedException","Message":"Access to KMS is not allowed"}"#,
+            ),
+            "AccessDeniedException, the function's role may not kms:Decrypt with its key",
+        ),
+        (
+            json(
+                400,
+                r#"{"__type":"com.amazonaws.x#ResourceNotFoundException","message":"s3cret"}"#,
+            ),
+            "ResourceNotFoundException",
+        ),
+        (
+            json(
+                400,
+                r#"{"__type":"ThrottlingException","message":"Rate exceeded"}"#,
+            ),
+            "ThrottlingException",
+        ),
+        (
+            json(
+                400,
+                r#"{"__type":"InvalidSignatureException","message":"Signature expired: 20270115T080000Z is now earlier than s3cret"}"#,
+            ),
+            "InvalidSignatureException, the clock of this machine is off",
+        ),
+        (json(400, r#"{"__type":"s3cret"}"#), "status 400"),
+        (json(503, "s3cret"), "status 503"),
+        (json(200, "{}"), "the answer is not one of this service"),
+        (
+            json(200, r#"{"SecretBinary":"c3s="}"#),
+            "the secret is binary, not text",
+        ),
+        (json(200, r#"{"SecretString":""}"#), "it is empty"),
+        (
+            kept(r"s3c\nret"),
+            "it has a line break or control character in it",
+        ),
+        ("HTTP/1.1 nonsense\r\n\r\n".to_owned(), "malformed"),
+    ] {
+        let mut world = World::new(&SECRET);
+        let id = store(&mut world);
+        world.offer(id, answer.as_bytes(), usize::MAX);
+        let log = world.log();
+        assert_eq!(log.matches("level=error").count(), 1, "{log}");
+        assert!(log.contains(cause), "{cause}: {log}");
+        assert!(log.contains(" place=\"10.0.0.7:4566\" "), "{log}");
+        assert!(log.contains(" variable=PYROSCOPE_AUTH_TOKEN\n"), "{log}");
+        assert!(!log.contains("s3c"), "{log}");
+        assert!(!world.written.contains_key(&id), "closed");
+        world.post("x");
+        world.pass_to_deadline();
+        let id = store(&mut world);
+        world.answer(id, &kept("t0ken"));
+        let remote = world.connect();
+        expect_token(&world.seen(remote), "t0ken");
+    }
+}
+
+#[test]
+fn a_store_that_is_slow_or_dead_costs_an_attempts_time_and_no_more() {
+    let mut world = World::new(&SECRET);
+    world.post("x");
+    let silent = store(&mut world);
+    assert_eq!(world.pass_to_deadline(), Duration::from_secs(10));
+    assert!(!world.written.contains_key(&silent));
+    assert!(world.log().contains("cause=\"timed out: answer\""));
+    world.pass_to_deadline();
+    world.refuse();
+    world.pass_to_deadline();
+    let broken = store(&mut world);
+    world.close(broken, End::Io(ErrorKind::ConnectionReset));
+    world.pass_to_deadline();
+    let id = store(&mut world);
+    world.answer(id, &kept("t0ken"));
+    let remote = world.connect();
+    expect_token(&world.seen(remote), "t0ken");
+}
+
+#[test]
+fn a_freeze_in_the_middle_costs_a_second_and_no_failure() {
+    for seen in [true, false] {
+        let (mut world, api) = sandbox_with(&SECRET);
+        world.post("x");
+        let dead = store(&mut world);
+        if seen {
+            world.now.mono += Duration::from_mins(5);
+            world.now.unix_ms += 300_000;
+            world.relay.thawed(Duration::from_mins(5), world.now);
+            world.settle();
+        } else {
+            world.answer(api, &invoke(&world, 60_000));
+        }
+        world.pass(Duration::from_secs(1));
+        assert!(!world.written.contains_key(&dead), "{seen}");
+        let id = store(&mut world);
+        world.pass(Duration::from_secs(9));
+        world.answer(id, &kept("t0ken"));
+        let remote = world.connect();
+        expect_token(&world.seen(remote), "t0ken");
+        assert!(!world.log().contains("level=error"), "{seen}");
+    }
+}
+
+#[test]
+fn a_stores_name_is_looked_up_and_a_late_answer_is_for_nobody() {
+    let named = [("AWS_ENDPOINT_URL", "http://store.test:4566")];
+    let mut world = World::new(&[&named[..], &SECRET].concat());
+    world.post("x");
+    let asked = [(Peer::Store, "store.test:4566".to_owned())];
+    assert_eq!(world.resolving, asked);
+    world.pass(Duration::from_secs(10));
+    assert!(world.log().contains("cause=\"timed out: name lookup\""));
+    world.pass_to_deadline();
+    assert_eq!(world.resolving, asked, "one lookup at a time");
+    world
+        .relay
+        .resolved(Peer::Store, Ok(vec![STORE.parse().unwrap()]), world.now);
+    world.settle();
+    let id = store(&mut world);
+    world.answer(id, &kept("t0ken"));
+    let remote = world.connect();
+    expect_token(&world.seen(remote), "t0ken");
+}
+
+#[test]
+fn a_store_that_is_this_relay_is_none() {
+    let own = [("AWS_ENDPOINT_URL", "http://127.0.0.1:4040")];
+    let mut world = World::new(&[&own[..], &SECRET].concat());
+    let (id, address) = world.connecting.pop().unwrap();
+    let ends = pyroscope_lambda_extension::contract::Ends {
+        local: "127.0.0.1:50000".parse().unwrap(),
+        peer: address,
+    };
+    world.relay.connected(id, ends, world.now);
+    world.settle();
+    let log = world.log();
+    assert!(log.contains("this relay itself listens there"), "{log}");
+    assert_eq!(world.totals().acknowledged, 0);
+}
+
+#[test]
+fn without_keys_nobody_is_asked() {
+    let none = [("AWS_ACCESS_KEY_ID", "")];
+    let mut world = World::new(&[&none[..], &SECRET].concat());
+    assert_eq!(world.connecting, []);
+    let log = world.log();
+    assert!(
+        log.contains("no AWS keys: AWS_ACCESS_KEY_ID is not set"),
+        "{log}"
+    );
+}
