@@ -42,6 +42,12 @@ MissingAuthenticationToken
 RequestExpired
 OptInRequired";
 
+/// Said where nobody can be asked for a secret.
+pub const NO_KEYS: &str = "no AWS keys: AWS_ACCESS_KEY_ID is not set";
+
+/// Said of a file that is none.
+pub const NOT_TEXT: &str = "it is not text";
+
 /// Who keeps secrets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Service {

@@ -126,7 +126,7 @@ impl Reading {
             (KeySource::Given(keys), _) | (_, Some(keys)) => stored.request(keys, now.unix_ms),
             (KeySource::Asked { request, .. }, None) => request.clone(),
             (KeySource::Missing, None) => {
-                return Err("no AWS keys: AWS_ACCESS_KEY_ID is not set".to_owned());
+                return Err(store::NO_KEYS.to_owned());
             }
         };
         let inquiry = Inquiry::new(request, deadline, wakes);
@@ -510,7 +510,7 @@ impl Relay {
         };
         let text = read
             .map_err(error_words)
-            .and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not text"));
+            .and_then(|bytes| String::from_utf8(bytes).map_err(|_| store::NOT_TEXT));
         match text {
             Ok(text) => {
                 reading.values.push(text);

@@ -2,15 +2,16 @@
 //! what works and what does not.
 //!
 //! ```text
-//! settings ─▶ roots ─▶ name ─▶ connect ─▶ proxy ─▶ tls ─▶ request ─▶ answer
-//!             (https)                    (if any)  (https)
+//! settings ─▶ secret ─▶ roots ─▶ name ─▶ connect ─▶ proxy ─▶ tls ─▶ request ─▶ answer
+//!            (if any)  (https)                    (if any)  (https)
 //! ```
 //!
-//! [`line`] is the connection. For a person at a shell, so it may block; no wait outlasts `PYROSCOPE_TIMEOUT`. No secret is printed: of what
+//! A secret in one of AWS's stores has the same steps before it. [`line`] is the connection. For a person at a shell, so it may block; no wait outlasts `PYROSCOPE_TIMEOUT`. No secret is printed: of what
 //! the settings say only the variables' names, the server's name and port, and of what the server says only the
 //! status and the place a redirect names.
 
 mod line;
+mod secret;
 
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
@@ -111,6 +112,17 @@ impl Check<'_> {
 
     /// All that has to do with the server; `None` where it cannot go on.
     fn remote(&mut self, config: &Config, remote: &Remote) -> Option<()> {
+        let filled = match &remote.references {
+            Some(references) => Some(self.read_secrets(config, remote, references)?),
+            None => None,
+        };
+        let remote = filled.as_ref().unwrap_or(remote);
+        let mut line = self.reach(config, remote, "PYROSCOPE_REMOTE_ADDRESS")?;
+        self.send(&mut line, remote)
+    }
+
+    /// Connects to a server whose address is from that setting, as far as a request can be written.
+    fn reach(&mut self, config: &Config, remote: &Remote, setting: &'static str) -> Option<Line> {
         let trust = if remote.tls {
             Some(self.trust(config, remote)?)
         } else {
@@ -118,12 +130,12 @@ impl Check<'_> {
         };
         let until = clock().mono + self.timeout;
         let addresses = self.resolve(remote, until)?;
-        let mut line = self.connect(config, remote, &addresses, until)?;
+        let mut line = self.connect(config, remote, setting, &addresses, until)?;
         self.pass_proxy(&mut line, remote)?;
         if let Some(trust) = trust {
             self.shake_hands(&mut line, &trust, remote)?;
         }
-        self.send(&mut line, remote)
+        Some(line)
     }
 
     fn trust(&mut self, config: &Config, remote: &Remote) -> Option<Trust> {
@@ -195,13 +207,14 @@ impl Check<'_> {
         &mut self,
         config: &Config,
         remote: &Remote,
+        setting: &'static str,
         addresses: &[SocketAddr],
         until: Instant,
     ) -> Option<Line> {
         const STEP: &str = "connect";
         let setting = match remote.proxy {
             Some(_) => "HTTPS_PROXY",
-            None => "PYROSCOPE_REMOTE_ADDRESS",
+            None => setting,
         };
         // The relay that would listen there need not run: this takes its place.
         let port = remote.peer().1;

@@ -1,0 +1,107 @@
+//! What the settings name the place of, read as the relay would read it.
+
+use crate::aws::sigv4::Keys;
+use crate::aws::store;
+use crate::config::reference::{KeySource, Place, References};
+use crate::config::{Config, Remote};
+use crate::contract::error_words;
+use crate::shell::{clock, roots};
+
+use super::line::Answer;
+use super::{Check, ok};
+
+const STEP: &str = "secret";
+
+impl Check<'_> {
+    /// Reads every credential. Gives the remote with the fields made of them; `None` where one is missing.
+    pub(super) fn read_secrets(
+        &mut self,
+        config: &Config,
+        remote: &Remote,
+        references: &References,
+    ) -> Option<Remote> {
+        let (mut values, mut keys) = (Vec::new(), None);
+        for source in &references.sources {
+            let (variable, place) = (source.variable, source.place.name());
+            let value = match &source.place {
+                Place::File(path) => read_file(path),
+                Place::Store(stored) => {
+                    if keys.is_none() {
+                        keys = Some(self.keys(config, references, variable)?);
+                    }
+                    let request = stored.request(keys.as_ref()?, clock().unix_ms);
+                    let answer = self.ask(config, &stored.endpoint, variable, &request)?;
+                    stored.secret(answer.status, &answer.body)
+                }
+            };
+            match value {
+                Ok(value) => values.push(value),
+                Err(cause) => {
+                    self.bad(STEP, &[variable, ", ", place, ": ", &cause]);
+                    return None;
+                }
+            }
+            ok(STEP, &[variable, " is read from ", place]);
+        }
+        match references.fields(&values) {
+            Ok(fields) => {
+                let mut filled = remote.clone();
+                filled.fields.splice(..remote.withheld, fields);
+                filled.withheld = 0;
+                Some(filled)
+            }
+            Err(unfit) => {
+                let words = [unfit.variable, ", ", &unfit.place, ": ", unfit.why];
+                self.bad(STEP, &words);
+                None
+            }
+        }
+    }
+
+    /// The AWS keys to ask with.
+    fn keys(
+        &mut self,
+        config: &Config,
+        references: &References,
+        variable: &'static str,
+    ) -> Option<Keys> {
+        let keys = match &references.keys {
+            KeySource::Given(keys) => Ok(keys.clone()),
+            KeySource::Missing => Err(store::NO_KEYS.to_owned()),
+            KeySource::Asked { endpoint, request } => {
+                let setting = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
+                let answer = self.ask(config, endpoint, setting, request)?;
+                store::keys(answer.status, &answer.body)
+            }
+        };
+        match keys {
+            Ok(keys) => Some(keys),
+            Err(cause) => {
+                self.bad(STEP, &[variable, ": ", &cause]);
+                None
+            }
+        }
+    }
+
+    fn ask(
+        &mut self,
+        config: &Config,
+        endpoint: &Remote,
+        setting: &'static str,
+        request: &[u8],
+    ) -> Option<Answer> {
+        let mut line = self.reach(config, endpoint, setting)?;
+        match line.write(request).and_then(|()| line.answer()) {
+            Ok(answer) => Some(answer),
+            Err(cause) => {
+                self.bad(STEP, &[setting, ", ", &endpoint.authority, ": ", &cause]);
+                None
+            }
+        }
+    }
+}
+
+fn read_file(path: &str) -> Result<String, String> {
+    let bytes = roots::bounded(path).map_err(|error| error_words(error.kind()).to_owned())?;
+    String::from_utf8(bytes).map_err(|_| store::NOT_TEXT.to_owned())
+}
