@@ -35,3 +35,4 @@ pub mod proxy;
 pub mod pyroscope;
 pub mod sandbox;
 pub mod secrets;
+pub mod store;

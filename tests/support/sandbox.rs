@@ -460,6 +460,11 @@ impl Extension {
         );
     }
 
+    /// It comes to know that secret, and no line may hold it either.
+    pub fn must_not_log(&mut self, secret: &str) {
+        self.secrets.add("what it was given", secret);
+    }
+
     /// What is wrong, if a line so far holds a secret that was set, or sent by a [`Client`].
     fn leak(&mut self) -> Option<String> {
         let lines = self.log.look(|log| log.lines.clone());

@@ -61,6 +61,10 @@ impl Secrets {
             "PYROSCOPE_BASIC_AUTH_PASSWORD",
             "PYROSCOPE_TENANT_ID",
             "PYROSCOPE_HTTP_HEADERS",
+            "AWS_ACCESS_KEY_ID",
+            "AWS_SECRET_ACCESS_KEY",
+            "AWS_SESSION_TOKEN",
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN",
         ] {
             secrets.add(name, find(name));
         }
@@ -98,7 +102,7 @@ impl Secrets {
     }
 
     /// A value, which a log line would hold piece by piece if there are line breaks in it.
-    fn add(&mut self, from: &str, value: &str) {
+    pub fn add(&mut self, from: &str, value: &str) {
         for piece in value.split(char::is_control).map(str::trim) {
             if piece.len() >= SECRET_BYTES_MIN {
                 self.0.push(Secret {
