@@ -149,20 +149,26 @@ fn a_token_that_was_rotated_is_read_again_and_nothing_is_lost() {
     lambda.invoke_and_wait();
     post(&extension);
     remote.wait_answered(1);
-    // It was read just now: the next time is in a minute, which this test does not wait for.
     store.keep(ARN, KEPT[0]);
     remote.next(Play::answer(401));
     post(&extension);
+    let sent: Vec<String> = remote.wait_answered(3).iter().map(authorization).collect();
+    let tokens = [KEPT[1], KEPT[1], KEPT[0]].map(|token| format!("Bearer {token}"));
+    assert_eq!(sent, tokens);
+    extension.wait_log_with(&["level=info", "they are read again", "status 401"]);
+
+    // Another refusal so soon waits for the minute to be over. Those are the core's tests.
+    remote.always(Play::answer(403));
+    post(&extension);
     extension.wait_log("The remote refuses the credentials, profiles wait");
-    assert_eq!(store.asked().len(), 1);
+    assert_eq!(store.asked().len(), 2);
     lambda.shutdown(TWO_SECONDS);
     extension.expect_exit(0);
     let totals = extension.totals();
-    totals.expect(1, 1);
+    totals.expect(2, 1);
     assert_eq!(totals.count("lost_credentials"), 1);
 }
 
-/// The same with a file, a minute later by its clock: the core's tests have every minute of it.
 #[test]
 fn a_file_is_read_without_its_last_line_break() {
     let (remote, lambda) = (Pyroscope::http().quick(), ExtensionsApi::start());

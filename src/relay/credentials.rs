@@ -47,8 +47,10 @@ pub(super) struct Credentials {
     lines: Vec<u8>,
     /// How often they were read.
     version: u32,
-    /// When they were begun to be read last.
-    begun: Option<Now>,
+    /// The remote refused those that were read last.
+    refused: bool,
+    /// When they were last read again for that.
+    read_again: Option<Now>,
     failures: u32,
     /// We are leaving: pauses no longer grow.
     leaving: bool,
@@ -164,7 +166,8 @@ impl Credentials {
             state: State::Due(None),
             lines: Vec::new(),
             version: 0,
-            begun: None,
+            refused: false,
+            read_again: None,
             failures: 0,
             leaving: false,
             lookup: None,
@@ -270,15 +273,13 @@ impl Credentials {
         }
     }
 
-    /// The remote refuses the fields of that version. Whether they were read so lately that they are not read again yet.
+    /// The remote refuses the fields of that version. Whether it is too early to read them again.
     fn refused(&mut self, version: u32, now: Now) -> Option<bool> {
         if version != self.version || !self.are_known() {
             return None;
         }
-        let at = self.begun.map(|begun| Now {
-            mono: begun.mono + READ_AGAIN,
-            unix_ms: begun.unix_ms + READ_AGAIN.as_millis() as u64,
-        });
+        let at = self.read_again.map(|last| later(last, READ_AGAIN));
+        self.refused = true;
         self.state = State::Due(at);
         Some(at.is_some_and(|at| !left(at, now).is_zero()))
     }
@@ -370,6 +371,7 @@ impl Credentials {
         }
         self.version += 1;
         self.failures = 0;
+        self.refused = false;
         self.client = None;
         self.state = State::Known;
         Ok(())
@@ -385,10 +387,14 @@ impl Credentials {
         let pause = jitter((PAUSE_MIN * (1 << doublings)).min(PAUSE_MAX), random);
         self.failures += 1;
         self.client = None;
-        self.state = State::Due(Some(Now {
-            mono: now.mono + pause,
-            unix_ms: now.unix_ms + pause.as_millis() as u64,
-        }));
+        self.state = State::Due(Some(later(now, pause)));
+    }
+}
+
+fn later(now: Now, time: Duration) -> Now {
+    Now {
+        mono: now.mono + time,
+        unix_ms: now.unix_ms.saturating_add(time.as_millis() as u64),
     }
 }
 
@@ -427,9 +433,11 @@ impl Relay {
             && at.is_none_or(|at| left(at, now).is_zero())
             && is_free
             && !is_copied
-            && (waits || runs && at.is_none())
+            && (waits || runs && credentials.version == 0 && at.is_none())
         {
-            credentials.begun = Some(now);
+            if credentials.refused {
+                credentials.read_again = Some(now);
+            }
             credentials.state = State::Reading(Reading {
                 values: Vec::new(),
                 keys: None,

@@ -201,6 +201,10 @@ fn credentials_that_are_refused_again_are_read_once_a_minute_and_the_payload_wai
         tell_file(&mut world, "token");
         world.post("x");
         world.pass_to_deadline();
+        let reads = world.files.len();
+        let remote = world.next_attempt();
+        world.answer(remote, &status(code));
+        assert_eq!(world.files.len(), reads + 1, "at once, the first time");
         let mut reads = world.files.len();
         for minute in 0..5 {
             let remote = world.next_attempt();
