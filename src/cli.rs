@@ -41,6 +41,8 @@ extension, without arguments.
   --version    the version
 
 Settings are environment variables. An empty one counts as unset. [Defaults]
+Token, user, password, tenant and headers may be the ARN of a secret in Secrets Manager or of a
+parameter in Parameter Store, or file:///path: they are read while the function runs.
 
   PYROSCOPE_REMOTE_ADDRESS       URL of the server, http or https; may hold port, path,
                                  user:password [https://profiles-prod-001.grafana.net]

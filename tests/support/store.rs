@@ -228,12 +228,8 @@ impl Shared {
         match mood {
             Some(Mood::Dead) => return None,
             Some(Mood::Error(status, code, message)) => return Some(error(status, code, message)),
-            Some(Mood::Slow(gate)) => {
-                if !gate.pass(0) {
-                    return None;
-                }
-            }
-            None => {}
+            Some(Mood::Slow(gate)) if !gate.pass(0) => return None,
+            Some(Mood::Slow(_)) | None => {}
         }
         let checked = match target.as_str() {
             "" => check_container(head),
