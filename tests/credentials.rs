@@ -467,3 +467,66 @@ fn a_bad_place_costs_one_line_that_names_the_variable() {
         }
     }
 }
+
+/// Runs `--check` with the sandbox's settings: its status, and what it said.
+fn check(variables: &[(&str, &str)]) -> (Option<i32>, String) {
+    let output = support::sandbox::command(&["--check"])
+        .env_clear()
+        .envs(variables.iter().copied())
+        .output()
+        .expect("the binary to run");
+    let text = String::from_utf8(output.stdout).expect("text");
+    for secret in KEPT.iter().chain(&[SECRET, TOKEN]) {
+        assert!(!text.contains(secret), "{text}");
+    }
+    (output.status.code(), text)
+}
+
+#[test]
+fn a_check_reads_them_and_says_each_step() {
+    let (store, remote) = (Store::http(), Pyroscope::http().quick());
+    store.keep(ARN, KEPT[0]);
+    let (url, address) = (store.url(), remote.url());
+    let at = store.addr().to_string();
+    let mut variables = vec![
+        ("PYROSCOPE_REMOTE_ADDRESS", address.as_str()),
+        ("PYROSCOPE_AUTH_TOKEN", ARN),
+        ("AWS_ENDPOINT_URL", url.as_str()),
+        ("AWS_ACCESS_KEY_ID", ID),
+        ("AWS_SECRET_ACCESS_KEY", SECRET),
+        ("AWS_SESSION_TOKEN", TOKEN),
+    ];
+    let (status, text) = check(&variables);
+    assert_eq!(status, Some(0), "{text}");
+    assert!(
+        text.contains(&format!(
+            "secret    ok   PYROSCOPE_AUTH_TOKEN is read from {at}\n"
+        )),
+        "{text}"
+    );
+    assert!(
+        text.contains("with credentials from PYROSCOPE_AUTH_TOKEN\n"),
+        "{text}"
+    );
+    assert_eq!(
+        authorization(&remote.wait_answered(1)[0]),
+        format!("Bearer {}", KEPT[0])
+    );
+
+    store.always(Mood::Error(400, "AccessDeniedException", "not authorized"));
+    let (status, text) = check(&variables);
+    assert_eq!(status, Some(1), "{text}");
+    assert!(
+        text.ends_with(&format!("secret    bad  PYROSCOPE_AUTH_TOKEN, {at}: AccessDeniedException, the function's role may not secretsmanager:GetSecretValue\n")),
+        "{text}"
+    );
+
+    variables[1].1 = "file:///nowhere/token";
+    let (status, text) = check(&variables);
+    assert_eq!(status, Some(1), "{text}");
+    assert!(
+        text.ends_with("secret    bad  PYROSCOPE_AUTH_TOKEN, /nowhere/token: not found\n"),
+        "{text}"
+    );
+    assert_eq!(remote.requests().len(), 1);
+}

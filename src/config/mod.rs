@@ -194,6 +194,16 @@ fn warn(notes: &mut Vec<Note>, variable: &'static str, problem: String) {
     });
 }
 
+/// Of what more than one setting has to do with.
+fn warn_once(notes: &mut Vec<Note>, variable: &'static str, problem: String) {
+    if !notes
+        .iter()
+        .any(|note| note.variable == variable && note.problem == problem)
+    {
+        warn(notes, variable, problem);
+    }
+}
+
 fn fail(notes: &mut Vec<Note>, variable: &'static str, problem: String) {
     notes.push(Note {
         level: Level::Error,

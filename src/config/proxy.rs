@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use crate::http1::write::field;
 
 use super::remote::Remote;
-use super::{Note, warn};
+use super::{Note, warn_once};
 
 /// What stands between us and the remote.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub(super) fn read(
         }),
         Err(problem) => {
             let problem = format!("{problem}; the remote is connected to directly");
-            warn(notes, variable, problem);
+            warn_once(notes, variable, problem);
             None
         }
     }

@@ -562,6 +562,15 @@ fn binary() -> PathBuf {
         .expect("EXTENSION_BINARY says which binary")
 }
 
+/// The binary with these arguments, for what is over at once.
+pub fn command(arguments: &[&str]) -> Command {
+    let mut words = runner();
+    words.push(binary().display().to_string());
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]).args(arguments);
+    command
+}
+
 fn absolute(path: PathBuf) -> PathBuf {
     fs::canonicalize(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
