@@ -42,6 +42,14 @@ pub fn object<'t>(
     text: &'t str,
     mut each: impl FnMut(Cow<'t, str>, Value<'t>),
 ) -> Result<(), Malformed> {
+    fields(text, &mut each)
+}
+
+/// The same, compiled once for all who read objects.
+fn fields<'t>(
+    text: &'t str,
+    each: &mut dyn FnMut(Cow<'t, str>, Value<'t>),
+) -> Result<(), Malformed> {
     Scan { text, at: 0 }.list(b'{', b'}', &mut |scan| {
         scan.blank();
         let key = scan.string()?;

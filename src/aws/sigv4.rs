@@ -110,7 +110,9 @@ fn canonical(request: &Request, names: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte) {
             out.push(char::from(byte));
         } else {
-            out.extend(percent_encoded(byte).map(char::from));
+            for digit in percent_encoded(byte) {
+                out.push(char::from(digit));
+            }
         }
     }
     out += "\n";
@@ -154,9 +156,11 @@ fn hash(text: &[u8]) -> digest::Digest {
 
 fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble & 15)]);
-    bytes
-        .iter()
-        .flat_map(|byte| [digit(byte >> 4), digit(*byte)])
-        .collect()
+    let mut out = String::new();
+    for byte in bytes {
+        for nibble in [byte >> 4, byte & 15] {
+            out.push(char::from(DIGITS[usize::from(nibble)]));
+        }
+    }
+    out
 }

@@ -159,23 +159,21 @@ impl Stored {
 
     /// AWS's error code, and what may be done about it.
     fn refusal(&self, status: u16, text: &str) -> String {
-        let mut code = "";
-        let mut message = String::new();
-        // What is no JSON has no code.
-        let _ = json::object(text, |name, value| match (&*name, value) {
-            ("__type" | "code", Value::String(kind)) => {
-                // Some services say whose error it is, before it.
-                let kind = kind.rsplit('#').next().unwrap_or_default();
-                code = CODES.split('\n').find(|code| *code == kind).unwrap_or("");
-            }
-            ("message" | "Message", Value::String(words)) => message = words.into_owned(),
-            _ => {}
-        });
-        let has = |words: &str| message.contains(words);
+        let kind = member(text, "__type").unwrap_or_default();
+        // Some services say whose error it is, before it.
+        let kind = kind.rsplit('#').next().unwrap_or_default();
+        let code = CODES.split('\n').find(|code| *code == kind);
+        let code = code.unwrap_or_default();
+        let message = member(text, "Message").or_else(|| member(text, "message"));
+        let message = message.unwrap_or_default();
+        let has = |words: &[u8]| {
+            let mut parts = message.as_bytes().windows(words.len());
+            parts.any(|part| part == words)
+        };
         let hint = match code {
             "" => return ["status ", &status.to_string()].concat(),
             // The stores ask KMS in the function's name.
-            "AccessDeniedException" if has("kms:") || has("KMS") || has("ciphertext") => {
+            "AccessDeniedException" if has(b"kms:") || has(b"KMS") || has(b"ciphertext") => {
                 ", the function's role may not kms:Decrypt with its key"
             }
             "AccessDeniedException" => {
@@ -183,7 +181,7 @@ impl Stored {
                 return [code, ", the function's role may not ", permission].concat();
             }
             "InvalidSignatureException" | "RequestExpired"
-                if has("expired") || has("not yet current") =>
+                if has(b"expired") || has(b"not yet current") =>
             {
                 ", the clock of this machine is off"
             }

@@ -49,6 +49,15 @@ pub enum Place {
 }
 
 impl Place {
+    /// Whether that is the same secret: what a store is asked for has its ARN in it.
+    fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::File(path), Self::File(other)) => path == other,
+            (Self::Store(stored), Self::Store(other)) => stored.body == other.body,
+            _ => false,
+        }
+    }
+
     /// Its host, or what it is, for people.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -112,17 +121,31 @@ pub(super) fn is_reference(value: &str) -> bool {
 
 impl Form {
     /// The field's value, of one value or two.
-    pub(super) fn write(self, parts: &[String]) -> String {
+    pub(super) fn write<'v>(self, parts: impl Iterator<Item = &'v str>) -> String {
+        let mut value = String::new();
+        for part in parts {
+            if !value.is_empty() {
+                value.push(':');
+            }
+            value += part;
+        }
         match self {
-            Self::Plain => parts.concat(),
-            Self::Bearer => "Bearer ".to_owned() + &parts.concat(),
+            Self::Plain => value,
+            Self::Bearer => ["Bearer ", &value].concat(),
             // RFC 7617.
-            Self::Basic => "Basic ".to_owned() + &BASE64.encode(parts.join(":")),
+            Self::Basic => ["Basic ", &BASE64.encode(value)].concat(),
         }
     }
 }
 
 impl References {
+    /// The fields' names, each with an empty value.
+    pub(super) fn names(&self) -> Vec<(String, String)> {
+        let all = self.templates.iter();
+        all.map(|template| (template.name.clone(), String::new()))
+            .collect()
+    }
+
     /// The fields, of what was read from each source.
     ///
     /// # Errors
@@ -145,7 +168,8 @@ impl References {
                     }
                 });
             }
-            fields.push((template.name.clone(), template.form.write(&parts)));
+            let value = template.form.write(parts.iter().map(String::as_str));
+            fields.push((template.name.clone(), value));
         }
         Ok(fields)
     }
@@ -210,9 +234,12 @@ impl<'e, E: Fn(&str) -> Option<String>> Reader<'e, E> {
             match self.part(variable, value, notes) {
                 Ok(part) => parts.push(part),
                 Err(why) => {
-                    let problem = format!(
-                        "looks like the place of a credential and is none: {why}; \"{name}\" is not sent"
-                    );
+                    let problem = [
+                        "looks like the place of a credential and is none: ",
+                        why,
+                        "; this header is not added",
+                    ]
+                    .concat();
                     return fail(notes, variable, problem);
                 }
             }
@@ -243,7 +270,8 @@ impl<'e, E: Fn(&str) -> Option<String>> Reader<'e, E> {
         } else {
             return Ok(Part::Literal(value.to_owned()));
         };
-        let known = self.sources.iter().position(|own| own.place == place);
+        let mut known = self.sources.iter();
+        let known = known.position(|own| own.place.is_same(&place));
         let at = known.unwrap_or_else(|| {
             self.sources.push(Source { variable, place });
             self.sources.len() - 1
@@ -309,7 +337,7 @@ impl<'e, E: Fn(&str) -> Option<String>> Reader<'e, E> {
                 None => {}
                 Some(Ok(endpoint)) => return Ok(self.through_proxy(endpoint, notes)),
                 Some(Err(problem)) => {
-                    let problem = format!("{problem}; AWS's own endpoint is used");
+                    let problem = [problem, "; AWS's own endpoint is used"].concat();
                     warn_once(notes, variable, problem);
                     break;
                 }
@@ -325,7 +353,7 @@ impl<'e, E: Fn(&str) -> Option<String>> Reader<'e, E> {
             ""
         };
         let name = service.name();
-        let url = format!("https://{name}{fips}.{region}.{domain}");
+        let url = ["https://", name, fips, ".", region, ".", domain].concat();
         Ok(self.through_proxy(Remote::parse(&url)?, notes))
     }
 
@@ -438,16 +466,23 @@ fn is_name(name: &str) -> bool {
 
 /// Whether a region of that partition can be called so: `eu-west-1`, `us-gov-east-1`.
 fn is_region(region: &str, partition: &str) -> bool {
-    let is_fine = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    let fits = match partition {
-        "aws-cn" => region.starts_with("cn-"),
-        "aws-us-gov" => region.starts_with("us-gov-"),
-        _ => !region.starts_with("cn-") && !region.starts_with("us-gov-"),
+    let own = if region.starts_with("cn-") {
+        "aws-cn"
+    } else if region.starts_with("us-gov-") {
+        "aws-us-gov"
+    } else {
+        "aws"
     };
-    fits && region.bytes().all(is_fine)
-        && region.split('-').count() >= 3
-        && region.split('-').all(|part| !part.is_empty())
-        && region.ends_with(|last: char| last.is_ascii_digit())
+    let (mut hyphens, mut last) = (0, b'-');
+    for byte in region.bytes() {
+        match byte {
+            b'-' if last != b'-' => hyphens += 1,
+            b'a'..=b'z' | b'0'..=b'9' => {}
+            _ => return false,
+        }
+        last = byte;
+    }
+    partition == own && hyphens >= 2 && last.is_ascii_digit()
 }
 
 #[cfg(test)]

@@ -62,9 +62,9 @@ pub(super) fn read(env: &impl Fn(&str) -> Option<String>, notes: &mut Vec<Note>)
         remote.references = fields.references.finish(notes);
         if let Some(references) = &remote.references {
             remote.withheld = references.templates.len();
-            let names = references.templates.iter();
-            let names = names.map(|template| (template.name.clone(), String::new()));
-            remote.fields.splice(0..0, names);
+            let mut names = references.names();
+            names.append(&mut remote.fields);
+            remote.fields = names;
         }
     }
     remote
@@ -163,8 +163,7 @@ impl<E: Fn(&str) -> Option<String>> Fields<'_, E> {
             self.forget(name);
             return self.references.add(name, form, values, notes);
         }
-        let values: Vec<String> = values.iter().map(|(_, value)| value.clone()).collect();
-        let value = form.write(&values);
+        let value = form.write(values.iter().map(|(_, value)| value.as_str()));
         if is_field_value(value.as_bytes()) {
             self.forget(name);
             self.set.push((name.to_owned(), value));
@@ -229,6 +228,13 @@ impl Remote {
             Some(proxy) => (&proxy.host, proxy.port),
             None => (&self.host, self.port),
         }
+    }
+
+    /// The same as `host:port`, for a lookup.
+    #[must_use]
+    pub fn peer_name(&self) -> String {
+        let (host, port) = self.peer();
+        format!("{host}:{port}")
     }
 }
 

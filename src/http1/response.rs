@@ -65,6 +65,16 @@ impl ResponseReader {
         mut on_head: impl FnMut(&Response),
         mut on_body: impl FnMut(&[u8]),
     ) -> Result<(), &'static str> {
+        self.read_any(inbox, &mut on_head, &mut on_body)
+    }
+
+    /// The same, compiled once for all who read answers.
+    fn read_any(
+        &mut self,
+        inbox: &mut ReceiveBuffer,
+        on_head: &mut dyn FnMut(&Response),
+        on_body: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), &'static str> {
         while !inbox.is_empty() {
             match &mut self.state {
                 State::Done { .. } => break,
@@ -76,7 +86,7 @@ impl ResponseReader {
                             Ok(())
                         };
                     };
-                    self.read_head(&inbox.bytes()[..len], &mut on_head)?;
+                    self.read_head(&inbox.bytes()[..len], on_head)?;
                     inbox.consume(len);
                 }
                 State::Body { body, keep_alive } => {
@@ -111,7 +121,7 @@ impl ResponseReader {
     fn read_head(
         &mut self,
         head: &[u8],
-        on_head: impl FnOnce(&Response),
+        on_head: &mut dyn FnMut(&Response),
     ) -> Result<(), &'static str> {
         let mut slots = header_slots();
         let response = head::response(head, &mut slots)?;

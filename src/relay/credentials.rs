@@ -476,7 +476,7 @@ impl Relay {
                 inquiry.resolved(vec![SocketAddr::new(ip, port)], now.mono);
             } else if credentials.lookup.is_none() {
                 credentials.lookup = Some(host.to_owned());
-                return Some(Command::Resolve(Peer::Store, format!("{host}:{port}")));
+                return Some(Command::Resolve(Peer::Store, endpoint.peer_name()));
             }
         }
         if !inquiry.is_connection_due(now.mono) {

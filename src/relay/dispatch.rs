@@ -168,9 +168,7 @@ impl Relay {
             Addresses::Unknown => {
                 let remote = self.config.remote.as_ref()?;
                 self.remote_addresses = Addresses::Asked;
-                let (host, port) = remote.peer();
-                let name = format!("{host}:{port}");
-                Some(Command::Resolve(Peer::Remote, name))
+                Some(Command::Resolve(Peer::Remote, remote.peer_name()))
             }
             Addresses::Known(addresses, _) => {
                 let addresses = in_order(addresses, self.worked);

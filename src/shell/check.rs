@@ -56,16 +56,16 @@ pub type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
 
 /// Tries the settings in `env`. Gives the exit status: 0 if profiles would arrive and every setting is good.
 pub fn run(env: Environment) -> u8 {
-    let config = Config::read(env);
+    let mut config = Config::read(env);
     let mut check = Check {
         env,
         timeout: config.timeout,
         sound: true,
     };
     check.settings(&config);
-    if let Some(remote) = &config.remote {
+    if let Some(mut remote) = config.remote.take() {
         // Where it stopped, it has said why.
-        let _ = check.remote(&config, remote);
+        let _ = check.remote(&config, &mut remote);
     }
     u8::from(!check.sound)
 }
@@ -111,12 +111,8 @@ impl Check<'_> {
     }
 
     /// All that has to do with the server; `None` where it cannot go on.
-    fn remote(&mut self, config: &Config, remote: &Remote) -> Option<()> {
-        let filled = match &remote.references {
-            Some(references) => Some(self.read_secrets(config, remote, references)?),
-            None => None,
-        };
-        let remote = filled.as_ref().unwrap_or(remote);
+    fn remote(&mut self, config: &Config, remote: &mut Remote) -> Option<()> {
+        self.read_secrets(config, remote)?;
         let mut line = self.reach(config, remote, "PYROSCOPE_REMOTE_ADDRESS")?;
         self.send(&mut line, remote)
     }
@@ -184,8 +180,8 @@ impl Check<'_> {
 
     fn resolve(&mut self, remote: &Remote, until: Instant) -> Option<Vec<SocketAddr>> {
         const STEP: &str = "name";
-        let (host, port) = remote.peer();
-        match resolve(format!("{host}:{port}"), until) {
+        let (host, _) = remote.peer();
+        match resolve(remote.peer_name(), until) {
             Err(cause) => {
                 self.bad(STEP, &[host, ": ", &cause]);
                 None

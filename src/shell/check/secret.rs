@@ -13,13 +13,11 @@ use super::{Check, ok};
 const STEP: &str = "secret";
 
 impl Check<'_> {
-    /// Reads every credential. Gives the remote with the fields made of them; `None` where one is missing.
-    pub(super) fn read_secrets(
-        &mut self,
-        config: &Config,
-        remote: &Remote,
-        references: &References,
-    ) -> Option<Remote> {
+    /// Reads every credential, and sets the fields made of them; `None` where one is missing.
+    pub(super) fn read_secrets(&mut self, config: &Config, remote: &mut Remote) -> Option<()> {
+        let Some(references) = remote.references.take() else {
+            return Some(());
+        };
         let (mut values, mut keys) = (Vec::new(), None);
         for source in &references.sources {
             let (variable, place) = (source.variable, source.place.name());
@@ -27,7 +25,7 @@ impl Check<'_> {
                 Place::File(path) => read_file(path),
                 Place::Store(stored) => {
                     if keys.is_none() {
-                        keys = Some(self.keys(config, references, variable)?);
+                        keys = Some(self.keys(config, &references, variable)?);
                     }
                     let request = stored.request(keys.as_ref()?, clock().unix_ms);
                     let answer = self.ask(config, &stored.endpoint, variable, &request)?;
@@ -44,11 +42,10 @@ impl Check<'_> {
             ok(STEP, &[variable, " is read from ", place]);
         }
         match references.fields(&values) {
-            Ok(fields) => {
-                let mut filled = remote.clone();
-                filled.fields.splice(..remote.withheld, fields);
-                filled.withheld = 0;
-                Some(filled)
+            Ok(mut fields) => {
+                fields.append(&mut remote.fields.split_off(remote.withheld));
+                (remote.fields, remote.withheld) = (fields, 0);
+                Some(())
             }
             Err(unfit) => {
                 let words = [unfit.variable, ", ", &unfit.place, ": ", unfit.why];
