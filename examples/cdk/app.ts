@@ -1,7 +1,7 @@
 // Two functions, one in Python and one in Node.js, whose profiles the extension carries to Pyroscope.
 // How to deploy it: README.md. Node.js runs this file as it is; `npm run check` looks at its types.
 
-import { App, CfnOutput, Duration, RemovalPolicy, SecretValue, Stack, type StackProps } from 'aws-cdk-lib';
+import { App, CfnOutput, Duration, RemovalPolicy, Stack, type StackProps } from 'aws-cdk-lib';
 import { PolicyStatement, Role, ServicePrincipal } from 'aws-cdk-lib/aws-iam';
 import { Architecture, Code, Function, type ILayerVersion, LayerVersion, Runtime } from 'aws-cdk-lib/aws-lambda';
 import { LogGroup, RetentionDays } from 'aws-cdk-lib/aws-logs';
@@ -19,8 +19,8 @@ interface Settings {
   layerArn?: string;
   /** Grafana Cloud's number for Pyroscope; without it, the secret is a bearer token. */
   basicAuthUser?: string;
-  /** The secret in Secrets Manager that is the password or the token. */
-  secretName?: string;
+  /** The ARN of the secret in Secrets Manager that is the password or the token. */
+  secretArn?: string;
   tenantId?: string;
   /** When Lambda may freeze the sandbox after an invocation. */
   flushMode: 'none' | 'invoke' | 'end';
@@ -36,7 +36,7 @@ class Example extends Stack {
       retention: RetentionDays.ONE_WEEK,
       removalPolicy: RemovalPolicy.DESTROY,
     });
-    // What a function needs to write its log, and nothing else: the extension asks AWS for nothing.
+    // What a function needs to write its log, and the extension to read that one secret; nothing else.
     const role = new Role(this, 'Role', { assumedBy: new ServicePrincipal('lambda.amazonaws.com') });
     role.addToPolicy(
       new PolicyStatement({
@@ -44,6 +44,9 @@ class Example extends Stack {
         resources: [logGroup.logGroupArn],
       }),
     );
+    if (settings.secretArn) {
+      role.addToPolicy(new PolicyStatement({ actions: ['secretsmanager:GetSecretValue'], resources: [settings.secretArn] }));
+    }
     const layer = this.layer(settings);
     const common = {
       handler: 'function.handler',
@@ -83,7 +86,7 @@ class Example extends Stack {
   }
 }
 
-/** The functions' variables. The secret is not among them: CloudFormation puts it in as it deploys. */
+/** The functions' variables. The secret is not among them, but its ARN: the extension reads it while the function runs. */
 function environment(settings: Settings, applicationName: string): Record<string, string> {
   const variables: Record<string, string | undefined> = {
     PYROSCOPE_APPLICATION_NAME: applicationName,
@@ -93,10 +96,9 @@ function environment(settings: Settings, applicationName: string): Record<string
     PYROSCOPE_FLUSH_MODE: settings.flushMode,
     PYROSCOPE_LOG_LEVEL: settings.logLevel,
   };
-  if (settings.secretName) {
+  if (settings.secretArn) {
     const kind = settings.basicAuthUser ? 'PYROSCOPE_BASIC_AUTH_PASSWORD' : 'PYROSCOPE_AUTH_TOKEN';
-    // "Unsafe" is that it can be read in the function's configuration, as all its variables can.
-    variables[kind] = SecretValue.secretsManager(settings.secretName).unsafeUnwrap();
+    variables[kind] = settings.secretArn;
   }
   const isSet = (entry: [string, string | undefined]): entry is [string, string] => Boolean(entry[1]);
   return Object.fromEntries(Object.entries(variables).filter(isSet));
@@ -124,7 +126,7 @@ function settings(app: App): Settings {
     architecture: oneOf('architecture', ['arm64', 'x86_64'], given('architecture') ?? 'arm64'),
     layerArn: given('layerArn'),
     basicAuthUser: given('basicAuthUser'),
-    secretName: given('secretName'),
+    secretArn: given('secretArn'),
     tenantId: given('tenantId'),
     flushMode: oneOf('flushMode', ['none', 'invoke', 'end'], given('flushMode') ?? 'none'),
     logLevel: oneOf('logLevel', ['error', 'warn', 'info', 'debug', 'trace'], given('logLevel') ?? 'info'),

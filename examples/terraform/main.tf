@@ -24,12 +24,13 @@ locals {
     nodejs = { runtime = "nodejs24.x" }
   }
 
-  # The secret is a password if there is a user, and a bearer token otherwise; what is not set is left out.
+  # The secret is a password if there is a user, and a bearer token otherwise. What is set is its ARN: the extension reads
+  # it while the function runs. What is not set is left out.
   settings = {
     PYROSCOPE_REMOTE_ADDRESS      = var.remote_address
     PYROSCOPE_BASIC_AUTH_USER     = var.basic_auth_user
-    PYROSCOPE_BASIC_AUTH_PASSWORD = var.basic_auth_user == "" ? "" : var.secret
-    PYROSCOPE_AUTH_TOKEN          = var.basic_auth_user == "" ? var.secret : ""
+    PYROSCOPE_BASIC_AUTH_PASSWORD = var.basic_auth_user == "" ? "" : var.secret_arn
+    PYROSCOPE_AUTH_TOKEN          = var.basic_auth_user == "" ? var.secret_arn : ""
     PYROSCOPE_TENANT_ID           = var.tenant_id
     PYROSCOPE_FLUSH_MODE          = var.flush_mode
     PYROSCOPE_LOG_LEVEL           = var.log_level
@@ -84,10 +85,10 @@ resource "aws_iam_role" "example" {
   assume_role_policy = data.aws_iam_policy_document.lambda.json
 }
 
-resource "aws_iam_role_policy" "write_logs" {
-  name   = "write-logs"
+resource "aws_iam_role_policy" "example" {
+  name   = "write-logs-read-secret"
   role   = aws_iam_role.example.id
-  policy = data.aws_iam_policy_document.write_logs.json
+  policy = data.aws_iam_policy_document.example.json
 }
 
 data "aws_iam_policy_document" "lambda" {
@@ -101,10 +102,19 @@ data "aws_iam_policy_document" "lambda" {
   }
 }
 
-# What a function needs to write its log, and nothing else: the extension asks AWS for nothing.
-data "aws_iam_policy_document" "write_logs" {
+# What a function needs to write its log, and the extension to read that one secret; nothing else.
+data "aws_iam_policy_document" "example" {
   statement {
     actions   = ["logs:CreateLogStream", "logs:PutLogEvents"]
     resources = ["${aws_cloudwatch_log_group.example.arn}:*"]
+  }
+
+  dynamic "statement" {
+    for_each = compact([var.secret_arn])
+
+    content {
+      actions   = ["secretsmanager:GetSecretValue"]
+      resources = [statement.value]
+    }
   }
 }

@@ -41,11 +41,10 @@ variable "basic_auth_user" {
   default     = ""
 }
 
-variable "secret" {
-  description = "The password or the token; empty if the server wants none"
+variable "secret_arn" {
+  description = "The ARN of the secret that is the password or the token; empty if the server wants none"
   type        = string
   default     = ""
-  sensitive   = true
 }
 
 variable "tenant_id" {
