@@ -409,8 +409,9 @@ fn a_bad_place_costs_one_line_that_names_the_variable() {
             "arn:aws:s3:eu-west-1:123456789012:x",
             "the service must be secretsmanager or ssm",
         ),
+        ("arn:oops", "an ARN has six parts"),
         (
-            "arn:oops",
+            "arn:aws-iso:ssm:us-iso-east-1:123456789012:parameter/s3cretname",
             "the partition must be aws, aws-cn or aws-us-gov",
         ),
         (

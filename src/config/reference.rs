@@ -14,7 +14,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 
 use crate::aws::sigv4::Keys;
 use crate::aws::store::{self, Service, Stored};
-use crate::http1::head::is_field_value;
+use crate::http1::head::{digits, is_field_value};
 
 use super::remote::{Remote, percent_decode};
 use super::{Note, fail, proxy, warn_once};
@@ -102,16 +102,16 @@ pub(super) enum Form {
     Basic,
 }
 
+/// A value, and the variable that has it.
+pub(super) type Given = (&'static str, String);
+
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Part {
-    Literal(String),
-    /// What the source at that place keeps; if there is a key, the member of that name.
-    Kept {
-        at: usize,
-        key: String,
-        /// Where that is asked for.
-        variable: &'static str,
-    },
+struct Part {
+    variable: &'static str,
+    /// The value itself; of one that is kept, the key of the member that is meant, empty for all of it.
+    text: String,
+    /// Where among the sources it is kept.
+    kept: Option<usize>,
 }
 
 /// Whether a value says where a credential is kept.
@@ -120,15 +120,8 @@ pub(super) fn is_reference(value: &str) -> bool {
 }
 
 impl Form {
-    /// The field's value, of one value or two.
-    pub(super) fn write<'v>(self, parts: impl Iterator<Item = &'v str>) -> String {
-        let mut value = String::new();
-        for part in parts {
-            if !value.is_empty() {
-                value.push(':');
-            }
-            value += part;
-        }
+    /// The field's value, of the one value, or of two with a colon between them.
+    pub(super) fn write(self, value: String) -> String {
         match self {
             Self::Plain => value,
             Self::Bearer => ["Bearer ", &value].concat(),
@@ -136,6 +129,14 @@ impl Form {
             Self::Basic => ["Basic ", &BASE64.encode(value)].concat(),
         }
     }
+}
+
+/// Adds a value to those before it.
+pub(super) fn join(all: &mut String, value: &str) {
+    if !all.is_empty() {
+        all.push(':');
+    }
+    all.push_str(value);
 }
 
 impl References {
@@ -153,23 +154,21 @@ impl References {
     pub fn fields(&self, values: &[String]) -> Result<Vec<(String, String)>, Unfit> {
         let mut fields = Vec::new();
         for template in &self.templates {
-            let mut parts = Vec::new();
+            let mut value = String::new();
             for part in &template.parts {
-                parts.push(match part {
-                    Part::Literal(text) => text.clone(),
-                    Part::Kept { at, key, variable } => {
-                        let value = values.get(*at).map_or("", String::as_str);
-                        let source = self.sources.get(*at);
-                        member_of(value, key).map_err(|why| Unfit {
-                            variable,
-                            place: source.map_or("", |own| own.place.name()).to_owned(),
-                            why,
-                        })?
-                    }
-                });
+                if let Some(at) = part.kept
+                    && let (Some(read), Some(source)) = (values.get(at), self.sources.get(at))
+                {
+                    append_member(&mut value, read, &part.text).map_err(|why| Unfit {
+                        variable: part.variable,
+                        place: source.place.name().to_owned(),
+                        why,
+                    })?;
+                } else {
+                    join(&mut value, &part.text);
+                }
             }
-            let value = template.form.write(parts.iter().map(String::as_str));
-            fields.push((template.name.clone(), value));
+            fields.push((template.name.clone(), template.form.write(value)));
         }
         Ok(fields)
     }
@@ -186,12 +185,12 @@ pub struct Unfit {
     pub why: &'static str,
 }
 
-/// What is meant of a value that was read: all of it, or the member with that key.
-fn member_of(value: &str, key: &str) -> Result<String, &'static str> {
+/// Adds what is meant of a value that was read: all of it, or the member with that key.
+fn append_member(all: &mut String, read: &str, key: &str) -> Result<(), &'static str> {
     let member;
-    let mut value = value;
+    let mut value = read;
     if !key.is_empty() {
-        member = store::member(value, key).ok_or("it is no JSON object with that key")?;
+        member = store::member(read, key).ok_or("it is no JSON object with that key")?;
         value = &member;
     }
     // Editors end a file with a line break, and so do people a secret.
@@ -202,260 +201,181 @@ fn member_of(value: &str, key: &str) -> Result<String, &'static str> {
     if !is_field_value(value.as_bytes()) {
         return Err("it has a line break or control character in it");
     }
-    Ok(value.to_owned())
+    join(all, value);
+    Ok(())
 }
 
-/// Reads references as the settings are read.
-pub(super) struct Reader<'e, E> {
-    pub(super) env: &'e E,
-    sources: Vec<Source>,
-    templates: Vec<Template>,
-}
+/// A field of which a value is a reference: its name, and what it is made of.
+pub(super) type Kept = (String, Form, Vec<Given>);
 
-impl<'e, E: Fn(&str) -> Option<String>> Reader<'e, E> {
-    pub(super) const fn new(env: &'e E) -> Self {
-        Self {
-            env,
-            sources: Vec::new(),
-            templates: Vec::new(),
-        }
-    }
-
-    /// A field made of these values, of which one at least is a reference.
-    pub(super) fn add(
-        &mut self,
-        name: &str,
-        form: Form,
-        values: &[(&'static str, String)],
-        notes: &mut Vec<Note>,
-    ) {
+/// Reads the references in these fields, and how we say who asks; `None` where there are none.
+pub(super) fn read(
+    env: &impl Fn(&str) -> Option<String>,
+    fields: Vec<Kept>,
+    notes: &mut Vec<Note>,
+) -> Option<Box<References>> {
+    let (mut sources, mut templates) = (Vec::new(), Vec::new());
+    'fields: for (name, form, values) in fields {
         let mut parts = Vec::new();
         for (variable, value) in values {
-            match self.part(variable, value, notes) {
+            match part(env, variable, value, &mut sources, notes) {
                 Ok(part) => parts.push(part),
                 Err(why) => {
                     let problem = [
                         "looks like the place of a credential and is none: ",
                         why,
                         "; this header is not added",
-                    ]
-                    .concat();
-                    return fail(notes, variable, problem);
+                    ];
+                    fail(notes, variable, problem.concat());
+                    continue 'fields;
                 }
             }
         }
-        self.templates.push(Template {
-            name: name.to_owned(),
-            form,
-            parts,
+        templates.push(Template { name, form, parts });
+    }
+    if templates.is_empty() {
+        return None;
+    }
+    Some(Box::new(References {
+        sources,
+        templates,
+        keys: keys(env, notes),
+    }))
+}
+
+fn keys(env: &impl Fn(&str) -> Option<String>, notes: &mut Vec<Note>) -> KeySource {
+    const URI: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
+    let env = |name| env(name).filter(|value| is_field_value(value.as_bytes()));
+    if let (Some(id), Some(secret)) = (env("AWS_ACCESS_KEY_ID"), env("AWS_SECRET_ACCESS_KEY")) {
+        let token = env("AWS_SESSION_TOKEN").unwrap_or_default();
+        return KeySource::Given(Keys { id, secret, token });
+    }
+    match env(URI).map(|uri| Remote::parse(&uri)) {
+        None => KeySource::Missing,
+        Some(Ok(endpoint)) => {
+            let token = env("AWS_CONTAINER_AUTHORIZATION_TOKEN");
+            let request = store::keys_request(&endpoint, token.as_deref());
+            KeySource::Asked { endpoint, request }
+        }
+        Some(Err(problem)) => {
+            warn_once(notes, URI, problem.to_owned());
+            KeySource::Missing
+        }
+    }
+}
+
+fn part(
+    env: &impl Fn(&str) -> Option<String>,
+    variable: &'static str,
+    text: String,
+    sources: &mut Vec<Source>,
+    notes: &mut Vec<Note>,
+) -> Result<Part, &'static str> {
+    if !is_reference(&text) {
+        return Ok(Part {
+            variable,
+            text,
+            kept: None,
         });
     }
-
-    /// Another field takes that one's place.
-    pub(super) fn forget(&mut self, name: &str) {
-        self.templates
-            .retain(|template| !template.name.eq_ignore_ascii_case(name));
+    let (place, key) = match text.strip_prefix("file://") {
+        Some(path) => (Place::File(file(path)?), ""),
+        None => stored(env, &text, notes)?,
+    };
+    let known = sources.iter().position(|own| own.place.is_same(&place));
+    let at = known.unwrap_or(sources.len());
+    if at == sources.len() {
+        sources.push(Source { variable, place });
     }
-
-    fn part(
-        &mut self,
-        variable: &'static str,
-        value: &str,
-        notes: &mut Vec<Note>,
-    ) -> Result<Part, &'static str> {
-        let (place, key) = if let Some(path) = value.strip_prefix("file://") {
-            (Place::File(file(path)?), "")
-        } else if is_reference(value) {
-            self.stored(value, notes)?
-        } else {
-            return Ok(Part::Literal(value.to_owned()));
-        };
-        let mut known = self.sources.iter();
-        let known = known.position(|own| own.place.is_same(&place));
-        let at = known.unwrap_or_else(|| {
-            self.sources.push(Source { variable, place });
-            self.sources.len() - 1
-        });
-        let key = key.to_owned();
-        Ok(Part::Kept { at, key, variable })
-    }
-
-    /// A secret in a store, by its ARN, and the key of the member that is meant.
-    fn stored<'v>(
-        &self,
-        arn: &'v str,
-        notes: &mut Vec<Note>,
-    ) -> Result<(Place, &'v str), &'static str> {
-        let mut parts = arn.splitn(6, ':');
-        let mut next = || parts.next().unwrap_or_default();
-        let (_, partition, service, region, account, resource) =
-            (next(), next(), next(), next(), next(), next());
-        let domain = match partition {
-            "aws" | "aws-us-gov" => "amazonaws.com",
-            "aws-cn" => "amazonaws.com.cn",
-            _ => return Err("the partition must be aws, aws-cn or aws-us-gov"),
-        };
-        if !is_region(region, partition) {
-            return Err("the region is none of that partition's");
-        }
-        if account.len() != 12 || !account.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err("the account must be a number of 12 digits");
-        }
-        let (service, body, key) = match service {
-            "secretsmanager" => {
-                let (body, key) = secret(arn, resource)?;
-                (Service::SecretsManager, body, key)
-            }
-            "ssm" => (Service::Ssm, parameter(arn, resource)?, ""),
-            _ => return Err("the service must be secretsmanager or ssm"),
-        };
-        let endpoint = self.endpoint(service, region, domain, notes);
-        let region = region.to_owned();
-        let stored = Stored {
-            service,
-            region,
-            body,
-            endpoint: endpoint?,
-        };
-        Ok((Place::Store(Box::new(stored)), key))
-    }
-
-    /// Where the service is reached.
-    fn endpoint(
-        &self,
-        service: Service,
-        region: &str,
-        domain: &str,
-        notes: &mut Vec<Note>,
-    ) -> Result<Remote, &'static str> {
-        let own = match service {
-            Service::SecretsManager => "AWS_ENDPOINT_URL_SECRETS_MANAGER",
-            Service::Ssm => "AWS_ENDPOINT_URL_SSM",
-        };
-        for variable in [own, "AWS_ENDPOINT_URL"] {
-            match (self.env)(variable).map(|url| Remote::parse(&url)) {
-                None => {}
-                Some(Ok(endpoint)) => return Ok(self.through_proxy(endpoint, notes)),
-                Some(Err(problem)) => {
-                    let problem = [problem, "; AWS's own endpoint is used"].concat();
-                    warn_once(notes, variable, problem);
-                    break;
-                }
-            }
-        }
-        let wants_fips = (self.env)("AWS_USE_FIPS_ENDPOINT");
-        // In GovCloud, all of Parameter Store is.
-        let fips = if wants_fips.is_some_and(|word| word.eq_ignore_ascii_case("true"))
-            && !(service == Service::Ssm && region.starts_with("us-gov-"))
-        {
-            "-fips"
-        } else {
-            ""
-        };
-        let name = service.name();
-        let url = ["https://", name, fips, ".", region, ".", domain].concat();
-        Ok(self.through_proxy(Remote::parse(&url)?, notes))
-    }
-
-    fn through_proxy(&self, mut endpoint: Remote, notes: &mut Vec<Note>) -> Remote {
-        endpoint.proxy = proxy::read(self.env, &endpoint, notes);
-        endpoint
-    }
-
-    /// What only a field named that lost its place is not read.
-    fn drop_unused(&mut self) {
-        for at in (0..self.sources.len()).rev() {
-            let mut parts = self.templates.iter().flat_map(|template| &template.parts);
-            if parts.any(|part| matches!(part, Part::Kept { at: own, .. } if *own == at)) {
-                continue;
-            }
-            self.sources.remove(at);
-            let all = self.templates.iter_mut();
-            for part in all.flat_map(|template| &mut template.parts) {
-                if let Part::Kept { at: own, .. } = part
-                    && *own > at
-                {
-                    *own -= 1;
-                }
-            }
-        }
-    }
-
-    /// All references, and how we say who asks; `None` where there are none.
-    pub(super) fn finish(mut self, notes: &mut Vec<Note>) -> Option<Box<References>> {
-        if self.templates.is_empty() {
-            return None;
-        }
-        self.drop_unused();
-        let env = |name| (self.env)(name).filter(|value| is_field_value(value.as_bytes()));
-        let keys = if let (Some(id), Some(secret)) =
-            (env("AWS_ACCESS_KEY_ID"), env("AWS_SECRET_ACCESS_KEY"))
-        {
-            let token = env("AWS_SESSION_TOKEN").unwrap_or_default();
-            KeySource::Given(Keys { id, secret, token })
-        } else {
-            const URI: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
-            match env(URI).map(|uri| Remote::parse(&uri)) {
-                None => KeySource::Missing,
-                Some(Ok(endpoint)) => {
-                    let token = env("AWS_CONTAINER_AUTHORIZATION_TOKEN");
-                    let request = store::keys_request(&endpoint, token.as_deref());
-                    KeySource::Asked { endpoint, request }
-                }
-                Some(Err(problem)) => {
-                    warn_once(notes, URI, problem.to_owned());
-                    KeySource::Missing
-                }
-            }
-        };
-        Some(Box::new(References {
-            sources: self.sources,
-            templates: self.templates,
-            keys,
-        }))
-    }
+    Ok(Part {
+        variable,
+        text: key.to_owned(),
+        kept: Some(at),
+    })
 }
 
 /// The path in a `file:` URL, after its two slashes (RFC 8089).
 fn file(path: &str) -> Result<String, &'static str> {
     let decoded = percent_decode(path, b'+').and_then(|path| String::from_utf8(path).ok());
     decoded
-        .filter(|path| path.starts_with('/') && !path.contains('\0'))
+        .filter(|path| path.starts_with('/'))
         .ok_or("file:// must be followed by an absolute path")
 }
 
+/// A secret in a store, by its ARN, and the key of the member that is meant.
+fn stored<'v>(
+    env: &impl Fn(&str) -> Option<String>,
+    arn: &'v str,
+    notes: &mut Vec<Note>,
+) -> Result<(Place, &'v str), &'static str> {
+    let parts: Vec<&str> = arn.split(':').collect();
+    let [_, partition, service, region, account, kind, rest @ ..] = &parts[..] else {
+        return Err("an ARN has six parts");
+    };
+    let domain = match *partition {
+        "aws" | "aws-us-gov" => "amazonaws.com",
+        "aws-cn" => "amazonaws.com.cn",
+        _ => return Err("the partition must be aws, aws-cn or aws-us-gov"),
+    };
+    if !is_region(region, partition) {
+        return Err("the region is none of that partition's");
+    }
+    if account.len() != 12 || digits(account.as_bytes()).is_none() {
+        return Err("the account must be a number of 12 digits");
+    }
+    let (service, body, key) = match *service {
+        "secretsmanager" => {
+            let (body, key) = secret(arn, kind, rest)?;
+            (Service::SecretsManager, body, key)
+        }
+        "ssm" => (Service::Ssm, parameter(arn, kind, rest)?, ""),
+        _ => return Err("the service must be secretsmanager or ssm"),
+    };
+    let endpoint = endpoint(env, service, region, domain, notes)?;
+    let region = (*region).to_owned();
+    let stored = Stored {
+        service,
+        region,
+        body,
+        endpoint,
+    };
+    Ok((Place::Store(Box::new(stored)), key))
+}
+
 /// What `GetSecretValue` takes, and the key of the member that is meant: empty for all of the secret.
-fn secret<'v>(arn: &str, resource: &'v str) -> Result<(String, &'v str), &'static str> {
-    let mut parts = resource.split(':');
-    let mut next = || parts.next().unwrap_or_default();
-    let (kind, name, key, stage, version) = (next(), next(), next(), next(), next());
-    if kind != "secret" || !is_name(name) || parts.next().is_some() {
+fn secret<'v>(arn: &str, kind: &str, rest: &[&'v str]) -> Result<(String, &'v str), &'static str> {
+    let at = |at: usize| rest.get(at).copied().unwrap_or_default();
+    let (name, key, stage, version) = (at(0), at(1), at(2), at(3));
+    let is_version = |name: &str| name.is_empty() || is_name(name);
+    if kind != "secret"
+        || rest.len() > 4
+        || !is_name(name)
+        || !is_version(stage)
+        || !is_version(version)
+    {
         return Err("it must end in secret:NAME[:json-key:version-stage:version-id]");
     }
-    if !(stage.is_empty() || is_name(stage)) || !(version.is_empty() || is_name(version)) {
-        return Err("a version has letters, digits and hyphens");
-    }
     // What comes after the name is not part of the ARN.
-    let end = arn.len() - resource.len() + kind.len() + 1 + name.len();
-    let mut body = [r#"{"SecretId":""#, &arn[..end], "\""].concat();
-    for (field, value) in [("VersionStage", stage), ("VersionId", version)] {
+    let after: usize = rest[1..].iter().map(|part| part.len() + 1).sum();
+    let mut body = [r#"{"SecretId":""#, &arn[..arn.len() - after], "\""].concat();
+    for (field, value) in [("Stage", stage), ("Id", version)] {
         if !value.is_empty() {
-            body += &[",\"", field, "\":\"", value, "\""].concat();
+            for part in [",\"Version", field, "\":\"", value, "\""] {
+                body += part;
+            }
         }
     }
     body.push('}');
     Ok((body, key))
 }
 
-/// What `GetParameter` takes.
-fn parameter(arn: &str, resource: &str) -> Result<String, &'static str> {
-    match resource.strip_prefix("parameter/") {
-        // A version or a label may follow the name.
-        Some(name) if name.split(':').all(is_name) => {
-            Ok([r#"{"Name":""#, arn, r#"","WithDecryption":true}"#].concat())
-        }
-        _ => Err("it must end in parameter/NAME"),
+/// What `GetParameter` takes. A version or a label may follow the name.
+fn parameter(arn: &str, kind: &str, rest: &[&str]) -> Result<String, &'static str> {
+    let name = kind.strip_prefix("parameter/").unwrap_or_default();
+    if !is_name(name) || !rest.iter().all(|part| is_name(part)) {
+        return Err("it must end in parameter/NAME");
     }
+    Ok([r#"{"Name":""#, arn, r#"","WithDecryption":true}"#].concat())
 }
 
 /// Whether AWS lets something be called so.
@@ -483,6 +403,57 @@ fn is_region(region: &str, partition: &str) -> bool {
         last = byte;
     }
     partition == own && hyphens >= 2 && last.is_ascii_digit()
+}
+
+/// Where the service is reached.
+fn endpoint(
+    env: &impl Fn(&str) -> Option<String>,
+    service: Service,
+    region: &str,
+    domain: &str,
+    notes: &mut Vec<Note>,
+) -> Result<Remote, &'static str> {
+    let own = match service {
+        Service::SecretsManager => "AWS_ENDPOINT_URL_SECRETS_MANAGER",
+        Service::Ssm => "AWS_ENDPOINT_URL_SSM",
+    };
+    let mut found = None;
+    for variable in [own, "AWS_ENDPOINT_URL"] {
+        if found.is_none()
+            && let Some(url) = env(variable)
+        {
+            found = Remote::parse(&url)
+                .map_err(|problem| {
+                    let problem = [problem, "; it is not used"].concat();
+                    warn_once(notes, variable, problem);
+                })
+                .ok();
+        }
+    }
+    let mut endpoint = match found {
+        Some(endpoint) => endpoint,
+        None => Remote::parse(&aws_url(env, service, region, domain))?,
+    };
+    endpoint.proxy = proxy::read(env, &endpoint, notes);
+    Ok(endpoint)
+}
+
+fn aws_url(
+    env: &impl Fn(&str) -> Option<String>,
+    service: Service,
+    region: &str,
+    domain: &str,
+) -> String {
+    let wants_fips = env("AWS_USE_FIPS_ENDPOINT");
+    // In GovCloud, all of Parameter Store is.
+    let fips = if wants_fips.is_some_and(|word| word.eq_ignore_ascii_case("true"))
+        && !(service == Service::Ssm && region.starts_with("us-gov-"))
+    {
+        "-fips."
+    } else {
+        "."
+    };
+    ["https://", service.name(), fips, region, ".", domain].concat()
 }
 
 #[cfg(test)]

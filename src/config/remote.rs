@@ -9,7 +9,7 @@ use crate::http1::head::{digits, is_field_value, is_token};
 use crate::json;
 
 use super::proxy::{self, Proxy};
-use super::reference::{Form, Reader, References, is_reference};
+use super::reference::{self, Form, Given, Kept, References, is_reference, join};
 use super::{Note, fail, warn};
 
 /// Where profiles go unless `PYROSCOPE_REMOTE_ADDRESS` says otherwise: Grafana Cloud.
@@ -59,7 +59,7 @@ pub(super) fn read(env: &impl Fn(&str) -> Option<String>, notes: &mut Vec<Note>)
     if let Some(remote) = &mut remote {
         remote.fields = fields.set;
         remote.proxy = proxy::read(env, remote, notes);
-        remote.references = fields.references.finish(notes);
+        remote.references = reference::read(env, fields.kept, notes);
         if let Some(references) = &remote.references {
             remote.withheld = references.templates.len();
             let mut names = references.names();
@@ -71,10 +71,7 @@ pub(super) fn read(env: &impl Fn(&str) -> Option<String>, notes: &mut Vec<Note>)
 }
 
 /// Every field the settings put on relayed requests, later ones replacing earlier ones of the same name.
-fn set_fields<'e, E: Fn(&str) -> Option<String>>(
-    env: &'e E,
-    notes: &mut Vec<Note>,
-) -> Fields<'e, E> {
+fn set_fields(env: &impl Fn(&str) -> Option<String>, notes: &mut Vec<Note>) -> Fields {
     const EXTRA: &str = "PYROSCOPE_HTTP_HEADERS";
     const TOKEN: &str = "PYROSCOPE_AUTH_TOKEN";
     const USER: &str = "PYROSCOPE_BASIC_AUTH_USER";
@@ -82,16 +79,16 @@ fn set_fields<'e, E: Fn(&str) -> Option<String>>(
     const TENANT: &str = "PYROSCOPE_TENANT_ID";
     let mut fields = Fields {
         set: Vec::new(),
-        references: Reader::new(env),
+        kept: Vec::new(),
     };
     if let Some(token) = env(TOKEN) {
-        fields.set(notes, "Authorization", Form::Bearer, &[(TOKEN, token)]);
+        fields.set(notes, "Authorization", Form::Bearer, vec![(TOKEN, token)]);
     } else if let (Some(user), Some(password)) = (env(USER), env(PASSWORD)) {
-        let values = [(USER, user), (PASSWORD, password)];
-        fields.set(notes, "Authorization", Form::Basic, &values);
+        let values = vec![(USER, user), (PASSWORD, password)];
+        fields.set(notes, "Authorization", Form::Basic, values);
     }
     if let Some(tenant) = env(TENANT) {
-        fields.set(notes, "X-Scope-OrgID", Form::Plain, &[(TENANT, tenant)]);
+        fields.set(notes, "X-Scope-OrgID", Form::Plain, vec![(TENANT, tenant)]);
     }
     // To Go, null is an object without fields.
     if let Some(text) = env(EXTRA).filter(|text| text.trim() != "null") {
@@ -107,8 +104,8 @@ fn set_fields<'e, E: Fn(&str) -> Option<String>>(
         for (name, value) in extra {
             match value {
                 json::Value::String(value) => {
-                    let value = [(EXTRA, value.into_owned())];
-                    fields.set(notes, &name, Form::Plain, &value);
+                    let value = vec![(EXTRA, value.into_owned())];
+                    fields.set(notes, &name, Form::Plain, value);
                 }
                 _ => warn(
                     notes,
@@ -131,23 +128,17 @@ const NOT_SETTABLE: [&str; 5] = [
 ];
 
 /// The fields while the settings are read.
-struct Fields<'e, E> {
+struct Fields {
     /// Those whose value is known.
     set: Vec<(String, String)>,
     /// The others.
-    references: Reader<'e, E>,
+    kept: Vec<Kept>,
 }
 
-impl<E: Fn(&str) -> Option<String>> Fields<'_, E> {
+impl Fields {
     /// Sets a field, to what is made of a variable's value, or of those of two.
-    fn set(
-        &mut self,
-        notes: &mut Vec<Note>,
-        name: &str,
-        form: Form,
-        values: &[(&'static str, String)],
-    ) {
-        let variable = values[0].0;
+    fn set(&mut self, notes: &mut Vec<Note>, name: &str, form: Form, values: Vec<Given>) {
+        let variable = values.first().map_or("", |(variable, _)| variable);
         if NOT_SETTABLE
             .iter()
             .any(|not| name.eq_ignore_ascii_case(not))
@@ -161,9 +152,13 @@ impl<E: Fn(&str) -> Option<String>> Fields<'_, E> {
         }
         if values.iter().any(|(_, value)| is_reference(value)) {
             self.forget(name);
-            return self.references.add(name, form, values, notes);
+            return self.kept.push((name.to_owned(), form, values));
         }
-        let value = form.write(values.iter().map(|(_, value)| value.as_str()));
+        let mut value = String::new();
+        for (_, part) in &values {
+            join(&mut value, part);
+        }
+        let value = form.write(value);
         if is_field_value(value.as_bytes()) {
             self.forget(name);
             self.set.push((name.to_owned(), value));
@@ -178,7 +173,8 @@ impl<E: Fn(&str) -> Option<String>> Fields<'_, E> {
     fn forget(&mut self, name: &str) {
         self.set
             .retain(|(before, _)| !before.eq_ignore_ascii_case(name));
-        self.references.forget(name);
+        self.kept
+            .retain(|(before, ..)| !before.eq_ignore_ascii_case(name));
     }
 }
 
