@@ -108,6 +108,32 @@ fn an_upload_in_the_init_has_them_read_then() {
     expect_token(&world.seen(remote), "t0ken");
 }
 
+/// Neither the request to register nor the first one for an event waits for anything of it.
+#[test]
+fn an_upload_before_lambda_was_asked_waits_for_that() {
+    let lambda = [
+        ("PYROSCOPE_DEV_MODE", ""),
+        ("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9001"),
+    ];
+    let mut world = World::new(&[&SECRET[..], &lambda].concat());
+    world.post("x");
+    assert_eq!(world.connecting.len(), 1, "Lambda's alone");
+    let api = world.connect();
+    assert!(world.seen(api).starts_with("POST "));
+    assert_eq!(world.connecting, []);
+    world.room.insert(api, 10);
+    world.answer(
+        api,
+        "HTTP/1.1 200 OK\r\nLambda-Extension-Identifier: id-1\r\nContent-Length: 2\r\n\r\n{}",
+    );
+    assert_eq!(world.seen(api), "GET /2020-");
+    assert_eq!(world.connecting, [], "the request is not written yet");
+    world.room.remove(&api);
+    world.settle();
+    assert!(world.seen(api).ends_with("\r\n\r\n"));
+    store(&mut world);
+}
+
 #[test]
 fn in_a_sandbox_that_is_copied_they_are_read_by_each_copy() {
     let snap_start = [("AWS_LAMBDA_INITIALIZATION_TYPE", "snap-start")];
