@@ -166,29 +166,53 @@ impl Stored {
         let code = code.unwrap_or_default();
         let message = member(text, "Message").or_else(|| member(text, "message"));
         let message = message.unwrap_or_default();
-        let has = |words: &[u8]| {
-            let mut parts = message.as_bytes().windows(words.len());
-            parts.any(|part| part == words)
+        if code.is_empty() {
+            return ["status ", &status.to_string()].concat();
+        }
+        let says = |words: &str| {
+            let mut parts = message.as_bytes().windows(words.len().max(1));
+            words.is_empty() || parts.any(|part| part == words.as_bytes())
         };
-        let hint = match code {
-            "" => return ["status ", &status.to_string()].concat(),
-            // The stores ask KMS in the function's name.
-            "AccessDeniedException" if has(b"kms:") || has(b"KMS") || has(b"ciphertext") => {
-                ", the function's role may not kms:Decrypt with its key"
-            }
-            "AccessDeniedException" => {
-                let permission = self.service.permission();
-                return [code, ", the function's role may not ", permission].concat();
-            }
-            "InvalidSignatureException" | "RequestExpired"
-                if has(b"expired") || has(b"not yet current") =>
-            {
-                ", the clock of this machine is off"
-            }
-            _ => "",
+        let hint = HINTS
+            .iter()
+            .find(|hint| hint.code == code && says(hint.word));
+        let (hint, permission) = match hint {
+            Some(hint) if hint.word.is_empty() => (hint.text, self.service.permission()),
+            Some(hint) => (hint.text, ""),
+            None => ("", ""),
         };
-        [code, hint].concat()
+        [code, hint, permission].concat()
     }
+}
+
+/// What helps with an error.
+struct Hint {
+    code: &'static str,
+    /// What AWS says with it.
+    word: &'static str,
+    text: &'static str,
+}
+
+const KMS: &str = ", the function's role may not kms:Decrypt with its key";
+const CLOCK: &str = ", the clock of this machine is off";
+
+/// The first that fits counts. The stores ask KMS in the function's name.
+const HINTS: [Hint; 6] = [
+    hint("AccessDeniedException", "kms:", KMS),
+    hint("AccessDeniedException", "KMS", KMS),
+    hint("AccessDeniedException", "ciphertext", KMS),
+    // What the service itself asks for follows.
+    hint(
+        "AccessDeniedException",
+        "",
+        ", the function's role may not ",
+    ),
+    hint("InvalidSignatureException", "Signature expired", CLOCK),
+    hint("InvalidSignatureException", "not yet current", CLOCK),
+];
+
+const fn hint(code: &'static str, word: &'static str, text: &'static str) -> Hint {
+    Hint { code, word, text }
 }
 
 fn not_understood() -> String {

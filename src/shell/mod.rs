@@ -182,7 +182,7 @@ impl Shell {
                 self.relay.roots(roots::read(file, &directories), now);
             }
             Command::ReadFile(path) => {
-                let read = roots::bounded(&path).map_err(|error| error.kind());
+                let read = roots::bounded(path.as_ref()).map_err(|error| error.kind());
                 self.relay.file_read(read, now);
             }
         }

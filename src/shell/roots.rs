@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::path::Path;
 
 use crate::contract::RootSource;
 
@@ -15,7 +16,7 @@ pub(crate) fn read(file: Option<String>, directories: &[String]) -> Vec<RootSour
     if let Some(file) = file {
         sources.push(RootSource {
             variable: "SSL_CERT_FILE",
-            pem: bounded(&file).map_err(|error| error.kind()),
+            pem: bounded(file.as_ref()).map_err(|error| error.kind()),
         });
     }
     if !directories.is_empty() {
@@ -41,7 +42,7 @@ pub(crate) fn read(file: Option<String>, directories: &[String]) -> Vec<RootSour
 /// Appends the directory's files; one that cannot be read is passed over, as Go does.
 fn read_directory(directory: &str, all: &mut Vec<u8>) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
-        if let Ok(mut pem) = entry.and_then(|entry| bounded(entry.path()))
+        if let Ok(mut pem) = entry.and_then(|entry| bounded(&entry.path()))
             && all.len() + pem.len() < PEM_BYTES_MAX
         {
             all.append(&mut pem);
@@ -52,10 +53,10 @@ fn read_directory(directory: &str, all: &mut Vec<u8>) -> io::Result<()> {
 }
 
 /// A file's content. Only of a file, and not more than there may be.
-pub(crate) fn bounded(path: impl AsRef<std::path::Path>) -> io::Result<Vec<u8>> {
+pub(crate) fn bounded(path: &Path) -> io::Result<Vec<u8>> {
     use io::Read as _;
     // To open a pipe would be to wait for its other end.
-    if !fs::metadata(&path)?.is_file() {
+    if !fs::metadata(path)?.is_file() {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     let mut bytes = Vec::new();

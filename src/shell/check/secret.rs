@@ -99,6 +99,7 @@ impl Check<'_> {
 }
 
 fn read_file(path: &str) -> Result<String, String> {
-    let bytes = roots::bounded(path).map_err(|error| error_words(error.kind()).to_owned())?;
+    let bytes =
+        roots::bounded(path.as_ref()).map_err(|error| error_words(error.kind()).to_owned())?;
     String::from_utf8(bytes).map_err(|_| store::NOT_TEXT.to_owned())
 }
