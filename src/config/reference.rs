@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `arn:PARTITION:secretsmanager:REGION:ACCOUNT:secret:NAME[:json-key:version-stage:version-id]` | Secrets Manager |
 //! | `arn:PARTITION:ssm:REGION:ACCOUNT:parameter/NAME` | Parameter Store |
-//! | `file:///path` | a file of the image, or a mounted secret |
+//! | `file:///path` | a file of the image, or a mounted secret: the path as it is, without percent-encoding |
 //!
 //! The first two are what `valueFrom` takes in an ECS task definition. What is kept there is read long after the settings
 //! are, by [`crate::relay`]; here is only where, and what becomes of it: [`Template`].
@@ -16,7 +16,7 @@ use crate::aws::sigv4::Keys;
 use crate::aws::store::{self, Service, Stored};
 use crate::http1::head::{digits, is_field_value};
 
-use super::remote::{Remote, percent_decode};
+use super::remote::Remote;
 use super::{Note, fail, proxy, warn_once};
 
 /// All that is to be read, and what is made of it.
@@ -279,7 +279,8 @@ fn part(
         });
     }
     let (place, key) = match text.strip_prefix("file://") {
-        Some(path) => (Place::File(file(path)?), ""),
+        Some(path) if path.starts_with('/') => (Place::File(path.to_owned()), ""),
+        Some(_) => return Err("file:// must be followed by an absolute path"),
         None => stored(env, &text, notes)?,
     };
     let known = sources.iter().position(|own| own.place.is_same(&place));
@@ -292,14 +293,6 @@ fn part(
         text: key.to_owned(),
         kept: Some(at),
     })
-}
-
-/// The path in a `file:` URL, after its two slashes (RFC 8089).
-fn file(path: &str) -> Result<String, &'static str> {
-    let decoded = percent_decode(path, b'+').and_then(|path| String::from_utf8(path).ok());
-    decoded
-        .filter(|path| path.starts_with('/'))
-        .ok_or("file:// must be followed by an absolute path")
 }
 
 /// A secret in a store, by its ARN, and the key of the member that is meant.
@@ -562,7 +555,7 @@ mod tests {
         let (names, references) = references(&[
             ("PYROSCOPE_BASIC_AUTH_USER", "user"),
             ("PYROSCOPE_BASIC_AUTH_PASSWORD", &format!("{SECRET}:p::")),
-            ("PYROSCOPE_TENANT_ID", "file:///etc/ten%61nt"),
+            ("PYROSCOPE_TENANT_ID", "file:///etc/tenant"),
             (
                 "PYROSCOPE_HTTP_HEADERS",
                 &format!(r#"{{"X-Set":"1","X-Kept":"{SECRET}:n::"}}"#),

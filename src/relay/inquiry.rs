@@ -23,6 +23,8 @@ use super::uplink::SUSPECT_MAX;
 #[derive(Debug)]
 pub(super) struct Inquiry {
     transport: Transport,
+    /// The connections made for it.
+    ids: Vec<ConnId>,
     request: Vec<u8>,
     sent: usize,
     inbox: ReceiveBuffer,
@@ -52,6 +54,7 @@ impl Inquiry {
     pub(super) const fn new(request: Vec<u8>, deadline: Instant, wakes: Wakes) -> Self {
         Self {
             transport: Transport::new(),
+            ids: Vec::new(),
             request,
             sent: 0,
             inbox: ReceiveBuffer::new(),
@@ -84,7 +87,7 @@ impl Inquiry {
     }
 
     pub(super) fn owns(&self, id: ConnId) -> bool {
-        self.transport.owns(id)
+        self.ids.contains(&id)
     }
 
     /// Nothing is expected of it any more.
@@ -111,6 +114,7 @@ impl Inquiry {
     }
 
     pub(super) fn connecting(&mut self, id: ConnId, now: Instant) -> Option<SocketAddr> {
+        self.ids.push(id);
         self.transport.connecting(id, now)
     }
 
