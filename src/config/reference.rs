@@ -476,7 +476,7 @@ mod tests {
         let (_, references) = references(&[&[("PYROSCOPE_AUTH_TOKEN", value)], vars].concat());
         match references.sources.into_iter().next().unwrap().place {
             Place::Store(stored) => *stored,
-            Place::File(path) => panic!("{path}"),
+            Place::File(path) => unreachable!("{path}"),
         }
     }
 
