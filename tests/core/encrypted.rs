@@ -117,7 +117,8 @@ fn arrives_at_the_second(mut world: World, authority: &Authority) {
 fn an_address_whose_handshake_fails_is_followed_by_the_next_at_once() {
     let root = Authority::new("Bench Root");
     let nobody = config(&Authority::new("Somebody Else"));
-    let cases: [(&str, &dyn Fn(&mut World, ConnId)); 4] = [
+    type Break<'b> = &'b dyn Fn(&mut World, ConnId);
+    let cases: [(&str, Break); 4] = [
         ("plain HTTP", &|world, id| {
             _ = world.offer(id, b"HTTP/1.1 400 Bad Request\r\n\r\n", usize::MAX);
         }),
