@@ -282,3 +282,37 @@ fn an_idle_connection_gives_its_buffers_back_after_a_second() {
         assert_eq!(world.relay.space(id).len(), first, "TLS: {is_tls}");
     }
 }
+
+/// TLS begins with us: whoever speaks before is not the remote.
+#[test]
+fn a_tunnel_is_open_when_the_proxy_has_said_so_and_nothing_else() {
+    for (answer, cause) in [
+        ("HTTP/1.1 200 OK\r\n\r\n", None),
+        ("HTTP/1.0 299 OK\r\nContent-Length: 7\r\n\r\n", None),
+        (
+            "HTTP/1.1 200 OK\r\n\r\n\x16",
+            Some("the proxy: it says more than it was asked"),
+        ),
+        (
+            "HTTP/1.1 407 No\r\n\r\n",
+            Some("the proxy: status 407, it wants other credentials"),
+        ),
+    ] {
+        let mut world = World::new(&[
+            ("PYROSCOPE_REMOTE_ADDRESS", "https://pyroscope.test"),
+            ("HTTPS_PROXY", "http://10.0.0.9:3128"),
+        ]);
+        world.post("x");
+        let id = world.connect();
+        assert!(
+            world
+                .seen(id)
+                .starts_with("CONNECT pyroscope.test:443 HTTP/1.1\r\n")
+        );
+        world.answer(id, answer);
+        let hello = world.written.get(&id).and_then(|written| written.first());
+        assert_eq!(hello, cause.is_none().then_some(&22), "{answer}");
+        let log = world.log();
+        assert!(log.contains(cause.unwrap_or_default()), "{log}");
+    }
+}
