@@ -438,3 +438,27 @@ fn a_rate_limit_at_shutdown_does_not_use_up_five_attempts_in_a_moment() {
     assert_eq!(totals.lost[Loss::Attempts as usize], 0);
     assert!(requests < 400, "{requests} requests");
 }
+
+/// Two reads in one turn: what comes after an answer is nobody's answer, and no request may wait for it there.
+#[test]
+fn what_comes_after_an_answer_in_the_same_turn_ends_the_connection() {
+    let mut world = World::new(&[]);
+    world.post("x");
+    let id = world.connect();
+    let mut unread = Vec::new();
+    for bytes in [OK, &status(500)] {
+        let space = world.relay.space(id);
+        if space.is_empty() {
+            unread.extend_from_slice(bytes.as_bytes());
+            continue;
+        }
+        space[..bytes.len()].copy_from_slice(bytes.as_bytes());
+        world.relay.received(id, bytes.len(), world.now);
+    }
+    world.settle();
+    assert_eq!(world.totals().relayed, 1);
+    world.offer(id, &unread, usize::MAX);
+    assert!(!world.written.contains_key(&id));
+    world.post("y");
+    assert_eq!(world.connecting.len(), 1);
+}

@@ -407,7 +407,14 @@ fn a_name_lookup_is_not_doubted() {
     named_remote(&mut world, &["10.0.0.1:80"]);
     let id = world.connect();
     assert!(world.seen(id).ends_with('x'));
+    assert_eq!(world.totals().resent, 0);
+    // So the free resend is still there, for a connection that a freeze does kill.
+    freeze(&mut world);
+    world.pass(SECOND);
+    assert!(!world.written.contains_key(&id));
+    named_remote(&mut world, &["10.0.0.1:80"]);
+    let id = world.connect();
     world.answer(id, OK);
-    assert_eq!((world.totals().relayed, world.totals().resent), (1, 0));
+    assert_eq!((world.totals().relayed, world.totals().resent), (1, 1));
     assert!(!world.log().contains("level=error"));
 }
