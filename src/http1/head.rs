@@ -614,6 +614,35 @@ mod tests {
     }
 
     #[test]
+    fn a_client_may_name_a_kilobyte_of_connection_options() {
+        for (spaces, status) in [(1019, None), (1020, Some(431))] {
+            let fields = format!(
+                "Connection: a{}b\r\nConnection: cde\r\n",
+                ",".repeat(spaces)
+            );
+            assert_eq!(framed(&fields).err(), status);
+        }
+    }
+
+    #[test]
+    fn an_answer_that_is_no_success_has_to_be_well_formed() {
+        let many = format!(
+            "HTTP/1.1 404 X\r\n{}\r\n",
+            "A: b\r\n".repeat(HEADER_COUNT_OVER)
+        );
+        for (head, reason) in [
+            (many.as_str(), "too many header fields in the answer"),
+            ("HTTP/1.1 404 X\r\n\r\nmore", "malformed answer"),
+            ("HTTP/1.1 404 X\r\nA: b\r\n", "malformed answer"),
+            ("HTTP/1.1 404 X\r\nA b\r\n\r\n", "malformed answer"),
+        ] {
+            let mut slots = header_slots();
+            let refused = response(head.as_bytes(), &mut slots).err();
+            assert_eq!(refused, Some(reason), "{head:?}");
+        }
+    }
+
+    #[test]
     fn hosts() {
         for host in [
             "",
