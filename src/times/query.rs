@@ -52,10 +52,13 @@ impl<'q> Query<'q> {
         let from = self.from;
         let until = self.until;
         let length = until.unwrap_or(0).saturating_sub(from.unwrap_or(0));
+        let start = from.and_then(|from| stamp.start(from, until.unwrap_or(from)));
+        // What is moved to the end of a freeze may have ended before that, if its end is in whole seconds.
+        let earliest = start.filter(|_| from <= until).unwrap_or(0);
         Unique {
-            from: from.and_then(|from| stamp.start(from, until.unwrap_or(from))),
+            from: start,
             until: until
-                .and_then(|until| stamp.fill(until, length))
+                .map(|until| stamp.fill(until, length).unwrap_or(until).max(earliest))
                 .filter(|unique| Some(*unique) != until),
         }
     }
@@ -137,6 +140,7 @@ fn nanoseconds(text: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Thaw;
     use super::*;
 
     const STAMP: Stamp = Stamp {
@@ -197,6 +201,33 @@ mod tests {
             changed("from=1795270000&until=1795271000"),
             "from=1795270000000001042&until=1795271000000001042",
             "it was not made just now"
+        );
+    }
+
+    #[test]
+    fn a_profile_that_is_moved_does_not_begin_after_its_end() {
+        let stamp = Stamp {
+            thaw: Some(Thaw {
+                at_ms: 1_795_281_604_100,
+                frozen_ms: 7_200_000,
+            }),
+            ..STAMP
+        };
+        let unique = |query: &str| {
+            let Unique { from, until } = Query::parse(query.as_bytes()).unique(&stamp);
+            (from.unwrap_or(0), until.unwrap_or(0))
+        };
+        let thaw = 1_795_281_604_100_000_042;
+        let whole_seconds = "from=1795270000&until=1795281604";
+        assert_eq!(unique(whole_seconds), (thaw, thaw));
+        assert_eq!(
+            unique("from=1795270000123&until=1795281604101"),
+            (thaw, 1_795_281_604_101_001_041)
+        );
+        assert_eq!(
+            unique("from=1795281605&until=1795281604"),
+            (1_795_281_605_000_000_042, 1_795_281_604_000_000_042),
+            "so it was before"
         );
     }
 
