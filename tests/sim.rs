@@ -16,6 +16,7 @@
 //! | `clock` | the two times, of the sandbox and of the world, and what is to happen when |
 //! | `world` | the shell: one turn is act, check, sleep, report |
 //! | `clients` | the SDKs: any framing and any cut, pipelined, half-closed, broken off, frozen, too large, too many |
+//! | `profiles` | what the SDKs upload: pprof, Push, JFR, and the times in them; Java's uploads of nothing after a thaw |
 //! | `weather` | how the remote and the network are; connections that die without a word |
 //! | `remote` | connections to the remote: refused, silent, reused, closed |
 //! | `answers` | answers of every kind, early, late, cut off, lost, or none |
@@ -32,6 +33,7 @@
 //! | `server` | whether the server counts as down, and until when it asked to be left alone |
 //! | `holds` | when the next event may be asked for, and when we must be gone |
 //! | `promises` | that nothing arrives later than it must |
+//! | `times` | what the times of profiles become, and which uploads are left out |
 //!
 //! By hand: `SIM_SEEDS=100000 cargo test --test sim` runs more of them (from `SIM_FROM` on), `SIM_SEED=7 cargo test
 //! --test sim -- --nocapture` replays one and prints what happened. `CARGO_PROFILE_TEST_OPT_LEVEL=2` before
@@ -55,14 +57,20 @@ mod holds;
 mod lambda;
 #[path = "sim/ledger.rs"]
 mod ledger;
+#[path = "sim/profiles.rs"]
+mod profiles;
 #[path = "sim/promises.rs"]
 mod promises;
 #[path = "sim/remote.rs"]
 mod remote;
+#[path = "support/decode/schema.rs"]
+mod schema;
 #[path = "sim/server.rs"]
 mod server;
 #[path = "sim/telemetry.rs"]
 mod telemetry;
+#[path = "sim/times.rs"]
+mod times;
 #[path = "sim/weather.rs"]
 mod weather;
 #[path = "sim/world.rs"]
@@ -85,7 +93,14 @@ type Seen = BTreeMap<&'static str, u64>;
 #[test]
 fn every_seed_keeps_the_promises() {
     if let Some(seed) = number("SIM_SEED") {
-        World::new(seed, true).live();
+        let mut world = World::new(seed, true);
+        world.live();
+        if world.set.copied {
+            println!("and another copy");
+            let mut other = World::other_copy(seed);
+            other.live();
+            world.check_copies(&other);
+        }
         return;
     }
     let (from, seeds) = (
@@ -137,6 +152,11 @@ fn some(next: &AtomicU64, end: u64) -> (Seen, Vec<u64>) {
         let lived = catch_unwind(|| {
             let mut world = World::new(seed, false);
             world.live();
+            if world.set.copied {
+                let mut other = World::other_copy(seed);
+                other.live();
+                world.check_copies(&other);
+            }
             world.seen
         });
         let Ok(more) = lived else {
@@ -159,7 +179,7 @@ fn number(variable: &str) -> Option<u64> {
 }
 
 /// What has to happen at least once in [`SEEDS`] runs, or they prove less than they say.
-const MUST_HAPPEN: [&str; 82] = [
+const MUST_HAPPEN: [&str; 103] = [
     // Clients.
     "413",
     "Expect: 100-continue",
@@ -235,6 +255,28 @@ const MUST_HAPPEN: [&str; 82] = [
     "subscription without an answer",
     "telemetry dropped",
     "telemetry never came",
+    // The times of profiles.
+    "a damaged body passes",
+    "a filling of its own, before the first invocation",
+    "a time far from now stays",
+    "a time in a Push",
+    "a time in a Push in gzip",
+    "a time in a pprof",
+    "a time in a pprof in gzip",
+    "empty_left_out",
+    "milliseconds filled",
+    "moved to 10 s before it came",
+    "moved to the end of a freeze",
+    "nanoseconds stay",
+    "no times are changed",
+    "one of them sent, others left out",
+    "sent again with the same times",
+    "the end of what is moved is moved, too",
+    "the order of times checked",
+    "the same bytes from two copies",
+    "two fillings: before the first invocation, and after",
+    "waited for an hour, and was not moved",
+    "whole seconds filled",
     // How it ends.
     "all delivered at the end, half a second away",
     "came at the last moment",

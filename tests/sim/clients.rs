@@ -6,6 +6,7 @@ use std::io::ErrorKind;
 use super::chance::Chance;
 use super::holds::NEWCOMER;
 use super::ledger::{Fate, Payload, SLACK};
+use super::profiles::{Form, MS, SECOND, Sdk, Upload};
 use super::world::{Happening, Who, World};
 
 /// One connection's requests, and how far they have come.
@@ -99,9 +100,12 @@ impl World {
             2 if self.chance.one_in(6) => self.chance.between(30, 100),
             _ => 1,
         };
-        let client = self.client(requests as usize, requests > 20);
+        let client = self.client(requests as usize, requests > 20, None);
         self.clients.push(client);
         self.clock.inside(after, Happening::Client(at));
+        if self.chance.one_in(40) {
+            self.java_catches_up();
+        }
         if crowd {
             self.note("crowd");
             self.crowd_comes(70, false, after);
@@ -112,17 +116,40 @@ impl World {
     pub fn crowd_comes(&mut self, count: u64, small: bool, after: u64) {
         for _ in 0..count {
             let at = self.clients.len();
-            let client = self.client(1, small);
+            let client = self.client(1, small, None);
             self.clients.push(client);
             self.clock.inside(after, Happening::Client(at));
         }
     }
 
-    fn client(&mut self, count: usize, small: bool) -> Client {
+    /// Java's SDK makes up for each interval that it missed: all of them begin and end in this second, or the next.
+    pub fn java_catches_up(&mut self) {
+        let at = self.clients.len();
+        let count = self.chance.between(2, 40);
+        let second = self.now().unix_ms / 1000;
+        let mut client = self.client(count as usize, true, Some(second));
+        client.manner.reads_slowly = false;
+        self.clients.push(client);
+        let after = self.chance.any_scale(100_000);
+        self.clock.inside(after, Happening::Client(at));
+    }
+
+    /// `second`: what all its uploads begin and end in, if it is Java's SDK that catches up.
+    fn client(&mut self, count: usize, small: bool, mut second: Option<u64>) -> Client {
         let (mut stream, mut requests) = (Vec::new(), Vec::new());
+        let unit = self.chance.pick(&[SECOND, MS, 1]);
+        let first = self.ledger.payloads.len();
         for number in 0..count {
             let last = number + 1 == count;
-            requests.push(self.request(&mut stream, small, last));
+            let upload = match second {
+                Some(second) => Some(empty(first, second)),
+                None if small => None,
+                None => self.upload(unit),
+            };
+            if self.chance.one_in(20) {
+                second = second.map(|second| second + 1);
+            }
+            requests.push(self.request(&mut stream, upload, small, last));
         }
         let long = stream.len() > 4000;
         let manner = Manner {
@@ -161,8 +188,27 @@ impl World {
         }
     }
 
+    /// What an SDK uploads next, if it is one that writes times.
+    fn upload(&mut self, unit: u64) -> Option<Upload> {
+        let sdk = Sdk {
+            unit,
+            now: self.now().unix_ms * MS + self.chance.below(MS),
+            thaw: self.last_thaw(),
+            large: (self.set.bytes_max as u64 / 4).min(40_000),
+        };
+        let number = self.ledger.payloads.len();
+        let writes_times = self.chance.one_in(2);
+        writes_times.then(|| sdk.uploads(&mut self.chance, number))
+    }
+
     /// One more request, and what the remote must see of it.
-    fn request(&mut self, stream: &mut Vec<u8>, small: bool, last: bool) -> Request {
+    fn request(
+        &mut self,
+        stream: &mut Vec<u8>,
+        upload: Option<Upload>,
+        small: bool,
+        last: bool,
+    ) -> Request {
         let number = self.ledger.payloads.len();
         let max = self.set.bytes_max as u64;
         let length = match self.chance.below(12) {
@@ -175,27 +221,27 @@ impl World {
         let method = self
             .chance
             .pick(&["POST", "POST", "POST", "POST", "PUT", "GET", "HEAD"]);
+        let method = upload.as_ref().map_or(method, |_| "POST");
         let bare = matches!(method, "GET" | "HEAD");
-        let length = if bare { 0 } else { length as usize };
-        let mut contents = Chance::new(number as u64);
-        let mut body = Vec::with_capacity(length + 8);
-        while body.len() < length {
-            body.extend_from_slice(&contents.draw().to_le_bytes());
-        }
-        body.truncate(length);
+        let upload = upload.unwrap_or_else(|| Upload {
+            form: Form::Bytes,
+            target: format!("/ingest/{number}?from=1"),
+            body: bytes(number, if bare { 0 } else { length as usize }),
+        });
+        let Upload { target, body, form } = upload;
+        let length = body.len();
         let chunked = !bare && self.chance.one_in(3);
         let expects = length > 0 && self.chance.one_in(8);
         let closes = last && self.chance.one_in(2);
 
-        let mut head =
-            format!("{method} /ingest/{number}?from=1 HTTP/1.1\r\nHost: localhost:4040\r\n");
+        let mut head = format!("{method} {target} HTTP/1.1\r\nHost: localhost:4040\r\n");
         head.push_str(if closes { "Connection: close\r\n" } else { "" });
         head.push_str(if expects {
             "Expect: 100-continue\r\n"
         } else {
             ""
         });
-        head.push_str("X-Kept: yes\r\n");
+        head.push_str(&format!("X-Number: {number}\r\n"));
         match (bare, chunked) {
             (true, _) => {}
             (_, true) => head.push_str("Transfer-Encoding: chunked\r\n"),
@@ -209,7 +255,10 @@ impl World {
         } else {
             stream.extend_from_slice(&body);
         }
-        let mut payload = Payload::new(number, method, self.remote_host(), &body);
+        let line = format!("{method} {target}");
+        let mut payload = Payload::new(number, &line, self.remote_host(), &body);
+        payload.times.form = form;
+        payload.times.empty = is_empty(&target).then_some(target);
         payload.room_most = room_most(length, chunked);
         payload.poison = self.chance.one_in(40);
         self.ledger.payloads.push(payload);
@@ -316,6 +365,7 @@ impl World {
         let client = &mut self.clients[at];
         client.taken += n;
         client.heard = now;
+        let mut come = Vec::new();
         let known = !client.manner.reads_slowly;
         while let Some(request) = client.requests.get(client.heads_seen)
             && request.head_end <= client.taken
@@ -323,9 +373,15 @@ impl World {
         {
             client.heads_seen += 1;
             self.ledger.head_came(request.payload, known);
+            if known {
+                come.push(request.payload);
+            }
+        }
+        for payload in come {
+            self.times_come(payload);
         }
         // The answer is there at once, written or not: whatever the remote does.
-        let id = client.id.unwrap();
+        let id = self.clients[at].id.unwrap();
         let pending = self.relay.pending(id)[0].to_vec();
         self.client_is_answered(at, &pending);
     }
@@ -547,17 +603,47 @@ impl Payload {
         self.came && self.fate == Fate::Open && !self.dropped
     }
 
-    fn new(number: usize, method: &str, host: &str, body: &[u8]) -> Self {
+    fn new(number: usize, line: &str, host: &str, body: &[u8]) -> Self {
+        let method = line.split(' ').next().unwrap_or_default();
         let length = if method == "GET" || method == "HEAD" {
             String::new()
         } else {
             format!("Content-Length: {}\r\n", body.len())
         };
         let head = format!(
-            "{method} /ingest/{number}?from=1 HTTP/1.1\r\nHost: {host}\r\nX-Kept: yes\r\nX-Forwarded-Host: localhost:4040\r\n{length}\r\n"
+            "{line} HTTP/1.1\r\nHost: {host}\r\nX-Number: {number}\r\nX-Forwarded-Host: localhost:4040\r\n{length}\r\n"
         );
         Self::of([head.as_bytes(), body].concat(), method == "HEAD")
     }
+}
+
+/// A body that says nothing.
+fn bytes(number: usize, length: usize) -> Vec<u8> {
+    let mut contents = Chance::new(number as u64);
+    let mut body = Vec::with_capacity(length + 8);
+    while body.len() < length {
+        body.extend_from_slice(&contents.draw().to_le_bytes());
+    }
+    body.truncate(length);
+    body
+}
+
+/// A profile that begins and ends in that second.
+fn empty(first: usize, second: u64) -> Upload {
+    Upload {
+        form: Form::Query,
+        target: format!("/p{first}/ingest?format=jfr&from={second}&until={second}"),
+        body: b"recording".to_vec(),
+    }
+}
+
+fn is_empty(target: &str) -> bool {
+    let value = |name: &str| {
+        target
+            .split(['?', '&'])
+            .find_map(|one| one.strip_prefix(name))
+    };
+    value("from=").is_some() && value("from=") == value("until=")
 }
 
 /// Most room that the ring may take for a body: in pages, in a buffer that was four times as large as needed to

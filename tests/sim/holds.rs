@@ -270,9 +270,11 @@ impl World {
             }
         }
         self.require(
-            totals.acknowledged == totals.relayed + totals.lost_sum(),
-            "acknowledged is not relayed and lost",
+            totals.acknowledged == totals.relayed + totals.lost_sum() + totals.left_out_sum(),
+            "acknowledged is not relayed, lost and left out",
         );
+        self.check_times();
+        self.check_closing_line();
         if self.api.is_refused() {
             self.require(self.exit == Some(1), "refused, but all is well");
             return self.note("registration refused");

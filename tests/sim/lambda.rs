@@ -119,7 +119,7 @@ impl World {
             .chance
             .below(if provisioned { 7_200_000_000 } else { 300_000 });
         self.clock.inside(first, Happening::Invoke);
-        if self.chance.one_in(3) {
+        if self.chance.one_in(3) || self.set.copied {
             self.client_comes(100_000);
         }
         if !provisioned && self.chance.one_in(4) {
@@ -356,6 +356,13 @@ impl World {
         matches!(self.api.asked, Some(Ask::Next)) && self.api.answer.is_none()
     }
 
+    /// The core takes in what Lambda has said.
+    pub const fn lambda_wakes(&mut self) {
+        if self.api.heard > 0 {
+            self.times_invoked();
+        }
+    }
+
     /// The function is called.
     pub fn invoke(&mut self) {
         if self.api.finale_since.is_some() && self.api.kind != Kind::Ordinary {
@@ -438,7 +445,7 @@ impl World {
             let time = match self.chance.below(8) {
                 0 => 900_000,
                 1 => 400_000_000,
-                2 => self.chance.between(300_000_000, 3_600_000_000),
+                2 => self.chance.between(300_000_000, 10_800_000_000),
                 _ => self.chance.any_scale(30_000_000),
             };
             let still = self.chance.one_in(4);

@@ -14,6 +14,7 @@ use super::answers::Verdict;
 use super::holds::Hold;
 use super::promises::Promises;
 use super::server::{Server, Standing};
+use super::times::{Clockwork, Times};
 use super::world::World;
 
 /// Times of the core have nanoseconds.
@@ -45,6 +46,8 @@ pub enum Fate {
     MaybeSpent,
     /// Answered 200, and lost because there is no usable address.
     Unusable,
+    /// Answered 200, and not to be sent: it says nothing that the one before did not say.
+    LeftOut,
 }
 
 /// What became of one attempt that was seen.
@@ -79,8 +82,9 @@ pub struct Range {
 }
 
 pub struct Payload {
-    /// The request as the remote must see it, byte for byte.
+    /// The request as the remote must see it, byte for byte: as it was sent, and once it has arrived as it arrived.
     pub request: Vec<u8>,
+    pub times: Times,
     pub to_head: bool,
     /// The server chokes on it.
     pub poison: bool,
@@ -115,6 +119,7 @@ pub struct Ledger {
     fates: BTreeMap<Fate, u64>,
     acknowledged: u64,
     resent: u64,
+    relayed_bytes: u64,
     /// Payloads relayed before this turn, and the turn.
     relayed_before: u64,
     turn: u64,
@@ -123,6 +128,7 @@ pub struct Ledger {
     pub hold: Option<Hold>,
     pub server: Server,
     pub promises: Promises,
+    pub clockwork: Clockwork,
     /// No pause is waited for any more.
     pub hurried: bool,
     /// Most payloads there were at once, and the most room they may have taken.
@@ -156,10 +162,11 @@ impl Range {
 }
 
 impl Payload {
-    pub const fn of(request: Vec<u8>, to_head: bool) -> Self {
+    pub fn of(request: Vec<u8>, to_head: bool) -> Self {
         const NONE: Range = Range { least: 0, most: 0 };
         Self {
             request,
+            times: Times::default(),
             to_head,
             poison: false,
             room_most: 0,
@@ -238,6 +245,11 @@ impl Ledger {
             *self.fates.get_mut(&before).unwrap() -= 1;
         }
         *self.fates.entry(fate).or_default() += 1;
+        if fate == Fate::Relayed {
+            let request = &self.payloads[payload].request;
+            let head = request.windows(4).position(|bytes| bytes == b"\r\n\r\n");
+            self.relayed_bytes += (request.len() - head.unwrap() - 4) as u64;
+        }
     }
 
     pub fn count(&self, is: impl Fn(&Payload) -> bool) -> u64 {
@@ -318,10 +330,10 @@ impl World {
     pub fn acknowledged(&mut self, payload: usize) {
         let (turn, now) = (self.turn, self.clock.mono());
         self.tell(|| format!("payload {payload} is acknowledged"));
-        let fate = if self.set.usable {
-            Fate::Waiting
-        } else {
-            Fate::Unusable
+        let fate = match self.set.usable {
+            true if self.ledger.payloads[payload].times.left_out => Fate::LeftOut,
+            true => Fate::Waiting,
+            false => Fate::Unusable,
         };
         self.ledger.payloads[payload].acknowledged = Some((turn, now));
         self.ledger.payloads[payload].relayed_then = self.ledger.relayed();
@@ -670,6 +682,12 @@ impl World {
                 self.ledger.acknowledged,
             ),
             ("relayed", totals.relayed, fated(Fate::Relayed)),
+            ("left_out", totals.left_out_sum(), fated(Fate::LeftOut)),
+            (
+                "relayed_bytes",
+                totals.relayed_bytes,
+                self.ledger.relayed_bytes,
+            ),
             ("refused", lost(Loss::Refused), fated(Fate::Refused)),
             ("unusable", lost(Loss::Unusable), fated(Fate::Unusable)),
         ];
@@ -702,7 +720,7 @@ impl World {
     /// Payloads acknowledged of which nothing is known yet.
     pub fn in_hand(&self) -> u64 {
         let totals = self.relay.totals();
-        totals.acknowledged - totals.relayed - totals.lost_sum()
+        totals.acknowledged - totals.relayed - totals.lost_sum() - totals.left_out_sum()
     }
 
     /// At rest nothing is left, and nothing was lost but for a reason the model knows of.

@@ -458,11 +458,12 @@ impl World {
 
     /// A request is to be written, and this is the whole of it.
     pub fn remote_begins(&mut self, id: ConnId, pending: &[u8]) {
-        let Some(line) = self.remote.lines.get(&id).filter(|line| !line.done) else {
-            self.fail("a connection is used that is over");
-        };
         let Some(payload) = number(pending) else {
             self.fail("a request that nobody sent");
+        };
+        self.times_arrive(payload, pending);
+        let Some(line) = self.remote.lines.get(&id).filter(|line| !line.done) else {
+            self.fail("a connection is used that is over");
         };
         let (now, turn) = (self.clock.mono(), self.turn);
         let (new, own) = (line.attempt.is_some(), line.attempt);
@@ -703,10 +704,9 @@ impl World {
     }
 }
 
-/// The number in a request's target.
+/// The number of a request's payload.
 fn number(request: &[u8]) -> Option<usize> {
-    let line = request.split(|byte| *byte == b'\r').next()?;
-    let line = std::str::from_utf8(line).ok()?;
-    let (_, rest) = line.split_once(" /ingest/")?;
-    rest.split_once('?')?.0.parse().ok()
+    let mut lines = request.split(|byte| *byte == b'\n');
+    let number = lines.find_map(|line| line.strip_prefix(b"X-Number: "))?;
+    std::str::from_utf8(number).ok()?.trim_end().parse().ok()
 }

@@ -103,6 +103,7 @@ pub struct Settings {
     pub flush: Flush,
     pub usable: bool,
     pub named: bool,
+    pub unique_times: bool,
     /// The sandbox is copied between its init and its first invocation.
     pub copied: bool,
     pub finale: Finale,
@@ -131,6 +132,8 @@ pub struct World {
     pub wakes: bool,
     /// That this is a copy, perhaps one of many.
     pub is_copy: bool,
+    /// That this is another copy of the same snapshot: it draws other numbers from then on.
+    other_copy: bool,
     /// Turn in which the core last looked whether there is more to do.
     pub looked: u64,
     pub exit: Option<u8>,
@@ -192,6 +195,7 @@ impl World {
             leave_by: None,
             wakes: false,
             is_copy: false,
+            other_copy: false,
             looked: 0,
             exit: None,
             good_for_ever: false,
@@ -203,6 +207,13 @@ impl World {
         world.relay.started(&[listening], world.clock.now());
         world.clock.outside(0, Happening::Weather);
         world.plan();
+        world
+    }
+
+    /// Another copy of the snapshot that was made of this sandbox, if there was one: the same until then.
+    pub fn other_copy(seed: u64) -> Self {
+        let mut world = Self::new(seed, false);
+        world.other_copy = true;
         world
     }
 
@@ -265,9 +276,13 @@ impl World {
         // Before the first step, what is written counts; then Lambda is heard.
         if std::mem::replace(&mut self.wakes, false) {
             self.remote_wakes();
+            self.lambda_wakes();
         }
         if std::mem::replace(&mut self.is_copy, false) {
             self.remote_is_copied();
+            if self.other_copy {
+                ENTROPY.set(ENTROPY.get() | 1 << 60);
+            }
         }
         loop {
             while let Some(command) = self.relay.step(self.now()) {
@@ -509,6 +524,10 @@ impl World {
         let frozen_for = Duration::from_micros(frozen);
         self.relay.thawed(frozen_for, self.clock.now());
         self.ledger.thawed(frozen);
+        self.times_thaw(frozen);
+        if self.chance.one_in(3) {
+            self.java_catches_up();
+        }
         self.clients_thaw(frozen);
         // It happened in the sleep before the next turn.
         self.remote.thawed(frozen, self.clock.mono(), self.turn + 1);
@@ -740,6 +759,10 @@ impl World {
         if self.traced && !lines.is_empty() {
             print!("{}", String::from_utf8_lossy(lines));
         }
+        let mut each = lines.split(|byte| *byte == b'\n');
+        if let Some(line) = each.find(|line| line.windows(12).any(|part| part == b"Relay closed")) {
+            self.ledger.clockwork.closing = String::from_utf8_lossy(line).into_owned();
+        }
         lines.clear();
     }
 }
@@ -753,6 +776,7 @@ fn settings(chance: &mut Chance, traced: bool) -> (Settings, Vec<(&'static str, 
         flush: chance.pick(&[Flush::None, Flush::Invoke, Flush::End, Flush::End]),
         usable: !chance.one_in(24),
         named: chance.one_in(2),
+        unique_times: !chance.one_in(8),
         copied: chance.one_in(8),
         finale: chance.pick(&[
             Finale::Rest,
@@ -769,6 +793,7 @@ fn settings(chance: &mut Chance, traced: bool) -> (Settings, Vec<(&'static str, 
         ("PYROSCOPE_BUFFER_BYTES", set.bytes_max.to_string()),
         ("PYROSCOPE_TIMEOUT", format!("{}us", set.timeout)),
         ("PYROSCOPE_FLUSH_MODE", set.flush.word().to_owned()),
+        ("PYROSCOPE_UNIQUE_TIMES", set.unique_times.to_string()),
     ];
     let remote = match (set.usable, set.named) {
         (false, _) => "ftp://remote".to_owned(),
