@@ -88,8 +88,12 @@ impl Attempt {
         self.standing = Standing::Unknown;
         self.frozen = Sure::Maybe;
         self.thaw = Sure::Maybe;
+        let seen = match self.suspicion {
+            Some(suspicion) => suspicion.seen,
+            None => None,
+        };
         self.suspicion = Some(Suspicion {
-            seen: None,
+            seen,
             from: 0,
             by: None,
         });

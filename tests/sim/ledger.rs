@@ -282,7 +282,10 @@ impl Ledger {
     fn pauses_end(&mut self, now: u64) {
         for payload in &mut self.payloads {
             payload.not_before.least = 0;
-            payload.not_before.most = payload.not_before.most.min(now);
+            // What failed in this turn may have failed after that.
+            if payload.fated < self.turn {
+                payload.not_before.most = payload.not_before.most.min(now);
+            }
         }
     }
 
