@@ -92,6 +92,8 @@ pub struct Relay {
     session: Option<u64>,
     /// The last freeze that was noticed.
     thaw: Option<Thaw>,
+    /// When something was decided last.
+    decided: Option<Now>,
     /// See [`inlet::Context`].
     last_empty: String,
     invoked: bool,
@@ -214,6 +216,7 @@ impl Relay {
             held: Duration::ZERO,
             session: None,
             thaw: None,
+            decided: None,
             last_empty: String::new(),
             invoked: false,
             limits: report::Limits::default(),
@@ -539,7 +542,7 @@ impl Relay {
         );
         self.thaw = Some(Thaw {
             at_ms: now.unix_ms,
-            frozen_ms: ms,
+            stood_still_ms: self.stood_still_ms(now),
         });
         self.ring.thawed(frozen);
         self.backend.thawed(frozen);
@@ -637,6 +640,15 @@ impl Relay {
         ];
         let all = single.into_iter().flatten().chain(uplinks).chain(inlets);
         all.filter(|at| *at > now.mono).min()
+    }
+
+    /// By how much the wall clock went further than the monotonic one since something was decided last.
+    fn stood_still_ms(&self, now: Now) -> u64 {
+        self.decided.map_or(0, |then| {
+            let wall = now.unix_ms.saturating_sub(then.unix_ms);
+            let mono = now.mono.saturating_duration_since(then.mono);
+            wall.saturating_sub(mono.as_millis() as u64)
+        })
     }
 
     /// Keeps the address that an uplink has reached the remote by.

@@ -24,6 +24,7 @@ impl Relay {
     /// The next thing to do; `None` when there is nothing until the next fact.
     pub fn step(&mut self, now: Now) -> Option<Command> {
         self.ring.tick(now.mono);
+        self.decided = Some(now);
         let leave = self.heed_lambda(now);
         self.give_up_own_address(now);
         self.record_finished(now);

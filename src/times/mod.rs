@@ -59,13 +59,13 @@ const LENGTHS: u64 = 1_000;
 /// Node.js counts milliseconds in floating point: near today a step is 256 ns wide.
 const NOISE: u64 = 256;
 
-/// The end of the last freeze, by the wall clock, and how long it was; in milliseconds.
+/// The end of the last freeze, by the wall clock; in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Thaw {
     /// When it was noticed.
     pub at_ms: u64,
-    /// How long the sandbox was frozen.
-    pub frozen_ms: u64,
+    /// For how long the monotonic clock stood still meanwhile.
+    pub stood_still_ms: u64,
 }
 
 /// What the times in one payload are filled with, and compared with.
@@ -84,30 +84,35 @@ impl Stamp {
     /// stays.
     #[must_use]
     pub fn start(&self, start: u64, end: u64) -> Option<u64> {
-        let received = self.received();
-        if start < received.saturating_sub(AGE_MAX) && self.is_now(end) {
-            let thawed = self.thaw.map(|thaw| thaw.at_ms.saturating_mul(MS));
-            let start = thawed
-                .filter(|at| received.saturating_sub(*at) < AGE_MAX)
-                .unwrap_or_else(|| received.saturating_sub(USUAL_LENGTH));
-            return Some(start + self.filling(MS, 0));
-        }
-        self.fill(start, end.saturating_sub(start))
-            .filter(|filled| *filled != start)
+        self.moved(start, end)
+            .or_else(|| self.fill(start, end.saturating_sub(start)))
+            .filter(|unique| *unique != start)
     }
 
     /// The same of a profile of that length. The clock that an SDK measures a length by may have stood still during the
     /// last freeze.
     #[must_use]
     pub fn start_of(&self, start: u64, length: u64) -> Option<u64> {
-        let mut end = start.saturating_add(length);
-        if let Some(thaw) = self.thaw
-            && start < thaw.at_ms.saturating_mul(MS)
-            && !self.is_now(end)
-        {
-            end = end.saturating_add(thaw.frozen_ms.saturating_mul(MS));
+        let end = start.saturating_add(length);
+        let thaw = self
+            .thaw
+            .filter(|thaw| start < thaw.at_ms.saturating_mul(MS));
+        let frozen = thaw.map_or(0, |thaw| thaw.stood_still_ms.saturating_mul(MS));
+        self.moved(start, end.saturating_add(frozen))
+            .or_else(|| self.start(start, end))
+    }
+
+    /// Where a profile begins that began too long ago for the server, though it was made just now.
+    fn moved(&self, start: u64, end: u64) -> Option<u64> {
+        let received = self.received();
+        if start >= received.saturating_sub(AGE_MAX) || !self.is_now(end) {
+            return None;
         }
-        self.start(start, end)
+        let thawed = self.thaw.map(|thaw| thaw.at_ms.saturating_mul(MS));
+        let start = thawed
+            .filter(|at| received.saturating_sub(*at) < AGE_MAX)
+            .unwrap_or_else(|| received.saturating_sub(USUAL_LENGTH));
+        Some(start + self.filling(MS, 0))
     }
 
     /// A time with the digits filled that are zero, in a profile of that length; `None` if it is no time of today.
@@ -427,7 +432,7 @@ mod tests {
         let thawed = Stamp {
             thaw: Some(Thaw {
                 at_ms: thaw_at,
-                frozen_ms: 0,
+                stood_still_ms: 0,
             }),
             ..stamp(41)
         };
@@ -459,8 +464,11 @@ mod tests {
     fn a_length_from_a_clock_that_stood_still_in_the_freeze_counts_with_the_freeze() {
         const HOUR_MS: u64 = 3600 * 1000;
         let (start, length) = (NOW - 2 * HOUR_MS * MS, 10 * SECOND);
-        let thawed = |at_ms, frozen_ms| Stamp {
-            thaw: Some(Thaw { at_ms, frozen_ms }),
+        let thawed = |at_ms, stood_still_ms| Stamp {
+            thaw: Some(Thaw {
+                at_ms,
+                stood_still_ms,
+            }),
             ..stamp(1)
         };
         let just_now = NOW / MS - 100;
@@ -482,7 +490,7 @@ mod tests {
     fn a_thaw_too_long_ago_is_no_start() {
         let thaw = Thaw {
             at_ms: (NOW - AGE_MAX) / MS,
-            frozen_ms: 0,
+            stood_still_ms: 0,
         };
         let stamp = Stamp {
             thaw: Some(thaw),

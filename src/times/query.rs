@@ -209,7 +209,7 @@ mod tests {
         let stamp = Stamp {
             thaw: Some(Thaw {
                 at_ms: 1_795_281_604_100,
-                frozen_ms: 7_200_000,
+                stood_still_ms: 7_200_000,
             }),
             ..STAMP
         };

@@ -218,3 +218,22 @@ fn of_uploads_of_nothing_one_is_sent_and_the_others_are_counted() {
     world.settle();
     assert!(world.log().contains(" empty_left_out=30 "), "the last line");
 }
+
+/// Both the sandbox's monotonic clock and the SDK's stand still while it is frozen.
+#[test]
+fn a_length_by_a_clock_that_stood_still_in_the_freeze_counts_with_the_freeze() {
+    let mut world = World::new(&[]);
+    let hours = Duration::from_hours(2);
+    world.now.unix_ms += hours.as_millis() as u64;
+    world.relay.thawed(Duration::ZERO, world.now);
+    world.settle();
+    let start = (BEGIN - 5) * 1_000_000_000;
+    let mut body = push(start)[6..].to_vec();
+    body.extend_from_slice(b"\x50\x80\xe4\x97\xd0\x12"); // five seconds
+    world.upload("/ingest?format=pprof&name=a", &body);
+    let connection = world.connect();
+    let sent = self::body(&world, connection);
+    let time = time_in(&[&[0; 7], &sent[body.len() + 1..]].concat());
+    let thaw = BEGIN * 1_000_000_000 + hours.as_nanos() as u64;
+    assert!(time > thaw && time - thaw < 1_000_000, "{time}, not {thaw}");
+}

@@ -32,6 +32,8 @@ pub struct Thaw {
     pub at_ms: u64,
     /// How long it was, if the monotonic clock went on.
     pub frozen_ms: u64,
+    /// For how long the monotonic clock stood still.
+    pub stood_still_ms: u64,
 }
 
 /// What was known when an upload's head came.
@@ -143,17 +145,17 @@ impl Received {
     /// How long a profile was whose SDK says that length: what it measures by may have stood still in the last freeze.
     fn length(&self, start: u64, length: u64) -> u64 {
         let frozen = self.thaw.filter(|thaw| start < thaw.at_ms * MS);
-        let frozen = frozen.filter(|_| !self.is_now(start + length));
-        length + frozen.map_or(0, |thaw| thaw.frozen_ms * MS)
+        length + frozen.map_or(0, |thaw| thaw.stood_still_ms * MS)
     }
 }
 
 impl World {
     /// The clocks have shown a freeze.
-    pub fn times_thaw(&mut self, frozen: u64) {
+    pub fn times_thaw(&mut self, frozen: u64, stood_still: u64) {
         self.ledger.clockwork.thaw = Some(Thaw {
             at_ms: self.now().unix_ms,
-            frozen_ms: frozen / 1000,
+            frozen_ms: frozen.max(stood_still) / 1000,
+            stood_still_ms: stood_still / 1000,
         });
     }
 
@@ -344,8 +346,13 @@ impl World {
         };
         let meant = before.iter().map(|pprof| {
             let start = pprof.time_nanos.cast_unsigned();
-            let length = received.length(start, pprof.duration_nanos.cast_unsigned());
-            (received.start(start, start + length), length)
+            let said = pprof.duration_nanos.cast_unsigned();
+            let length = received.length(start, said);
+            let meant = match received.start(start, start + length) {
+                Meant::Moved(to) => Meant::Moved(to),
+                _ => received.start(start, start + said),
+            };
+            (meant, said)
         });
         let meant: Vec<(Meant, u64)> = meant.collect();
         let stays = meant.iter().all(|(meant, _)| *meant == Meant::Stays);

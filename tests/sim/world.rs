@@ -488,11 +488,12 @@ impl World {
         }
         let slept = self.clock.mono() - mono;
         let overslept = timeout.map_or(0, |timeout| slept.saturating_sub(timeout));
+        let drift = (self.clock.wall() - wall).saturating_sub(slept);
         if overslept > FREEZE_MIN {
-            self.thaw(overslept);
-        } else if (self.clock.wall() - wall).saturating_sub(slept) > FREEZE_MIN {
+            self.thaw(overslept, drift);
+        } else if drift > FREEZE_MIN {
             self.note("thaw after the clock stood still");
-            self.thaw(0);
+            self.thaw(0, drift);
         }
         true
     }
@@ -517,14 +518,14 @@ impl World {
         true
     }
 
-    fn thaw(&mut self, frozen: u64) {
+    fn thaw(&mut self, frozen: u64, stood_still: u64) {
         self.tell(|| format!("thawed, {} ms", frozen / 1000));
         self.note("thaw");
         self.idle_turns = 0;
         let frozen_for = Duration::from_micros(frozen);
         self.relay.thawed(frozen_for, self.clock.now());
         self.ledger.thawed(frozen);
-        self.times_thaw(frozen);
+        self.times_thaw(frozen, stood_still);
         if self.chance.one_in(3) {
             self.java_catches_up();
         }
