@@ -242,6 +242,24 @@ fn the_client_says_when_the_connection_ends() {
     remote.wait_complete(3);
 }
 
+/// What it sent last and its end are read in one go, before the answer is written.
+#[test]
+fn a_client_that_half_closes_with_the_last_of_its_request_gets_its_answer() {
+    let (remote, extension) = bench();
+    let mut client = extension.client();
+    let request = post("/ingest", b"payload");
+    let (first, last) = request.split_at(request.len() - 1);
+    client.send(first);
+    extension.wait_asleep();
+    extension.freeze();
+    client.send(last);
+    client.half_close();
+    extension.thaw();
+    client.expect_ok();
+    client.expect_end();
+    remote.wait_answered(1);
+}
+
 #[test]
 fn a_client_that_half_closes_gets_its_answer() {
     let (remote, extension) = bench();

@@ -187,6 +187,45 @@ fn a_payload_whose_reused_connection_dies_is_resent_once() {
 }
 
 #[test]
+fn the_log_says_how_a_connection_ended() {
+    for (death, cause) in [
+        (Play::close_unanswered(), "cause=\"connection closed\""),
+        (Play::reset_unanswered(), "cause=\"connection reset\""),
+    ] {
+        let remote = Pyroscope::http();
+        remote.next(death);
+        let extension = Sandbox::relay_only(&remote)
+            .set("PYROSCOPE_LOG_LEVEL", "debug")
+            .listening();
+        post_all(&extension, [b"payload".as_slice()]);
+        let line = extension.wait_log("Remote connection ended");
+        assert!(line.contains(cause), "{line}");
+    }
+}
+
+/// Where both are read in one go, no further event tells of the end.
+#[test]
+fn the_end_of_a_connection_is_seen_with_the_answer_before_it() {
+    let (remote, gate) = (Pyroscope::http(), Gate::new());
+    // Its length is not said: it is whole at the connection's end.
+    let answer = Play::raw("HTTP/1.1 200 OK\r\n\r\n").unanswered_until(&gate);
+    remote.next(answer.then_close());
+    let extension = Sandbox::relay_only(&remote)
+        .set("PYROSCOPE_TIMEOUT", "1h")
+        .set("PYROSCOPE_LOG_LEVEL", "debug")
+        .listening();
+    post_all(&extension, [b"payload".as_slice()]);
+    remote.wait_complete(1);
+    extension.wait_asleep();
+    extension.freeze();
+    gate.open();
+    remote.wait_ended(0);
+    extension.thaw();
+    extension.wait_log("Remote connection ended");
+    end(extension).expect(1, 0);
+}
+
+#[test]
 fn a_connection_may_die_after_each_answer() {
     let remote = Pyroscope::http();
     remote.always(Play::answer(200).then_close());
