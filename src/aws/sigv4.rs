@@ -73,15 +73,17 @@ impl Scope<'_> {
 /// The value of the request's `Authorization`.
 #[must_use]
 pub fn authorization(request: &Request, scope: Scope, keys: &Keys) -> String {
-    let names = names(request);
-    let to_sign = string_to_sign(&canonical(request, &names), scope);
+    let (canonical, names) = canonical(request);
+    let words = scope.words();
+    let hash = hex(hash(canonical.as_bytes()).as_ref());
+    let to_sign = [ALGORITHM, "\n", scope.time, "\n", &words, "\n", &hash].concat();
     let signature = hex(sign(key(scope, keys).as_ref(), to_sign.as_bytes()).as_ref());
     [
         ALGORITHM,
         " Credential=",
         &keys.id,
         "/",
-        &scope.words(),
+        &words,
         ", SignedHeaders=",
         &names,
         ", Signature=",
@@ -90,50 +92,41 @@ pub fn authorization(request: &Request, scope: Scope, keys: &Keys) -> String {
     .concat()
 }
 
-/// The names of the signed fields.
-fn names(request: &Request) -> String {
-    let mut names = String::new();
-    for (name, _) in request.fields {
+/// The request in its canonical form, and the names of the signed fields.
+fn canonical(request: &Request) -> (String, String) {
+    let mut path = String::new();
+    // What is encoded once in the request is so twice here; only S3 differs.
+    for byte in request.path.bytes() {
+        if byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte) {
+            path.push(char::from(byte));
+        } else {
+            for digit in percent_encoded(byte) {
+                path.push(char::from(digit));
+            }
+        }
+    }
+    let (mut lines, mut names) = (String::new(), String::new());
+    for (name, value) in request.fields {
+        lines += &[name, ":", value, "\n"].concat();
         if !names.is_empty() {
             names.push(';');
         }
         names += name;
     }
-    names
-}
-
-/// The request in its canonical form.
-fn canonical(request: &Request, names: &str) -> String {
-    let mut out = [request.method, "\n"].concat();
-    // What is encoded once in the request is so twice here; only S3 differs.
-    for byte in request.path.bytes() {
-        if byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            for digit in percent_encoded(byte) {
-                out.push(char::from(digit));
-            }
-        }
-    }
-    out += "\n";
-    out += request.query;
-    out += "\n";
-    for (name, value) in request.fields {
-        for part in [name, ":", value, "\n"] {
-            out += part;
-        }
-    }
-    out += "\n";
-    out += names;
-    out += "\n";
-    out += &hex(hash(request.body).as_ref());
-    out
-}
-
-fn string_to_sign(canonical: &str, scope: Scope) -> String {
-    let hash = hex(hash(canonical.as_bytes()).as_ref());
-    let words = scope.words();
-    [ALGORITHM, "\n", scope.time, "\n", &words, "\n", &hash].concat()
+    let canonical = [
+        request.method,
+        "\n",
+        &path,
+        "\n",
+        request.query,
+        "\n",
+        &lines,
+        "\n",
+        &names,
+        "\n",
+        &hex(hash(request.body).as_ref()),
+    ];
+    (canonical.concat(), names)
 }
 
 /// The key for that scope.
