@@ -30,9 +30,9 @@ pub(super) fn read(env: &impl Fn(&str) -> Option<String>, notes: &mut Vec<Note>)
         fail(notes, NAME, problem.to_owned());
         return labels;
     }
-    for (name, value) in said {
+    for (name, value) in &said {
         let problem = match value {
-            Value::String(value) => add(&mut labels, &name, &expand(&value, env)),
+            Value::String(value) => add(&mut labels, name, &expand(value, env)),
             _ => Err("is not a string"),
         };
         if let Err(problem) = problem {

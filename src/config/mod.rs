@@ -187,8 +187,13 @@ fn directories(list: &str) -> Vec<String> {
 }
 
 fn warn(notes: &mut Vec<Note>, variable: &'static str, problem: String) {
+    note(notes, Level::Warning, variable, problem);
+}
+
+#[inline(never)]
+fn note(notes: &mut Vec<Note>, level: Level, variable: &'static str, problem: String) {
     notes.push(Note {
-        level: Level::Warning,
+        level,
         variable,
         problem,
     });
@@ -205,11 +210,7 @@ fn warn_once(notes: &mut Vec<Note>, variable: &'static str, problem: String) {
 }
 
 fn fail(notes: &mut Vec<Note>, variable: &'static str, problem: String) {
-    notes.push(Note {
-        level: Level::Error,
-        variable,
-        problem,
-    });
+    note(notes, Level::Error, variable, problem);
 }
 
 /// A Go boolean. What Go refuses is the default: false for all that the extension we replace has.

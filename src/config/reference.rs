@@ -211,7 +211,7 @@ pub(super) type Kept = (String, Form, Vec<Given>);
 /// Reads the references in these fields, and how we say who asks; `None` where there are none.
 pub(super) fn read(
     env: &impl Fn(&str) -> Option<String>,
-    fields: Vec<Kept>,
+    fields: &[Kept],
     notes: &mut Vec<Note>,
 ) -> Option<Box<References>> {
     let (mut sources, mut templates) = (Vec::new(), Vec::new());
@@ -231,7 +231,11 @@ pub(super) fn read(
                 }
             }
         }
-        templates.push(Template { name, form, parts });
+        templates.push(Template {
+            name: name.clone(),
+            form: *form,
+            parts,
+        });
     }
     if templates.is_empty() {
         return None;
@@ -267,31 +271,28 @@ fn keys(env: &impl Fn(&str) -> Option<String>, notes: &mut Vec<Note>) -> KeySour
 fn part(
     env: &impl Fn(&str) -> Option<String>,
     variable: &'static str,
-    text: String,
+    text: &str,
     sources: &mut Vec<Source>,
     notes: &mut Vec<Note>,
 ) -> Result<Part, &'static str> {
-    if !is_reference(&text) {
-        return Ok(Part {
-            variable,
-            text,
-            kept: None,
-        });
-    }
-    let (place, key) = match text.strip_prefix("file://") {
-        Some(path) if path.starts_with('/') => (Place::File(path.to_owned()), ""),
-        Some(_) => return Err("file:// must be followed by an absolute path"),
-        None => stored(env, &text, notes)?,
-    };
-    let known = sources.iter().position(|own| own.place.is_same(&place));
-    let at = known.unwrap_or(sources.len());
-    if at == sources.len() {
-        sources.push(Source { variable, place });
+    let (mut key, mut kept) = (text, None);
+    if is_reference(text) {
+        let place;
+        (place, key) = match text.strip_prefix("file://") {
+            Some(path) if path.starts_with('/') => (Place::File(path.to_owned()), ""),
+            Some(_) => return Err("file:// must be followed by an absolute path"),
+            None => stored(env, text, notes)?,
+        };
+        let known = sources.iter().position(|own| own.place.is_same(&place));
+        kept = Some(known.unwrap_or(sources.len()));
+        if known.is_none() {
+            sources.push(Source { variable, place });
+        }
     }
     Ok(Part {
         variable,
         text: key.to_owned(),
-        kept: Some(at),
+        kept,
     })
 }
 
@@ -337,8 +338,11 @@ fn stored<'v>(
 
 /// What `GetSecretValue` takes, and the key of the member that is meant: empty for all of the secret.
 fn secret<'v>(arn: &str, kind: &str, rest: &[&'v str]) -> Result<(String, &'v str), &'static str> {
-    let at = |at: usize| rest.get(at).copied().unwrap_or_default();
-    let (name, key, stage, version) = (at(0), at(1), at(2), at(3));
+    let mut own = [""; 4];
+    for (own, part) in own.iter_mut().zip(rest) {
+        *own = part;
+    }
+    let [name, key, stage, version] = own;
     let is_version = |name: &str| name.is_empty() || is_name(name);
     if kind != "secret"
         || rest.len() > 4
@@ -349,13 +353,11 @@ fn secret<'v>(arn: &str, kind: &str, rest: &[&'v str]) -> Result<(String, &'v st
         return Err("it must end in secret:NAME[:json-key:version-stage:version-id]");
     }
     // What comes after the name is not part of the ARN.
-    let after: usize = rest[1..].iter().map(|part| part.len() + 1).sum();
+    let after = rest.len() - 1 + key.len() + stage.len() + version.len();
     let mut body = [r#"{"SecretId":""#, &arn[..arn.len() - after], "\""].concat();
     for (field, value) in [("Stage", stage), ("Id", version)] {
         if !value.is_empty() {
-            for part in [",\"Version", field, "\":\"", value, "\""] {
-                body += part;
-            }
+            body += &[",\"Version", field, "\":\"", value, "\""].concat();
         }
     }
     body.push('}');
@@ -412,15 +414,18 @@ fn endpoint(
     };
     let mut found = None;
     for variable in [own, "AWS_ENDPOINT_URL"] {
-        if found.is_none()
-            && let Some(url) = env(variable)
-        {
-            found = Remote::parse(&url)
-                .map_err(|problem| {
-                    let problem = [problem, "; it is not used"].concat();
-                    warn_once(notes, variable, problem);
-                })
-                .ok();
+        let Some(url) = env(variable) else {
+            continue;
+        };
+        match Remote::parse(&url) {
+            Ok(endpoint) => {
+                found = Some(endpoint);
+                break;
+            }
+            Err(problem) => {
+                let problem = [problem, "; it is not used"].concat();
+                warn_once(notes, variable, problem);
+            }
         }
     }
     let mut endpoint = match found {

@@ -59,7 +59,7 @@ pub(super) fn read(env: &impl Fn(&str) -> Option<String>, notes: &mut Vec<Note>)
     if let Some(remote) = &mut remote {
         remote.fields = fields.set;
         remote.proxy = proxy::read(env, remote, notes);
-        remote.references = reference::read(env, fields.kept, notes);
+        remote.references = reference::read(env, &fields.kept, notes);
         if let Some(references) = &remote.references {
             remote.withheld = references.templates.len();
             let mut names = references.names();
@@ -93,7 +93,7 @@ fn set_fields(env: &impl Fn(&str) -> Option<String>, notes: &mut Vec<Note>) -> F
     // To Go, null is an object without fields.
     if let Some(text) = env(EXTRA).filter(|text| text.trim() != "null") {
         let mut extra = Vec::new();
-        if json::object(&text, |name, value| extra.push((name.into_owned(), value))).is_err() {
+        if json::object(&text, |name, value| extra.push((name, value))).is_err() {
             fail(
                 notes,
                 EXTRA,
@@ -101,11 +101,11 @@ fn set_fields(env: &impl Fn(&str) -> Option<String>, notes: &mut Vec<Note>) -> F
             );
             extra.clear();
         }
-        for (name, value) in extra {
+        for (name, value) in &extra {
             match value {
                 json::Value::String(value) => {
-                    let value = vec![(EXTRA, value.into_owned())];
-                    fields.set(notes, &name, Form::Plain, value);
+                    let value = vec![(EXTRA, value.as_ref().to_owned())];
+                    fields.set(notes, name, Form::Plain, value);
                 }
                 _ => warn(
                     notes,

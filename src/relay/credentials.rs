@@ -366,7 +366,7 @@ impl Credentials {
             cause: fault.why.to_owned(),
         })?;
         self.lines.clear();
-        for (name, value) in fields {
+        for (name, value) in &fields {
             field(&mut self.lines, name.as_bytes(), value.as_bytes());
         }
         self.version += 1;
