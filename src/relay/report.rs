@@ -283,7 +283,7 @@ impl Relay {
                 fields.push((loss.name(), totals.lost[loss as usize].into()));
             }
         }
-        fields.sort_by_key(|(name, _)| *name);
+        fields.sort_unstable_by_key(|(name, _)| *name);
         let level = if totals.lost_sum() > 0 {
             Level::Warning
         } else {
