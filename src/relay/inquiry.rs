@@ -16,7 +16,7 @@ use crate::http1::buffer::ReceiveBuffer;
 use crate::http1::response::ResponseReader;
 
 use super::Wakes;
-use super::transport::{Path, Stage, Transport};
+use super::transport::{Path, Stage, Transport, soonest};
 use super::uplink::SUSPECT_MAX;
 
 /// See the module's documentation.
@@ -234,7 +234,7 @@ impl Inquiry {
             suspect,
             self.transport.next_at(),
         ];
-        all.into_iter().flatten().filter(|at| *at > now).min()
+        soonest(&all, now)
     }
 
     /// The sandbox woke: a freeze may have killed the connection.

@@ -375,3 +375,10 @@ impl Transport {
         self.over.pop()
     }
 }
+
+/// The first of these moments after `now`.
+#[inline(never)]
+pub(super) fn soonest(all: &[Option<Instant>], now: Instant) -> Option<Instant> {
+    let all = all.iter().copied().flatten();
+    all.filter(|at| *at > now).min()
+}

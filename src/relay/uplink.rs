@@ -24,7 +24,7 @@ use crate::log::{Level, Log};
 
 use super::phrases;
 use super::ring::{PayloadId, Ring};
-use super::transport::{Path, Stage, Transport};
+use super::transport::{Path, Stage, Transport, soonest};
 use super::{Wake, Wakes};
 
 /// Most bytes of an answer's body read so that the connection can be used again.
@@ -486,7 +486,7 @@ impl Uplink {
         let share = attempt.share.filter(|_| self.is_unproven());
         let all = [Some(attempt.deadline), suspect, next, share];
         // What was due by now waits for something else to happen.
-        all.into_iter().flatten().filter(|at| *at > now).min()
+        soonest(&all, now)
     }
 
     /// The sandbox woke: a freeze, which the clocks have shown or not, may have killed the connection.
