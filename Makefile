@@ -97,7 +97,8 @@ bench: build ## time it beside the least a relay can do and the Go extension; RE
 	@cargo bench --quiet --locked --bench latency -- $(if $(CI),--quick) $(if $(RECORD),--record) $(BENCH) \
 		$(CURDIR)/dist/measured/floor-$(HERE) $(BINARY) $$(size-report/bench/released $(BENCH)/go)
 
-ci: ## all of it, as continuous integration does
+ci: export FUZZ_SECONDS ?= 10
+ci: ## all of it, as continuous integration does, within half an hour
 	@.ci/steps setup lint test mutants-changed fuzz layer verify size smoke demo e2e examples bench
 
 clean: ## remove all that was built
