@@ -101,6 +101,7 @@ mod tests {
             text(200, true, true),
             "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: keep-alive\r\n\r\n"
         );
+        assert!(text(405, true, false).starts_with("HTTP/1.1 405 Method Not Allowed\r\n"));
         assert_eq!(
             text(413, false, false),
             "HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"

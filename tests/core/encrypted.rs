@@ -19,6 +19,8 @@ struct Server {
     id: ConnId,
     /// What it was asked, in clear.
     request: String,
+    /// Says when the handshake is done that it sends no more.
+    closes: bool,
 }
 
 fn config(authority: &Authority) -> Arc<ServerConfig> {
@@ -39,6 +41,7 @@ impl Server {
             tls: ServerConnection::new(Arc::clone(config)).expect("a connection"),
             id,
             request: String::new(),
+            closes: false,
         }
     }
 
@@ -58,6 +61,10 @@ impl Server {
                 let mut plain = Vec::new();
                 let _ = self.tls.reader().read_to_end(&mut plain);
                 self.request += std::str::from_utf8(&plain).expect("a request in text");
+            }
+            if self.closes && !self.tls.is_handshaking() {
+                self.tls.send_close_notify();
+                self.closes = false;
             }
             let flight = self.flight();
             world.offer(self.id, &flight, usize::MAX);
@@ -315,4 +322,47 @@ fn a_tunnel_is_open_when_the_proxy_has_said_so_and_nothing_else() {
         let log = world.log();
         assert!(log.contains(cause.unwrap_or_default()), "{log}");
     }
+}
+
+/// What TLS says for itself, as new keys, is neither an answer nor one that comes unasked.
+#[test]
+fn records_without_data_are_no_answer() {
+    let root = Authority::new("Bench Root");
+    let mut world = waiting(&root, &TWO[..1]);
+    let id = world.connect();
+    let mut server = Server::new(&config(&root), id);
+    server.serve(&mut world);
+    server.answer(&mut world, OK);
+    server.tls.refresh_traffic_keys().expect("a KeyUpdate");
+    server.serve(&mut world);
+    world.post("y");
+    server.serve(&mut world);
+    assert!(server.request.ends_with('y'), "on the same connection");
+    server.tls.refresh_traffic_keys().expect("another");
+    server.serve(&mut world);
+    world.close(id, End::Eof);
+    // A connection that was reused died without an answer: the payload goes out again at once.
+    assert_eq!(world.connecting.len(), 1);
+    assert!(!world.log().contains("level=error"));
+}
+
+/// A server of TLS 1.2 has the last word of a handshake, and may say with it that it sends no more.
+#[test]
+fn a_close_notify_with_the_handshakes_end_leaves_no_connection() {
+    let root = Authority::new("Bench Root");
+    let leaf = root.leaf(&[NAME]);
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS12])
+        .expect("a version that the provider has")
+        .with_no_client_auth()
+        .with_single_cert(leaf.chain, leaf.key)
+        .expect("a certificate that fits its key");
+    let mut world = waiting(&root, &TWO);
+    let id = world.connect();
+    let mut server = Server::new(&Arc::new(config), id);
+    server.closes = true;
+    server.serve(&mut world);
+    assert_eq!(server.request, "");
+    arrives_at_the_second(world, &root);
 }

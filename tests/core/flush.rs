@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::world::{
-    OK, TELEMETRY_OK, World, deliver, invoke, invoke_as, sandbox_at_end, sandbox_with,
+    OK, TELEMETRY_OK, World, deliver, invoke, invoke_as, sandbox_at_end, sandbox_with, status,
 };
 use pyroscope_lambda_extension::contract::ConnId;
 
@@ -264,4 +264,49 @@ fn where_telemetry_is_refused_in_a_hold_the_budget_of_mode_invoke_begins() {
     assert_eq!(world.seen(api), "");
     world.pass(Duration::from_millis(1));
     assert!(world.seen(api).starts_with("GET "), "the budget is used up");
+}
+
+#[test]
+fn a_hold_waits_out_a_pause_of_less_than_a_second() {
+    let (mut world, api) = sandbox_with(&[("PYROSCOPE_FLUSH_MODE", "invoke")]);
+    world.post("x");
+    let id = world.connect();
+    world.seen(id);
+    world.answer(api, &invoke(&world, 900_000));
+    world.answer(id, &status(503));
+    assert_eq!(world.seen(api), "", "it is tried again soon");
+    let id = world.next_attempt();
+    assert_eq!(world.seen(api), "");
+    world.answer(id, OK);
+    assert!(world.seen(api).starts_with("GET "));
+}
+
+/// What came before the INVOKE is waited for; an upload that begins after it is the next one's.
+#[test]
+fn an_upload_that_begins_in_a_hold_does_not_make_it_longer() {
+    let (mut world, api) = sandbox_with(&[("PYROSCOPE_FLUSH_MODE", "invoke")]);
+    world.post("x");
+    let id = world.connect();
+    world.answer(api, &invoke(&world, 900_000));
+    let client = world.client();
+    let request = b"POST /ingest HTTP/1.1\r\nHost: l\r\nContent-Length: 10\r\n\r\n01234";
+    world.arrive(client, request, usize::MAX);
+    assert_eq!(world.seen(api), "");
+    world.answer(id, OK);
+    assert!(world.seen(api).starts_with("GET "));
+}
+
+/// The moment in which an upload has been silent for long enough is not one to wake up for again.
+#[test]
+fn a_hold_is_looked_at_later_than_now() {
+    let (mut world, api) = sandbox_with(&[("PYROSCOPE_FLUSH_MODE", "invoke")]);
+    world.post("x");
+    world.connect();
+    let client = world.client();
+    let request = b"POST /ingest HTTP/1.1\r\nHost: l\r\nContent-Length: 10\r\n\r\n01234";
+    world.arrive(client, request, usize::MAX);
+    world.answer(api, &invoke(&world, 900_000));
+    world.pass(SECOND);
+    assert_eq!(world.seen(api), "", "the other one is under way");
+    assert_ne!(world.asleep_for(), Some(Duration::ZERO));
 }

@@ -462,3 +462,37 @@ fn what_comes_after_an_answer_in_the_same_turn_ends_the_connection() {
     world.post("y");
     assert_eq!(world.connecting.len(), 1);
 }
+
+/// Whatever becomes of the rest: a final status was said, and it counts.
+#[test]
+fn a_final_status_counts_though_its_body_breaks_off() {
+    for (status, relayed, lost) in [(200, 1, 0), (400, 0, 1)] {
+        for why in [End::Eof, End::Io(ErrorKind::ConnectionReset)] {
+            let mut world = World::new(&[]);
+            world.post("x");
+            let id = world.connect();
+            let answer = format!("HTTP/1.1 {status} X\r\nContent-Length: 9\r\n\r\nhalf");
+            world.answer(id, &answer);
+            world.close(id, why);
+            let totals = world.totals();
+            assert_eq!((totals.relayed, totals.lost_sum()), (relayed, lost));
+            assert_eq!((totals.resent, world.connecting.len()), (0, 0), "{status}");
+        }
+    }
+}
+
+/// A reset that is named after the first kilobyte of an answer is not looked for.
+#[test]
+fn the_first_kilobyte_of_an_answer_is_looked_at() {
+    let limit = "limit of 1.0 GB/day reached, next reset at 2027-01-16T00:00:00Z";
+    for (before, waits) in [(1024 - limit.len(), true), (1024, false)] {
+        let mut world = World::new(&[]);
+        world.post("x");
+        let id = world.connect();
+        let body = " ".repeat(before) + limit;
+        let length = body.len();
+        let answer = format!("HTTP/1.1 422 X\r\nContent-Length: {length}\r\n\r\n{body}");
+        world.arrive(id, answer.as_bytes(), 700);
+        assert_eq!(world.totals().lost_sum(), u64::from(!waits), "{before}");
+    }
+}

@@ -870,6 +870,43 @@ mod tests {
     }
 
     #[test]
+    fn what_is_due_moves_or_is_filled_is_known_by_age_and_time() {
+        let mut ring = Ring::new(1 << 20);
+        let now = Instant::now();
+        let later = now + Duration::from_secs(1);
+        let old = put(&mut ring, b"old");
+        assert!(!ring.moves_before(0, now), "it is no older than that");
+        assert!(ring.moves_before(ring.mark(), now));
+        ring.start(old);
+        ring.retry(old, Some(later));
+        assert_eq!(
+            (ring.next_due(now), ring.next_due(later)),
+            (Some(later), None)
+        );
+        for (soon, moves) in [(now, false), (later, true)] {
+            assert_eq!(ring.moves_before(ring.mark(), soon), moves);
+        }
+        let mark = ring.mark();
+        assert!(!ring.fills_before(mark), "it is full");
+        let new = ring.open(HEAD, shape(Some(1))).unwrap();
+        assert!(!ring.fills_before(mark), "it is no older than that");
+        assert!(ring.fills_before(ring.mark()));
+        ring.abandon(new);
+        assert!(!ring.fills_before(ring.mark()));
+    }
+
+    #[test]
+    fn the_most_that_was_held_at_once_is_remembered() {
+        let mut ring = Ring::new(1 << 20);
+        put(&mut ring, &[1; 100_000]);
+        let most = ring.totals().high_water_bytes;
+        assert_eq!(most, ring.buffers.bytes_used());
+        ring.lose_all(Loss::Shutdown);
+        put(&mut ring, &[1; 10]);
+        assert_eq!(ring.totals().high_water_bytes, most);
+    }
+
+    #[test]
     fn retries_wait_and_keep_their_age() {
         let mut ring = Ring::new(1 << 20);
         let now = Instant::now();
