@@ -382,3 +382,24 @@ pub(super) fn soonest(all: &[Option<Instant>], now: Instant) -> Option<Instant> 
     let all = all.iter().copied().flatten();
     all.filter(|at| *at > now).min()
 }
+
+#[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a made-up clock has to start somewhere"
+)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_due_by_now_does_not_hide_what_comes_later() {
+        let now = Instant::now();
+        let [before, soon, late] = [
+            now.checked_sub(Duration::from_secs(1)),
+            Some(now + Duration::from_secs(1)),
+            Some(now + Duration::from_secs(2)),
+        ];
+        assert_eq!(soonest(&[Some(now), late, before, soon, None], now), soon);
+        assert_eq!(soonest(&[Some(now), before, None], now), None);
+    }
+}
