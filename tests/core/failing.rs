@@ -282,6 +282,43 @@ fn timeouts_name_their_stage() {
     }
 }
 
+/// What a label says is no limit, nor is what a server says that fails.
+#[test]
+fn only_a_limit_that_is_one_is_waited_for() {
+    for (code, why, lost) in [(500, "", 0), (422, "invalid_argument", 1)] {
+        let mut world = World::new(&[]);
+        world.post("x");
+        let id = world.connect();
+        world.seen(id);
+        let body = format!("{why} limit of 1.0 GB/day reached, next reset at 2027-01-15T09:00:00Z");
+        let length = body.len();
+        let answer = format!("HTTP/1.1 {code} X\r\nContent-Length: {length}\r\n\r\n{body}");
+        world.answer(id, &answer);
+        assert_eq!(world.lost(Loss::Refused), lost, "{code}");
+        if lost == 0 {
+            assert!(world.pass_to_deadline() < SECOND);
+            world.next_attempt();
+        }
+    }
+}
+
+/// Where no freeze can be why: it is the server's doing.
+#[test]
+fn three_answers_in_a_row_that_break_off_are_a_server_that_is_down() {
+    let mut world = World::new(&[("PYROSCOPE_NUM_WORKERS", "1")]);
+    for body in ["a", "b", "c", "d"] {
+        world.post(body);
+    }
+    for _ in 0..3 {
+        assert_eq!(world.connecting.len(), 1, "the next one is tried at once");
+        let id = world.connect();
+        world.offer(id, b"HTTP/1.1 2", usize::MAX);
+        world.close(id, End::Eof);
+    }
+    assert_eq!(world.connecting, [], "though one waits that was not tried");
+    assert!(world.pass_to_deadline() >= Duration::from_millis(75));
+}
+
 // Several addresses.
 
 #[test]

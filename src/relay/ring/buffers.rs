@@ -144,4 +144,44 @@ mod tests {
         buffers.trim();
         assert!(!buffers.has_spares());
     }
+
+    #[test]
+    fn a_spare_buffer_serves_what_is_not_much_smaller() {
+        for (whole, serves) in [
+            (16 * PAGE + 1, false),
+            (16 * PAGE, true),
+            (3 * PAGE + 1, true),
+            (3 * PAGE, false),
+            (1, false),
+        ] {
+            let mut buffers = Buffers::new(1 << 20);
+            let buffer = buffers.take_new(16 * PAGE);
+            buffers.give_back(buffer);
+            assert_eq!(buffers.take_spare(whole).is_some(), serves, "{whole}");
+        }
+    }
+
+    #[test]
+    fn a_buffer_doubles_as_far_as_it_is_to_grow_and_there_may_be() {
+        let buffers = Buffers::new(10 * PAGE);
+        for (len, limit, more) in [
+            (PAGE, 9 * PAGE, PAGE),
+            (2 * PAGE, 4 * PAGE - 1, 2 * PAGE),
+            (2 * PAGE, 3 * PAGE, PAGE),
+            (6 * PAGE, usize::MAX, 3 * PAGE),
+            (9 * PAGE, usize::MAX, 0),
+        ] {
+            assert_eq!(buffers.growth(len, limit), more, "{len} to {limit}");
+        }
+    }
+
+    #[test]
+    fn there_is_room_to_the_last_byte() {
+        let mut buffers = Buffers::new(10 * PAGE);
+        assert!(buffers.make_room(10 * PAGE));
+        assert!(!buffers.make_room(10 * PAGE + 1));
+        buffers.take_new(4 * PAGE);
+        assert!(buffers.make_room(5 * PAGE));
+        assert!(!buffers.make_room(5 * PAGE + 1));
+    }
 }

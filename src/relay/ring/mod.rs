@@ -896,6 +896,16 @@ mod tests {
     }
 
     #[test]
+    fn a_body_that_is_whole_needs_no_more_space() {
+        let mut ring = Ring::new(1 << 20);
+        // Up to the end of its buffer, too.
+        for length in [10, 2 * PAGE - HEAD.len() - GAP] {
+            let id = fill(&mut ring, &vec![7; length], Some(length)).unwrap();
+            assert_eq!(ring.space(id).map(|space| space.len()), Ok(0));
+        }
+    }
+
+    #[test]
     fn the_most_that_was_held_at_once_is_remembered() {
         let mut ring = Ring::new(1 << 20);
         put(&mut ring, &[1; 100_000]);
