@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use rustls::version::{TLS12, TLS13};
-use support::certificates::Authority;
+use support::certificates::{Authority, pem_file};
 use support::extensions_api::ExtensionsApi;
 use support::play::{Gate, Play, Step, response};
 use support::proxy::{ESTABLISHED, Manner, Proxy};
@@ -435,9 +435,15 @@ fn through_a_proxy() {
 fn roots_that_cannot_be_read() {
     let remote = Pyroscope::https(Tls::by(&Authority::new("Nobody's Root")));
     let empty = tempfile::NamedTempFile::new().expect("a temporary file");
+    let bad = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    let half = pem_file(&(Authority::new("Bench Root").pem().to_owned() + bad));
     for (file, words) in [
         ("/there/is/no/such/file.pem", "not found"),
         (path(empty.path()), "holds no certificate"),
+        (
+            path(half.path()),
+            "1 of the certificates of SSL_CERT_FILE cannot be used",
+        ),
     ] {
         let told = check(&settings(&remote.url(), &[("SSL_CERT_FILE", file)]));
         assert_eq!(told.status, Some(1));
