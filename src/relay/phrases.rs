@@ -120,3 +120,56 @@ fn is_web(scheme: &str) -> bool {
         .iter()
         .any(|web| scheme.eq_ignore_ascii_case(web))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_an_answer_only_what_is_known_is_named() {
+        let answer = |status, excerpt: &str, place: &str| {
+            words(&Answer {
+                status,
+                excerpt: excerpt.into(),
+                place: place.to_owned(),
+                ..Answer::default()
+            })
+        };
+        assert_eq!(answer(500, "s3cret", ""), "status 500");
+        assert_eq!(
+            answer(422, "s3cret invalid_argument: s3cret empty profile", ""),
+            "status 422: invalid_argument, empty profile"
+        );
+        assert_eq!(answer(404, "404 page not foun", ""), "status 404");
+        for status in [401, 403] {
+            let quoting = answer(status, "invalid_argument", "");
+            assert_eq!(quoting, format!("status {status}"));
+        }
+        for (place, named) in [("", "status 302"), ("/login", "status 302: /login")] {
+            assert_eq!(answer(302, "empty profile", place), named);
+        }
+    }
+
+    #[test]
+    fn of_a_place_what_may_be_secret_is_left_out() {
+        for (location, named) in [
+            ("/login;s3cret?s3cret#s3cret", "/login"),
+            (
+                "https://us3r:s3cret@host:1/a/b?s3cret",
+                "https://host:1/a/b",
+            ),
+            ("HTTP://host", "HTTP://host"),
+            ("//s3cret@host/a", "//host/a"),
+            ("https://us3r:s3/cret@host/", ""),
+            ("ftp://s3cret@host/", ""),
+            ("s3cret", ""),
+            ("mailto:s3cret", ""),
+            ("/", "/"),
+            ("", ""),
+        ] {
+            assert_eq!(place(location.as_bytes()), named, "{location}");
+        }
+        let long = "/".repeat(PLACE_BYTES_MAX - 1) + "\u{e9}";
+        assert_eq!(place(long.as_bytes()).len(), PLACE_BYTES_MAX - 1);
+    }
+}
