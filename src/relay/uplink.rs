@@ -371,7 +371,9 @@ impl Uplink {
         self.shows_life(now.mono);
         if before != Stage::Open {
             match result {
-                Ok(()) if self.transport.is_half_closed() => self.ended_open(End::Eof, now),
+                Ok(()) if self.transport.is_half_closed() => {
+                    self.die(End::Eof.words().to_owned(), now);
+                }
                 Ok(()) => self.go_on(ring),
                 Err(cause) => self.fail(cause, now),
             }
@@ -386,7 +388,9 @@ impl Uplink {
         }
         match result {
             // The remote said in TLS that it sends no more.
-            Ok(()) if self.transport.is_half_closed() => self.ended_open(End::Eof, now),
+            Ok(()) if self.transport.is_half_closed() => {
+                self.die(End::Eof.words().to_owned(), now);
+            }
             Ok(()) => {}
             Err(cause) => self.fail(cause, now),
         }
@@ -399,16 +403,7 @@ impl Uplink {
                 self.die(why.words().to_owned(), now);
             }
         } else {
-            self.ended_open(why, now);
-        }
-    }
-
-    fn ended_open(&mut self, why: End, now: Now) {
-        match &self.state {
-            State::Exchange(exchange) if exchange.reader.is_whole_at_close() => {
-                self.answered(false);
-            }
-            _ => self.die(why.words().to_owned(), now),
+            self.die(why.words().to_owned(), now);
         }
     }
 

@@ -908,7 +908,7 @@ mod tests {
     #[test]
     fn the_most_that_was_held_at_once_is_remembered() {
         let mut ring = Ring::new(1 << 20);
-        put(&mut ring, &[1; 100_000]);
+        put(&mut ring, &vec![1; 100_000]);
         let most = ring.totals().high_water_bytes;
         assert_eq!(most, ring.buffers.bytes_used());
         ring.lose_all(Loss::Shutdown);
