@@ -54,7 +54,10 @@ impl<'q> Query<'q> {
         let length = until.unwrap_or(0).saturating_sub(from.unwrap_or(0));
         let start = from.and_then(|from| stamp.start(from, until.unwrap_or(from)));
         // What is moved to the end of a freeze may have ended before that, if its end is in whole seconds.
-        let earliest = start.filter(|_| from <= until).unwrap_or(0);
+        let is_moved = |start: &u64| from.is_some_and(|from| from + SECOND < *start);
+        let earliest = start
+            .filter(|start| from <= until && is_moved(start))
+            .unwrap_or(0);
         Unique {
             from: start,
             until: until
