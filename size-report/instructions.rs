@@ -19,7 +19,6 @@ use pyroscope_lambda_extension::contract::{Command, ConnId, Ends, Now, RootSourc
 use pyroscope_lambda_extension::http1::{head, header_slots};
 use pyroscope_lambda_extension::relay::forward::{self, Added};
 use pyroscope_lambda_extension::relay::{Relay, labels};
-use pyroscope_lambda_extension::times::query::Unique;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection};
@@ -165,11 +164,7 @@ fn forward_heads(request: &[u8], count: usize) {
     let mut slots = header_slots();
     let request = head::request(request, &mut slots).expect("the head is good");
     let mut out = Vec::new();
-    let added = Added {
-        session: SESSION,
-        labels: &Labels::new(),
-        times: Unique::default(),
-    };
+    let added = Added::session(SESSION);
     for _ in 0..count {
         out.clear();
         ours(|| forward::head(&mut out, &request, &remote, &added));

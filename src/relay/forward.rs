@@ -43,6 +43,21 @@ pub struct Added<'a> {
     pub times: Unique,
 }
 
+impl Added<'_> {
+    /// A session id and nothing else.
+    #[must_use]
+    pub const fn session(session: u64) -> Self {
+        Self {
+            session,
+            labels: const { &Labels::new() },
+            times: Unique {
+                from: None,
+                until: None,
+            },
+        }
+    }
+}
+
 /// Writes the head to relay into `out`, all but the length and the empty line.
 pub fn head(out: &mut Vec<u8>, request: &Request, remote: &Remote, added: &Added) {
     out.extend_from_slice(request.method.as_bytes());
@@ -155,14 +170,7 @@ fn clean_path(out: &mut Vec<u8>, base: &str, path: &str) {
 mod tests {
     use super::*;
 
-    const ADDED: Added = Added {
-        session: 0x0123_4567_89ab_cdef,
-        labels: &Labels::new(),
-        times: Unique {
-            from: None,
-            until: None,
-        },
-    };
+    const ADDED: Added = Added::session(0x0123_4567_89ab_cdef);
     use crate::http1::header_slots;
 
     fn relayed(request: &str, remote: &Remote) -> String {

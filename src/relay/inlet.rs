@@ -598,10 +598,9 @@ impl<'r> Context<'r> {
 
     /// Keeps the target as it is without labels, if it has any.
     fn keep_target(&mut self, id: PayloadId, request: &Request, remote: &Remote, added: Added<'r>) {
-        let none = Labels::new();
         let added = Added {
-            labels: &none,
-            ..added
+            times: added.times,
+            ..Added::session(added.session)
         };
         let mut plain = Vec::new();
         forward::target(&mut plain, request.target, &remote.path, &added);

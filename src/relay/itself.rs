@@ -8,7 +8,6 @@
 use crate::contract::{ConnId, Now};
 use crate::http1::head::Request;
 use crate::profile::{SelfProfile, Spent, Stage};
-use crate::times::query::Unique;
 use crate::times::{Form, Stamp};
 
 use super::forward::{self, Added};
@@ -101,9 +100,8 @@ impl Relay {
             thaw: None,
         });
         let added = Added {
-            session,
             labels: &self.config.labels,
-            times: Unique::default(),
+            ..Added::session(session)
         };
         forward::head(&mut self.head, &request, remote, &added);
         let shape = Shape {

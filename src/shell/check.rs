@@ -20,12 +20,11 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll, Token};
 
 use crate::cli;
-use crate::config::{Config, Labels, Remote};
+use crate::config::{Config, Remote};
 use crate::contract::{Peer, RootSource, error_words};
 use crate::http1::head;
 use crate::http1::header_slots;
 use crate::relay::forward::{self, Added};
-use crate::times::query::Unique;
 use crate::tls::{Client, Roots, Tls};
 
 use super::clock;
@@ -389,16 +388,7 @@ fn request(remote: &Remote) -> Option<Vec<u8>> {
     let mut slots = header_slots();
     let request = head::request(REQUEST, &mut slots).ok()?;
     let mut out = Vec::new();
-    forward::head(
-        &mut out,
-        &request,
-        remote,
-        &Added {
-            session: 0,
-            labels: &Labels::new(),
-            times: Unique::default(),
-        },
-    );
+    forward::head(&mut out, &request, remote, &Added::session(0));
     out.extend_from_slice(b"Content-Length: 0\r\n\r\n");
     Some(out)
 }

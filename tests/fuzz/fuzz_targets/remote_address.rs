@@ -3,10 +3,9 @@
 #![no_main]
 
 use libfuzzer_sys::{Corpus, fuzz_target};
-use pyroscope_lambda_extension::config::{Config, Labels, Remote};
+use pyroscope_lambda_extension::config::{Config, Remote};
 use pyroscope_lambda_extension::http1::{head, header_slots};
 use pyroscope_lambda_extension::relay::forward::{self, Added};
-use pyroscope_lambda_extension::times::query::Unique;
 
 /// The settings of which the input holds the values, one after another, as the environment would: ended by NUL.
 const SETTINGS: [&str; 6] = [
@@ -21,14 +20,7 @@ const SETTINGS: [&str; 6] = [
 const REQUEST: &[u8] =
     b"POST /ingest?name=app HTTP/1.1\r\nHost: localhost:4040\r\nAuthorization: Bearer mine\r\nX-Scope-OrgID: mine\r\nX-Own: 1\r\nContent-Length: 0\r\n\r\n";
 
-const ADDED: Added = Added {
-    session: 0x0123_4567_89ab_cdef,
-    labels: &Labels::new(),
-    times: Unique {
-        from: None,
-        until: None,
-    },
-};
+const ADDED: Added = Added::session(0x0123_4567_89ab_cdef);
 
 fuzz_target!(|values: &str| -> Corpus {
     let values: Vec<&str> = values.splitn(SETTINGS.len(), '\0').collect();

@@ -3,23 +3,15 @@
 #![no_main]
 
 use libfuzzer_sys::{Corpus, fuzz_target};
-use pyroscope_lambda_extension::config::{Labels, Remote};
+use pyroscope_lambda_extension::config::Remote;
 use pyroscope_lambda_extension::http1::head::{self, Framing, Refusal};
 use pyroscope_lambda_extension::http1::header_slots;
 use pyroscope_lambda_extension::relay::forward::{self, Added};
-use pyroscope_lambda_extension::times::query::Unique;
 
 /// A request's parts, owned.
 type Parts = (String, String, Vec<(String, Vec<u8>)>);
 
-const ADDED: Added = Added {
-    session: 0x0123_4567_89ab_cdef,
-    labels: &Labels::new(),
-    times: Unique {
-        from: None,
-        until: None,
-    },
-};
+const ADDED: Added = Added::session(0x0123_4567_89ab_cdef);
 
 fuzz_target!(|wire: &[u8]| -> Corpus {
     let whole = head::end(wire, &mut 0);
