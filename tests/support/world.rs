@@ -190,10 +190,10 @@ impl World {
         assert_eq!(taken, bytes.len(), "the rest is not wanted");
     }
 
-    /// Bytes arrive on a connection for as long as they are wanted. Says how many were.
+    /// Bytes arrive on a connection for as long as they are wanted, and nobody reads after the exit. Says how many were.
     pub fn offer(&mut self, id: ConnId, bytes: &[u8], step: usize) -> usize {
         let mut taken = 0;
-        while taken < bytes.len() {
+        while taken < bytes.len() && self.exit.is_none() {
             let rest = &bytes[taken..];
             let is_full = self.relay.space(id).is_empty();
             assert_eq!(self.relay.wants(id), !is_full, "wanted where it has space");
