@@ -84,8 +84,14 @@ impl Stamp {
     /// stays.
     #[must_use]
     pub fn start(&self, start: u64, end: u64) -> Option<u64> {
+        self.start_within(start, end, SECOND)
+    }
+
+    /// The same of a time that was written in `unit`, so many nanoseconds, or finer.
+    #[must_use]
+    pub fn start_within(&self, start: u64, end: u64, unit: u64) -> Option<u64> {
         self.moved(start, end)
-            .or_else(|| self.fill(start, end.saturating_sub(start)))
+            .or_else(|| self.fill(start, end.saturating_sub(start), unit))
             .filter(|unique| *unique != start)
     }
 
@@ -115,14 +121,15 @@ impl Stamp {
         Some(start + self.filling(MS, 0))
     }
 
-    /// A time with the digits filled that are zero, in a profile of that length; `None` if it is no time of today.
+    /// A time with the digits filled that are zero, below `unit`, in a profile of that length; `None` if it is no time of
+    /// today.
     #[must_use]
-    pub fn fill(&self, time: u64, length: u64) -> Option<u64> {
+    pub fn fill(&self, time: u64, length: u64, unit: u64) -> Option<u64> {
         if self.received().abs_diff(time) > DAY {
             return None;
         }
-        let (base, unit) = resolution(time);
-        base.checked_add(self.filling(unit, length))
+        let (base, finest) = resolution(time);
+        base.checked_add(self.filling(finest.min(unit), length))
     }
 
     /// What this sandbox fills the digits below that unit with. Never nothing: who has no relay, and writes zeros, is
@@ -344,14 +351,20 @@ mod tests {
             (at(MS, 0), MS),
             (at(1_000, 0), 1_000),
         ] {
-            let filled = stamp.fill(time, NOW - time).unwrap();
+            let filled = stamp.fill(time, NOW - time, SECOND).unwrap();
             assert!(
                 filled > time && filled - time < unit,
                 "{time} became {filled}"
             );
             assert_eq!(stamp.start(time, NOW), Some(filled));
         }
-        assert_eq!(stamp.fill(NOW, 0), Some(NOW));
+        let whole = at(SECOND, 0);
+        assert_eq!(
+            stamp.fill(whole, 0, MS),
+            Some(whole + stamp.filling(MS, 0)),
+            "it was written in milliseconds"
+        );
+        assert_eq!(stamp.fill(NOW, 0, SECOND), Some(NOW));
         assert_eq!(stamp.start(NOW, NOW), None, "nanoseconds stay");
     }
 
@@ -378,18 +391,22 @@ mod tests {
         let exact = at(MS, 0);
         for noise in [0, 64, 128, NOISE] {
             assert_eq!(
-                stamp.fill(exact + noise, 0),
+                stamp.fill(exact + noise, 0, SECOND),
                 Some(exact + 8),
                 "{noise} more"
             );
             assert_eq!(
-                stamp.fill(exact - noise, 0),
+                stamp.fill(exact - noise, 0, SECOND),
                 Some(exact + 8),
                 "{noise} less"
             );
         }
         let odd = exact + NOISE + 1;
-        assert_eq!(stamp.fill(odd, 0), Some(odd), "a clock of nanoseconds");
+        assert_eq!(
+            stamp.fill(odd, 0, SECOND),
+            Some(odd),
+            "a clock of nanoseconds"
+        );
     }
 
     #[test]
@@ -399,7 +416,7 @@ mod tests {
             for unit in [SECOND, MS, 1_000] {
                 let first = at(unit, 0);
                 let [before, after] =
-                    [first, first + unit].map(|time| stamp.fill(time, 0).unwrap());
+                    [first, first + unit].map(|time| stamp.fill(time, 0, SECOND).unwrap());
                 assert!(first < before, "never nothing: {session:#x}");
                 assert!(before < first + unit, "within its unit: {session:#x}");
                 assert_eq!(after - before, unit, "{session:#x}");
@@ -418,11 +435,15 @@ mod tests {
             at(SECOND, 0) + day(2),
             u64::MAX / SECOND * SECOND,
         ] {
-            assert_eq!(stamp.fill(time, 0), None, "{time}");
+            assert_eq!(stamp.fill(time, 0, SECOND), None, "{time}");
             assert_eq!(stamp.start(time, time), None, "{time}");
         }
-        assert!(stamp.fill(at(SECOND, day(1) - SECOND), 0).is_some());
-        assert!(stamp.fill(at(SECOND, 0) + day(1) - SECOND, 0).is_some());
+        assert!(stamp.fill(at(SECOND, day(1) - SECOND), 0, SECOND).is_some());
+        assert!(
+            stamp
+                .fill(at(SECOND, 0) + day(1) - SECOND, 0, SECOND)
+                .is_some()
+        );
     }
 
     #[test]

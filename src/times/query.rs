@@ -14,6 +14,8 @@ pub struct Query<'q> {
     pub from: Option<u64>,
     /// When it ends.
     pub until: Option<u64>,
+    /// What the last digit of these counts, in nanoseconds. Seconds may be padded with zeros to nanoseconds.
+    pub unit: u64,
     /// Whether `from` is written in nanoseconds: an SDK with so fine a clock has the same in its profiles.
     pub is_fine: bool,
     /// What the body is.
@@ -30,9 +32,13 @@ impl<'q> Query<'q> {
             match parameter {
                 Parameter::From if read.from.is_none() => {
                     read.from = nanoseconds(value);
+                    read.unit = read.unit.max(coarsest(value));
                     read.is_fine = read.from.is_some() && value.len() == NANOSECONDS_DIGITS;
                 }
-                Parameter::Until if read.until.is_none() => read.until = nanoseconds(value),
+                Parameter::Until if read.until.is_none() => {
+                    read.until = nanoseconds(value);
+                    read.unit = read.unit.max(coarsest(value));
+                }
                 Parameter::Format if read.format.is_none() => read.format = Some(value),
                 _ => {}
             }
@@ -52,7 +58,8 @@ impl<'q> Query<'q> {
         let from = self.from;
         let until = self.until;
         let length = until.unwrap_or(0).saturating_sub(from.unwrap_or(0));
-        let start = from.and_then(|from| stamp.start(from, until.unwrap_or(from)));
+        let start =
+            from.and_then(|from| stamp.start_within(from, until.unwrap_or(from), self.unit));
         // What is moved to the end of a freeze may have ended before that, if its end is in whole seconds.
         let is_moved = |start: &u64| from.is_some_and(|from| from + SECOND < *start);
         let earliest = start
@@ -61,7 +68,12 @@ impl<'q> Query<'q> {
         Unique {
             from: start,
             until: until
-                .map(|until| stamp.fill(until, length).unwrap_or(until).max(earliest))
+                .map(|until| {
+                    stamp
+                        .fill(until, length, self.unit)
+                        .unwrap_or(until)
+                        .max(earliest)
+                })
                 .filter(|unique| Some(*unique) != until),
         }
     }
@@ -124,15 +136,25 @@ fn parameters(query: &[u8]) -> impl Iterator<Item = (Parameter, Range<usize>)> {
 
 const NANOSECONDS_DIGITS: usize = 19;
 
-/// A time in nanoseconds since 1970; `None` for what is no number, or one that the server reads as something else.
+/// What the last digit of a time counts, in nanoseconds; `None` for what the server reads as something else.
+const fn unit(text: &[u8]) -> Option<u64> {
+    match text.len() {
+        10 => Some(SECOND),
+        13 => Some(MS),
+        16 => Some(1_000),
+        NANOSECONDS_DIGITS => Some(1),
+        _ => None,
+    }
+}
+
+/// What the last digit may count at most: nanoseconds may be seconds with zeros after them.
+fn coarsest(text: &[u8]) -> u64 {
+    unit(text).filter(|unit| *unit > 1).unwrap_or(SECOND)
+}
+
+/// A time in nanoseconds since 1970; `None` for what is no number, or no time to the server.
 fn nanoseconds(text: &[u8]) -> Option<u64> {
-    let unit = match text.len() {
-        10 => SECOND,
-        13 => MS,
-        16 => 1_000,
-        NANOSECONDS_DIGITS => 1,
-        _ => return None,
-    };
+    let unit = unit(text)?;
     let mut number = 0_u64;
     for digit in text {
         // Nineteen digits fit.
@@ -173,6 +195,11 @@ mod tests {
             ("from=1795281600000001", "from=1795281600000001042"),
             ("from=1795281600000300001", "from=1795281600000300001"),
             ("from=1795281600000000000", "from=1795281600000000042"),
+            (
+                "from=1795281600000&until=1795281600010",
+                "from=1795281600000000052&until=1795281600010000052",
+            ),
+            ("until=1795281600000", "until=1795281600000001041"),
         ] {
             assert_eq!(changed(query), expected);
         }

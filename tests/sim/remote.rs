@@ -293,7 +293,14 @@ impl World {
 
     pub fn remote_connects(&mut self, id: ConnId, address: SocketAddr) {
         let now = self.clock.mono();
-        let awaiting = self.remote.attempts.awaiting(address, now);
+        let mut awaiting = self.remote.attempts.awaiting(address, now);
+        let addresses = in_turn(&self.remote.addresses, self.remote.first_family());
+        if awaiting.len() == 1 && addresses.first() == Some(&address) {
+            // It may be the first of another one: the look-up may have had another answer since.
+            awaiting.clear();
+            self.note("the next address of one attempt, or the first of another");
+            self.remote.blurs(now);
+        }
         if awaiting.len() > 1 {
             // Which of them it is for shows only later, if ever.
             self.note("several attempts at once for one address");

@@ -267,9 +267,16 @@ impl World {
             .zip(until)
             .map(|(from, until)| received.start(from, until));
         let moved = matches!(moved, Some(Meant::Moved(_)));
+        let coarsest = coarsest(sent);
+        let filled = |meant: Meant| match meant {
+            Meant::Filled(unit) => Meant::Filled(unit.min(coarsest)),
+            other => other,
+        };
         let meant = |name: &str| match (name, from, until) {
-            ("from", Some(from), _) => Some((from, received.start(from, until.unwrap_or(from)))),
-            ("until", _, Some(until)) => Some((until, received.filled(until))),
+            ("from", Some(from), _) => {
+                Some((from, filled(received.start(from, until.unwrap_or(from)))))
+            }
+            ("until", _, Some(until)) => Some((until, filled(received.filled(until)))),
             _ => None,
         };
         for (before, after) in sent.iter().zip(line) {
@@ -514,6 +521,20 @@ impl World {
             self.note("empty_left_out");
         }
     }
+}
+
+/// What the last digit of these times counts, of the coarser one. Zeros may fill seconds up to nanoseconds.
+fn coarsest(parameters: &[&str]) -> u64 {
+    let times = parameters.iter().filter_map(|one| {
+        let from = one.strip_prefix("from=");
+        from.or_else(|| one.strip_prefix("until="))
+    });
+    let units = times.map(|digits| match digits.len() {
+        13 => MS,
+        16 => 1000,
+        _ => SECOND,
+    });
+    units.max().unwrap_or(SECOND)
 }
 
 /// Whether a filling is the sandbox's: the same for the same length, a little more for a longer profile.
