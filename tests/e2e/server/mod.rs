@@ -6,7 +6,9 @@
 //!
 //! One run per SDK, as for the stand-in. What must hold: the server refused nothing, has each service under its
 //! name with the function that burns CPU in its flame graph, for the tenant of the extension's settings and for
-//! nobody else; and it has the extension's own profile. Then the fleets, in `fleet`.
+//! nobody else; and it has the extension's own profile. Each SDK runs as two versions of its function, which
+//! `PYROSCOPE_LABELS` tells apart: asked for each version, the server's totals add up to that of both. Then the
+//! fleets, in `fleet`.
 
 mod flame;
 mod fleet;
@@ -31,6 +33,8 @@ struct Account {
     types: Vec<String>,
     labels: BTreeSet<String>,
     seen: Vec<Seen>,
+    /// What the flame graph of each version adds up to, in words.
+    versions: Vec<String>,
     wrong: Vec<String>,
 }
 
@@ -97,37 +101,63 @@ fn run_each(stage: &Stage, asker: &Asker, all: bool) -> Result<bool, String> {
     Ok(wrong.is_empty() && failed == 0 && accounts.len() > 1)
 }
 
-/// Runs a function with its SDK, and asks the server for it.
+/// Runs a function with its SDK, once as each version, and asks the server for it.
 fn account(stage: &Stage, asker: &Asker, subject: &Subject) -> Account {
     let mut account = Account::of(subject.service.clone());
-    let settings = [
-        ("PYROSCOPE_REMOTE_ADDRESS", format!("https://{ADDRESS}")),
-        ("PYROSCOPE_TENANT_ID", TENANT.to_owned()),
-        ("PYROSCOPE_SELF_PROFILING", "true".to_owned()),
-    ];
-    let is_shown = || {
-        let mut sights = subject.shows.iter();
-        sights.try_fold(true, |all, sight| {
-            Ok(all && seen(asker, &account.service, sight)?.is_some())
-        })
-    };
-    match stage.live(subject, settings.into(), is_shown) {
-        Ok(outcome) => {
-            account.wrong = judge_life(&outcome);
-            account.wrong.extend(judge_unsent(&outcome));
-            account.wrong.extend(judge_closing(&outcome));
-            let of = |field| closing_field(&outcome, field).unwrap_or_default();
-            account.sent = [
-                subject.sdk.clone(),
-                outcome.answers.len().to_string(),
-                of("relayed="),
-                of("bytes="),
-            ];
+    let versions = versions(subject);
+    let mut sums = [0; 3];
+    for version in versions {
+        let settings = [
+            ("PYROSCOPE_REMOTE_ADDRESS", format!("https://{ADDRESS}")),
+            ("PYROSCOPE_TENANT_ID", TENANT.to_owned()),
+            ("PYROSCOPE_SELF_PROFILING", "true".to_owned()),
+            ("PYROSCOPE_LABELS", LABELS.to_owned()),
+            ("AWS_LAMBDA_FUNCTION_VERSION", (*version).to_owned()),
+        ];
+        let label = takes_labels(subject).then_some((VERSION, *version));
+        let is_shown = || {
+            let mut sights = subject.shows.iter();
+            sights.try_fold(true, |all, sight| {
+                Ok(all && seen(asker, &account.service, sight, label)?.is_some())
+            })
+        };
+        match stage.live(subject, settings.into(), is_shown) {
+            Ok(outcome) => {
+                account.wrong.extend(judge_life(&outcome));
+                account.wrong.extend(judge_unsent(&outcome));
+                account.wrong.extend(judge_closing(&outcome));
+                let of = |field| closing_field(&outcome, field)?.parse().ok();
+                sums[0] += outcome.answers.len();
+                sums[1] += of("relayed=").unwrap_or(0);
+                sums[2] += of("bytes=").unwrap_or(0);
+            }
+            Err(error) => account.wrong.push(error),
         }
-        Err(error) => account.wrong.push(error),
     }
+    let [calls, relayed, bytes] = sums.map(|sum| sum.to_string());
+    account.sent = [subject.sdk.clone(), calls, relayed, bytes];
     account.ask(asker, &subject.shows);
+    if takes_labels(subject)
+        && let Err(error) = account.ask_versions(asker, versions)
+    {
+        account.wrong.push(error);
+    }
     account
+}
+
+/// As which versions of its function it runs: one where there is nothing to tell apart, or no SDK.
+fn versions(subject: &Subject) -> &'static [&'static str] {
+    if takes_labels(subject) && !subject.is_replay {
+        &["7", "8"]
+    } else {
+        &["7"]
+    }
+}
+
+/// A body in OTLP gets no labels.
+fn takes_labels(subject: &Subject) -> bool {
+    let is_otlp = |(name, value): &(&str, String)| *name == "PYROSCOPE_FORMAT" && value == "otlp";
+    !subject.variables.iter().any(is_otlp)
 }
 
 /// What the extension sent of itself, while it relayed the others.
@@ -146,6 +176,7 @@ impl Account {
             types: Vec::new(),
             labels: BTreeSet::new(),
             seen: Vec::new(),
+            versions: Vec::new(),
             wrong: Vec::new(),
         }
     }
@@ -167,7 +198,7 @@ impl Account {
             self.labels.insert(labels.collect::<Vec<_>>().join(" "));
         }
         for sight in sights {
-            match seen(asker, &self.service, sight)? {
+            match seen(asker, &self.service, sight, None)? {
                 Some(seen) => self.seen.push(seen),
                 None => {
                     let what = format!("no flame graph of it has {} in it", sight.function);
@@ -178,10 +209,45 @@ impl Account {
         Ok(())
     }
 
+    /// Asks for the flame graph of each version: each series has one, and what they count is what all of them count.
+    fn ask_versions(&mut self, asker: &Asker, versions: &[&str]) -> Result<(), String> {
+        for labels in &self.labels {
+            let has_version = |version| labels.contains(&format!("{VERSION}=\"{version}\""));
+            if !versions.iter().any(has_version) || !labels.contains(ENV) {
+                self.wrong.push(format!("a series has only {labels}"));
+            }
+        }
+        for seen in &self.seen {
+            let (mut sum, mut words) = (0, Vec::new());
+            let unit = seen.profile_type.split(':').nth(2).unwrap_or_default();
+            for version in versions {
+                let label = (VERSION, *version);
+                let graph = asker.flame_graph_with(&self.service, &seen.profile_type, label)?;
+                let total = Flames::read(&graph)?.total();
+                sum += total;
+                words.push(format!("{} of version {version}", amount(total, unit)));
+                if total == 0 {
+                    let what = format!("nothing of version {version} in {}", seen.profile_type);
+                    self.wrong.push(what);
+                }
+            }
+            let total = seen.flames.total();
+            if sum != total {
+                let what = format!("{} add up to {sum}, not {total}", words.join(" and "));
+                self.wrong.push(what);
+            }
+            self.versions.push(words.join(", "));
+        }
+        Ok(())
+    }
+
     fn print(&self) {
         println!("{}", self.service);
         for labels in &self.labels {
             println!("  {labels}");
+        }
+        for versions in &self.versions {
+            println!("  {versions}");
         }
         for profile_type in &self.types {
             println!("  {profile_type}");
@@ -217,11 +283,21 @@ impl Seen {
 }
 
 /// The flame graph in which a function can be seen: of those that are meant the one that shows it best.
-fn seen(asker: &Asker, service: &str, sight: &Sight) -> Result<Option<Seen>, String> {
+/// `label`: of profiles that have it.
+fn seen(
+    asker: &Asker,
+    service: &str,
+    sight: &Sight,
+    label: Option<(&str, &str)>,
+) -> Result<Option<Seen>, String> {
     let mut all = Vec::new();
     let types = asker.services()?.remove(service).unwrap_or_default();
     for profile_type in types.into_iter().filter(|one| sight.is_of(one)) {
-        let flames = Flames::read(&asker.flame_graph(service, &profile_type)?)?;
+        let graph = match label {
+            Some(label) => asker.flame_graph_with(service, &profile_type, label)?,
+            None => asker.flame_graph(service, &profile_type)?,
+        };
+        let flames = Flames::read(&graph)?;
         all.push(Seen {
             function: sight.function,
             profile_type,
@@ -320,6 +396,11 @@ fn amount(value: i64, unit: &str) -> String {
         unit => format!("{value} {unit}"),
     }
 }
+
+/// What the extension adds to each profile, the SDK's own labels beside it.
+const LABELS: &str = r#"{"version": "${AWS_LAMBDA_FUNCTION_VERSION}", "env": "e2e"}"#;
+const VERSION: &str = "version";
+const ENV: &str = "env=\"e2e\"";
 
 /// Labels that say the same as the profile's type, and as the service's name.
 const PROFILE_LABELS: [&str; 8] = [

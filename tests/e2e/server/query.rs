@@ -167,6 +167,17 @@ impl Asker {
         self.merge(selector(service), profile_type)
     }
 
+    /// The same of those of its profiles that have a label.
+    pub fn flame_graph_with(
+        &self,
+        service: &str,
+        profile_type: &str,
+        (name, value): (&str, &str),
+    ) -> Result<FlameGraph, String> {
+        let selector = format!("{{service_name=\"{service}\", {name}=\"{value}\"}}");
+        self.merge(selector, profile_type)
+    }
+
     fn merge(&self, label_selector: String, profile_type: &str) -> Result<FlameGraph, String> {
         let (start, end) = span();
         let question = SelectMergeStacktracesRequest {
