@@ -38,6 +38,8 @@
 //! By hand: `SIM_SEEDS=100000 cargo test --test sim` runs more of them (from `SIM_FROM` on), `SIM_SEED=7 cargo test
 //! --test sim -- --nocapture` replays one and prints what happened. `CARGO_PROFILE_TEST_OPT_LEVEL=2` before
 //! it makes many of them five times as fast, with all assertions.
+//!
+//! Each thousand seeds end with a digest of all that the core did. A change that only moves code leaves them as they are.
 
 #[path = "sim/answers.rs"]
 mod answers;
@@ -88,7 +90,13 @@ const SEEDS: u64 = 256;
 /// Seeds that fail before the run is given up: the first is the one to look at.
 const FAILED_MAX: usize = 5;
 
+/// Seeds with one digest.
+const DIGESTED: u64 = 1000;
+
 type Seen = BTreeMap<&'static str, u64>;
+
+/// The sum of what the core did in so many thousand seeds, by the first of them.
+type Digests = BTreeMap<u64, u64>;
 
 #[test]
 fn every_seed_keeps_the_promises() {
@@ -107,9 +115,12 @@ fn every_seed_keeps_the_promises() {
         number("SIM_FROM").unwrap_or(0),
         number("SIM_SEEDS").unwrap_or(SEEDS),
     );
-    let (seen, failed) = run(from, seeds);
+    let (seen, digests, failed) = run(from, seeds);
     for (what, times) in &seen {
         println!("{times:>10}  {what}");
+    }
+    for (first, digest) in &digests {
+        println!("digest of the seeds from {first} on: {digest:016x}");
     }
     assert!(failed.is_empty(), "seeds that fail: {failed:?}");
     println!("{seeds} seeds, none fails");
@@ -123,27 +134,31 @@ fn every_seed_keeps_the_promises() {
 }
 
 /// Runs the seeds on all processors. What was seen, and which failed.
-fn run(from: u64, seeds: u64) -> (Seen, Vec<u64>) {
+fn run(from: u64, seeds: u64) -> (Seen, Digests, Vec<u64>) {
     let next = AtomicU64::new(from);
-    let (mut seen, mut failed) = (Seen::new(), Vec::new());
+    let (mut seen, mut digests, mut failed) = (Seen::new(), Digests::new(), Vec::new());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         let work = || some(&next, from + seeds);
         let running: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         for thread in running {
-            let (more, bad) = thread.join().unwrap();
+            let (more, digested, bad) = thread.join().unwrap();
             failed.extend(bad);
+            for (first, digest) in digested {
+                let sum: &mut u64 = digests.entry(first).or_default();
+                *sum = sum.wrapping_add(digest);
+            }
             for (what, times) in more {
                 *seen.entry(what).or_default() += times;
             }
         }
     });
     failed.sort_unstable();
-    (seen, failed)
+    (seen, digests, failed)
 }
 
-fn some(next: &AtomicU64, end: u64) -> (Seen, Vec<u64>) {
-    let (mut seen, mut failed) = (Seen::new(), Vec::new());
+fn some(next: &AtomicU64, end: u64) -> (Seen, Digests, Vec<u64>) {
+    let (mut seen, mut digests, mut failed) = (Seen::new(), Digests::new(), Vec::new());
     while failed.len() < FAILED_MAX {
         let seed = next.fetch_add(1, Ordering::Relaxed);
         if seed >= end {
@@ -157,9 +172,9 @@ fn some(next: &AtomicU64, end: u64) -> (Seen, Vec<u64>) {
                 other.live();
                 world.check_copies(&other);
             }
-            world.seen
+            (world.digest(), world.seen)
         });
-        let Ok(more) = lived else {
+        let Ok((digest, more)) = lived else {
             eprintln!(
                 "SEED {seed} FAILS. Replay: SIM_SEED={seed} cargo test --test sim -- --nocapture"
             );
@@ -169,8 +184,10 @@ fn some(next: &AtomicU64, end: u64) -> (Seen, Vec<u64>) {
         for what in more.into_keys() {
             *seen.entry(what).or_default() += 1;
         }
+        let sum = digests.entry(seed - seed % DIGESTED).or_default();
+        *sum = sum.wrapping_add(digest);
     }
-    (seen, failed)
+    (seen, digests, failed)
 }
 
 #[expect(clippy::disallowed_methods, reason = "how many, is said by hand")]

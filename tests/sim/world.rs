@@ -7,6 +7,7 @@
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Display;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{ErrorKind, Read};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -141,6 +142,7 @@ pub struct World {
     rested: bool,
     idle_turns: u32,
     traced: bool,
+    decisions: DefaultHasher,
 }
 
 /// Wake-ups in a row in which nothing happens. Each payload and each connection may have a deadline of its own.
@@ -201,6 +203,7 @@ impl World {
             good_for_ever: false,
             rested: false,
             idle_turns: 0,
+            decisions: DefaultHasher::new(),
             traced,
         };
         let listening = "127.0.0.1:4040".parse().unwrap();
@@ -243,6 +246,16 @@ impl World {
 
     pub fn note(&mut self, what: &'static str) {
         *self.seen.entry(what).or_default() += 1;
+    }
+
+    /// The core did this, in this turn and at this time.
+    fn decided(&mut self, what: &impl Hash) {
+        (self.turn, self.clock.mono(), what).hash(&mut self.decisions);
+    }
+
+    /// All that the core did, in one number: the same code does the same.
+    pub fn digest(&self) -> u64 {
+        self.decisions.finish()
     }
 
     /// A line of the trace, put together only if it is wanted.
@@ -308,6 +321,7 @@ impl World {
 
     fn perform(&mut self, command: Command) {
         self.tell(|| format!("  core: {command:?}"));
+        self.decided(&format!("{command:?}"));
         match command {
             Command::Close(id) => self.closed(id),
             Command::HalfClose(id) => self.half_closed(id),
@@ -417,6 +431,7 @@ impl World {
         let [head, body] = self.relay.pending(id);
         let mut bytes = head[..n.min(head.len())].to_vec();
         bytes.extend_from_slice(&body[..n - bytes.len()]);
+        self.decided(&(format!("{id:?}"), &bytes));
         if who == Who::Remote {
             self.remote_is_sent(id, &bytes, whole);
         }
