@@ -28,14 +28,15 @@
 //!
 //! | to change | go to |
 //! |---|---|
-//! | what happens next, shutdown | `relay/step.rs` |
+//! | what happens next, and in which order | `relay/step.rs`; SHUTDOWN: `relay/shutdown.rs`; what is due: `relay/timers.rs` |
+//! | freezes, seen and unseen | `relay/wakes.rs`; when one is noticed: `shell/freeze.rs` |
 //! | what an attempt's end means, retries | `relay/outcome.rs`; when the remote counts as down: `relay/backend.rs` |
 //! | who goes out when, how many connections | `relay/dispatch.rs` |
-//! | when Lambda may freeze us: flush modes | `relay/flush.rs`; what telemetry says: `lambda/telemetry.rs` |
+//! | when Lambda may freeze us: flush modes | `relay/flush.rs`, its states: `relay/phase.rs`; what telemetry says: `lambda/telemetry.rs` |
 //! | memory, who gives way, the account | `relay/ring/` |
-//! | how a client is served | `relay/inlet.rs` |
+//! | how a client is served | `relay/inlet.rs`; how many there may be, where they connect to: `relay/clients.rs` |
 //! | the relayed request | `relay/forward.rs`, its `name` label: `relay/labels.rs`; the times in it: `times/` |
-//! | a request to the remote, how its connection died | `relay/uplink.rs` |
+//! | a request to the remote, how its connection died | `relay/uplink/` |
 //! | a connection to the remote | `relay/transport.rs`, a proxy's: `relay/tunnel.rs`; TLS: `tls/`, whom it trusts: `tls/trust.rs` |
 //! | addresses and trusted roots | `relay/peers.rs` |
 //! | credentials by reference: when they are read | `relay/credentials.rs`, one request to a store: `relay/inquiry.rs` |
@@ -46,7 +47,7 @@
 //! | a setting | `config/`; a log line's form: `log/`, how it is written: `shell/stderr.rs` |
 //! | `--help`, `--version`, `--check` | `cli.rs`, and `shell/check.rs` for the doing |
 //! | what core and shell say to each other | `contract.rs` |
-//! | sockets, polling, signals, DNS | `shell/`, when a freeze is noticed: `shell/freeze.rs` |
+//! | sockets, polling, signals, DNS | `shell/` |
 //! | the profile of the extension itself | `profile.rs`; into the ring: `relay/itself.rs`; the clock: `shell/stages.rs` |
 //!
 //! Imports run downward: main → shell → cli, relay → inlet, uplink, lambda → ring, forward → labels, times, http1 →

@@ -24,12 +24,14 @@ use crate::http1::write::field;
 use crate::lambda::Lambda;
 use crate::tls;
 
+use super::Relay;
 use super::backend::{jitter, left};
 use super::inquiry::Inquiry;
+use super::phase::Phase;
 use super::ring::PayloadId;
 use super::transport::Path;
 use super::uplink::Answer;
-use super::{Phase, Relay, Wakes};
+use super::wakes::Wakes;
 
 /// First pause after a failure, doubling up to the maximum: a store has limits, and a permission is given by hand.
 const PAUSE_MIN: Duration = Duration::from_millis(500);

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use crate::contract::{Command, Now, Peer};
 
+use super::Relay;
 use super::backend::Load;
 use super::peers::{Addresses, Trust};
+use super::phase::Phase;
 use super::uplink::Uplink;
-use super::{Phase, Relay};
 
 /// Most connections to the remote at once: when there is little time left, every waiting payload gets one of its own.
 /// The remote takes half a second to answer, so on [`Config::workers`](crate::config::Config::workers) connections few

@@ -10,7 +10,8 @@ use crate::lambda::telemetry::{self, News, Telemetry};
 use crate::log::Level;
 
 use super::peers::Addresses;
-use super::{Phase, Relay, SVC, Why};
+use super::phase::{Phase, Why};
+use super::{Relay, SVC};
 
 /// Time kept back from an invocation's deadline when the next event is held back: past the deadline, Lambda
 /// fails the invocation.

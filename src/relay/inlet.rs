@@ -329,7 +329,7 @@ impl Inlet {
     #[must_use]
     pub fn new_until(&self) -> Option<Instant> {
         let is_silent = !self.was_heard && !self.half_closed && matches!(self.state, State::Head);
-        is_silent.then(|| self.progressed + super::NEWCOMER)
+        is_silent.then(|| self.progressed + super::clients::NEWCOMER)
     }
 
     const fn has_answers(&self) -> bool {
@@ -715,7 +715,7 @@ mod tests {
     #[test]
     fn a_client_is_new_until_it_says_something_or_some_time_is_over() {
         let mut bench = Bench::new();
-        let until = bench.now + crate::relay::NEWCOMER;
+        let until = bench.now + crate::relay::clients::NEWCOMER;
         let just_before = until.checked_sub(Duration::from_nanos(1)).unwrap();
         assert_eq!(bench.inlet.new_until(), Some(until));
         assert!(bench.inlet.is_new(bench.now) && bench.inlet.is_new(just_before));

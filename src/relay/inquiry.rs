@@ -15,9 +15,9 @@ use crate::contract::{ConnId, End};
 use crate::http1::buffer::ReceiveBuffer;
 use crate::http1::response::ResponseReader;
 
-use super::Wakes;
 use super::transport::{Path, Stage, Transport, soonest};
 use super::uplink::SUSPECT_MAX;
+use super::wakes::Wakes;
 
 /// See the module's documentation.
 #[derive(Debug)]

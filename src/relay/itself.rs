@@ -11,8 +11,10 @@ use crate::profile::{SelfProfile, Spent, Stage};
 use crate::times::{Form, Stamp};
 
 use super::forward::{self, Added};
+use super::owner::Owner;
+use super::phase::Phase;
 use super::ring::Shape;
-use super::{Owner, Phase, Relay, inlet};
+use super::{Relay, inlet};
 
 /// What an SDK would say of itself.
 const FIELDS: [httparse::Header<'static>; 2] = [

@@ -9,6 +9,7 @@
 //! ```
 
 mod backend;
+mod clients;
 mod credentials;
 mod dispatch;
 mod flush;
@@ -18,21 +19,26 @@ mod inquiry;
 pub mod itself;
 pub mod labels;
 mod outcome;
+mod owner;
 mod peers;
+mod phase;
 mod phrases;
 pub mod report;
 pub mod ring;
+mod shutdown;
 mod step;
+mod timers;
 mod transport;
 mod tunnel;
 mod uplink;
+mod wakes;
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::config::Config;
-use crate::contract::{ConnId, End, Ends, Now, error_words};
+use crate::contract::{ConnId, End, Ends, Now};
 use crate::lambda::Lambda;
 use crate::lambda::telemetry::Telemetry;
 pub(crate) use crate::log::SVC;
@@ -44,24 +50,13 @@ use backend::Backend;
 use credentials::Credentials;
 use inlet::Inlet;
 use inquiry::Inquiry;
+use owner::Owner;
 use peers::{Addresses, Trust};
-use ring::{PayloadId, Ring};
+use phase::Phase;
+use ring::Ring;
 use transport::Path;
 use uplink::Uplink;
-
-/// Local connections at once. SDKs hold one to five; when all are taken, the one without progress for longest
-/// gives way.
-const INLETS_MAX: usize = 64;
-
-/// How long a client is given to begin its request before it counts as idle: from connecting to writing takes a
-/// client microseconds, and a busy machine a moment.
-const NEWCOMER: Duration = Duration::from_millis(250);
-
-/// Time kept back from Lambda's shutdown deadline, for leaving.
-const SHUTDOWN_MARGIN: Duration = Duration::from_millis(100);
-
-/// Time to drain where nobody gave a deadline: what Lambda gives an extension.
-const SHUTDOWN_DEFAULT: Duration = Duration::from_secs(2);
+use wakes::Wakes;
 
 /// What lines about clients say besides, as in the extension we replace.
 const CONTROLLER: (&str, crate::log::Value) = ("comp", crate::log::Value::Text("controller"));
@@ -114,71 +109,6 @@ pub struct Relay {
     trim_at: Option<Instant>,
     /// Of the extension itself, if that is wanted.
     profile: Option<SelfProfile>,
-}
-
-/// Why the sandbox may have been frozen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wake {
-    /// The clocks show it.
-    Seen,
-    /// An INVOKE or SHUTDOWN came: before it there may have been a freeze too short to be seen.
-    Unseen,
-}
-
-/// How often the sandbox may have been frozen so far, and how often the clocks have shown it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Wakes {
-    all: u64,
-    seen: u64,
-}
-
-/// Whose a connection is; of inlets and uplinks, at which place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Owner {
-    Inlet(usize),
-    Uplink(usize),
-    Lambda,
-    Telemetry,
-    Store,
-    Nobody,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Serve,
-    /// We owe Lambda the next event.
-    Hold {
-        why: Why,
-        since: Instant,
-        /// The end of the budget for what it is held for, at the latest `latest`.
-        until: Instant,
-        /// What the invocation's deadline allows.
-        latest: Instant,
-    },
-    Drain {
-        until: Instant,
-        /// Nothing was left to do, and we have looked for more.
-        has_looked: bool,
-    },
-    Done,
-}
-
-/// What Lambda's next event is held back for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Why {
-    /// What the ring held at `mark` is still here.
-    Queued { mark: u64 },
-    /// The function runs: this costs nothing yet.
-    Running,
-    /// The function is done, and the ring is not empty.
-    Done,
-}
-
-impl Why {
-    /// Whether the sandbox waits for us alone.
-    const fn is_flush(self) -> bool {
-        matches!(self, Self::Queued { .. } | Self::Done)
-    }
 }
 
 impl Relay {
@@ -249,90 +179,6 @@ impl Relay {
     #[must_use]
     pub fn listening(&self) -> &[SocketAddr] {
         &self.listening
-    }
-
-    /// The listeners are bound to `addresses`. If there are none, events are still served, and each INVOKE tries again.
-    pub fn started(&mut self, addresses: &[SocketAddr], now: Now) {
-        if self.config.self_profiling && self.profile.is_none() {
-            self.profile = Some(SelfProfile::new(now));
-        }
-        self.listening.extend_from_slice(addresses);
-        self.taken.retain(|taken| !addresses.contains(taken));
-        for note in std::mem::take(&mut self.config.notes) {
-            let msg = if note.level == Level::Error {
-                "Unusable setting"
-            } else {
-                "Bad setting"
-            };
-            let fields = [
-                ("problem", (&note.problem).into()),
-                SVC,
-                ("variable", note.variable.into()),
-            ];
-            self.log.line(note.level, now.unix_ms, msg, &fields);
-        }
-        let mut words = String::new();
-        for address in addresses {
-            if !words.is_empty() {
-                words.push_str(", ");
-            }
-            words.push_str(&address.to_string());
-        }
-        if words.is_empty() {
-            return;
-        }
-        self.limits.unbound.over();
-        let fields = [
-            ("address", (&words).into()),
-            SVC,
-            ("version", env!("CARGO_PKG_VERSION").into()),
-        ];
-        self.log
-            .line(Level::Info, now.unix_ms, "Starting relay", &fields);
-    }
-
-    /// These addresses could not be bound, and why.
-    pub fn unbound(&mut self, failed: &[(SocketAddr, ErrorKind)], now: Now) {
-        let taken = failed
-            .iter()
-            .filter(|(_, kind)| *kind == ErrorKind::AddrInUse);
-        self.taken = taken.map(|(address, _)| *address).collect();
-        if failed.is_empty() || self.limits.unbound.happened(now.mono).is_none() {
-            return;
-        }
-        for (address, kind) in failed {
-            let address = address.to_string();
-            let fields = [
-                ("address", (&address).into()),
-                ("cause", error_words(*kind).into()),
-                SVC,
-            ];
-            let msg = "Cannot listen on this address";
-            self.log.line(Level::Error, now.unix_ms, msg, &fields);
-        }
-    }
-
-    /// A client connected. The idlest of the others gives way if there are too many.
-    pub fn accepted(&mut self, now: Now) -> ConnId {
-        // Those with nothing under way first, then those without progress for longest. Who has just come has
-        // something under way, though it may not be here yet.
-        let idlest = |at: &usize| {
-            let (id, inlet) = &self.inlets[*at];
-            let age = now.mono.saturating_duration_since(inlet.progressed());
-            (inlet.is_busy() || age < NEWCOMER, inlet.progressed(), *id)
-        };
-        if self.inlets.len() >= INLETS_MAX
-            && let Some(at) = (0..self.inlets.len()).min_by_key(idlest)
-        {
-            let (id, mut inlet) = self.inlets.remove(at);
-            inlet.close(&mut self.ring);
-            self.to_close.push(id);
-            self.tell_crowded(now);
-        }
-
-        let id = self.fresh_id();
-        self.inlets.push((id, Inlet::new(now.mono)));
-        id
     }
 
     /// The port for Lambda's telemetry is bound, or cannot be.
@@ -523,134 +369,6 @@ impl Relay {
         }
     }
 
-    /// We are asked to leave by a signal.
-    pub fn terminated(&mut self, now: Now) {
-        self.drain(
-            now.mono + SHUTDOWN_DEFAULT.saturating_sub(SHUTDOWN_MARGIN),
-            now,
-        );
-    }
-
-    /// The sandbox was frozen for so long: time that counts for nothing.
-    pub fn thawed(&mut self, frozen: Duration, now: Now) {
-        let ms = frozen.as_millis() as u64;
-        self.log.line(
-            Level::Debug,
-            now.unix_ms,
-            "Thawed",
-            &[("frozen_ms", ms.into()), SVC],
-        );
-        self.thaw = Some(Thaw {
-            at_ms: now.unix_ms,
-            stood_still_ms: self.stood_still_ms(now),
-        });
-        self.ring.thawed(frozen);
-        self.backend.thawed(frozen);
-        if let Some(profile) = &mut self.profile {
-            profile.thawed(frozen);
-        }
-        self.inlets
-            .iter_mut()
-            .for_each(|(_, inlet)| inlet.thawed(frozen));
-        self.uplinks
-            .iter_mut()
-            .for_each(|uplink| uplink.thawed(frozen));
-        if let Some(lambda) = &mut self.lambda {
-            lambda.thawed(frozen);
-        }
-        if let Some(inquiry) = self.inquiry_mut() {
-            inquiry.thawed(frozen);
-        }
-        self.forget_addresses(now);
-        self.wake(Wake::Seen, now);
-    }
-
-    /// The sandbox may have been frozen until now: a connection that is busy has to show that it lives.
-    fn wake(&mut self, wake: Wake, now: Now) {
-        self.wakes.all += 1;
-        self.wakes.seen += u64::from(wake == Wake::Seen);
-        for uplink in &mut self.uplinks {
-            // Where a freeze is only possible, one resend is enough: else a slow server would never be heard out.
-            let may_resend =
-                |payload: PayloadId| wake == Wake::Seen || self.ring.has_free_resend(payload);
-            if uplink.payload().is_some_and(may_resend) {
-                uplink.suspect(wake, now.mono);
-            }
-        }
-        if let Some(inquiry) = self.inquiry_mut() {
-            inquiry.suspect(now.mono);
-        }
-    }
-
-    /// Time went on. To be reported last in a turn: what has arrived counts before what is late.
-    pub fn expire(&mut self, now: Now) {
-        self.uplinks
-            .iter_mut()
-            .for_each(|uplink| uplink.expire(now));
-        self.inlets
-            .iter_mut()
-            .for_each(|(_, inlet)| inlet.expire(now.mono));
-        if let Some(inquiry) = self.inquiry_mut() {
-            inquiry.expire(now.mono);
-        }
-        if self.trim_at.is_some_and(|at| at <= now.mono) {
-            self.trim_at = None;
-            self.ring.trim();
-            self.uplinks.iter_mut().for_each(Uplink::trim);
-        }
-    }
-
-    /// When [`Relay::expire`] and [`Relay::step`] have something to do, if nothing happens before.
-    ///
-    /// Always later than `now`: what was due by then is done, or waits for something else to happen.
-    #[must_use]
-    pub fn deadline(&self, now: Now) -> Option<Instant> {
-        let phase = match self.phase {
-            Phase::Hold { .. } => self.hold_ends(now),
-            Phase::Drain { until, .. } => {
-                let new = self
-                    .inlets
-                    .iter()
-                    .filter_map(|(_, inlet)| inlet.new_until());
-                new.filter(|at| *at > now.mono).chain([until]).min()
-            }
-            Phase::Serve | Phase::Done => None,
-        };
-        let telemetry = self.telemetry.as_ref();
-        let subscription = telemetry.and_then(|own| own.holds_next(now.mono));
-        let probe = self
-            .backend
-            .probe_at(now)
-            .filter(|_| self.ring.in_hand() > 0);
-        let lambda = self.lambda.as_ref().and_then(Lambda::deadline);
-        let uplinks = self
-            .uplinks
-            .iter()
-            .filter_map(|uplink| uplink.deadline(now.mono));
-        let inlets = self.inlets.iter().filter_map(|(_, inlet)| inlet.deadline());
-        let single = [
-            phase,
-            self.credentials.as_ref().and_then(|own| own.deadline(now)),
-            subscription,
-            probe,
-            lambda,
-            self.trim_at,
-            self.ring.next_due(now.mono),
-            self.profile.as_ref().and_then(SelfProfile::deadline),
-        ];
-        let all = single.into_iter().flatten().chain(uplinks).chain(inlets);
-        all.filter(|at| *at > now.mono).min()
-    }
-
-    /// By how much the wall clock went further than the monotonic one since something was decided last.
-    fn stood_still_ms(&self, now: Now) -> u64 {
-        self.decided.map_or(0, |then| {
-            let wall = now.unix_ms.saturating_sub(then.unix_ms);
-            let mono = now.mono.saturating_duration_since(then.mono);
-            wall.saturating_sub(mono.as_millis() as u64)
-        })
-    }
-
     /// Keeps the address that an uplink has reached the remote by.
     fn note_address(&mut self, at: usize) {
         if self.uplinks[at].is_exchanging() {
@@ -661,79 +379,6 @@ impl Relay {
     /// What is asked of a store of secrets now.
     fn inquiry_mut(&mut self) -> Option<&mut Inquiry> {
         self.credentials.as_mut()?.inquiry_mut()
-    }
-
-    /// Whose that connection is. One that is closed is nobody's.
-    fn owner(&self, id: ConnId) -> Owner {
-        if let Some(at) = self.inlets.iter().position(|(own, _)| *own == id) {
-            Owner::Inlet(at)
-        } else if let Some(at) = self.uplinks.iter().position(|uplink| uplink.owns(id)) {
-            Owner::Uplink(at)
-        } else if self.lambda.as_ref().is_some_and(|own| own.owns(id)) {
-            Owner::Lambda
-        } else if self.telemetry.as_ref().is_some_and(|own| own.owns(id)) {
-            Owner::Telemetry
-        } else if self.credentials.as_ref().is_some_and(|own| own.owns(id)) {
-            Owner::Store
-        } else {
-            Owner::Nobody
-        }
-    }
-
-    /// The inlet at that place, and what it needs.
-    fn inlet_context(&mut self, at: usize, now: Now) -> (&mut Inlet, inlet::Context<'_>) {
-        self.forget_shared_session();
-        let cx = inlet::Context {
-            ring: &mut self.ring,
-            remote: self.config.remote.as_ref(),
-            session: &mut self.session,
-            entropy: self.entropy,
-            sample: self.config.sample,
-            labels: &self.config.labels,
-            unique_times: self.config.unique_times,
-            thaw: self.thaw,
-            last_empty: &mut self.last_empty,
-            head: &mut self.head,
-            taking: self.phase != Phase::Done,
-            refusals: &mut self.limits.client,
-            log: &mut self.log,
-            now,
-        };
-        (&mut self.inlets[at].1, cx)
-    }
-
-    /// Until the first INVOKE every copy of a snapshot has the session id that was drawn before it was taken: so none is
-    /// kept, and each upload has one of its own.
-    const fn forget_shared_session(&mut self) {
-        if self.config.snap_start && !self.invoked {
-            self.session = None;
-        }
-    }
-
-    const fn fresh_id(&mut self) -> ConnId {
-        self.next_id += 1;
-        ConnId(self.next_id)
-    }
-
-    /// Begins to leave: no event is asked for any more, pauses end, and when all is delivered, or at `until`, it
-    /// is over.
-    fn drain(&mut self, until: Instant, now: Now) {
-        self.phase = match self.phase {
-            Phase::Serve | Phase::Hold { .. } => Phase::Drain {
-                until,
-                has_looked: false,
-            },
-            Phase::Drain { until: before, .. } => Phase::Drain {
-                until: until.min(before),
-                has_looked: false,
-            },
-            Phase::Done => Phase::Done,
-        };
-        self.ring.clear_pauses();
-        self.backend.leave(now.mono);
-        if let Some(credentials) = &mut self.credentials {
-            credentials.leave();
-        }
     }
 }
 

@@ -8,10 +8,11 @@ use crate::contract::Now;
 use crate::log::Level;
 
 use super::credentials::Failure;
+use super::phase::Why;
 use super::phrases;
 use super::ring::{LeftOut, Loss};
 use super::uplink::Answer;
-use super::{CONTROLLER, Relay, SVC, Why};
+use super::{CONTROLLER, Relay, SVC};
 
 /// Shortest time between two lines about the same trouble.
 const LINE_EVERY: Duration = Duration::from_mins(1);

@@ -4,8 +4,6 @@
 //! Then what ended is judged, so that its payload may go out again in the same turn; leaving comes before asking
 //! Lambda for more; new work comes last. What Lambda's next event is held back for is in [`super::flush`].
 
-use std::time::Duration;
-
 use crate::contract::{Command, Now, Peer};
 use crate::lambda::Event;
 use crate::log::Level;
@@ -13,12 +11,11 @@ use crate::log::Level;
 use super::inlet::Hang;
 use super::inquiry::Inquiry;
 use super::peers::{Addresses, Trust};
+use super::phase::Phase;
 use super::ring::Loss;
 use super::uplink::Uplink;
-use super::{Phase, Relay, SHUTDOWN_DEFAULT, SHUTDOWN_MARGIN, SVC, Wake};
-
-/// How long spare memory is kept after the last payload.
-const TRIM_AFTER: Duration = Duration::from_secs(1);
+use super::wakes::Wake;
+use super::{Relay, SVC};
 
 impl Relay {
     /// The next thing to do; `None` when there is nothing until the next fact.
@@ -125,9 +122,8 @@ impl Relay {
                     "Shutting down",
                     &[("reason", (&reason).into()), SVC],
                 );
-                let left = shutdown_left(deadline_ms, now);
                 self.wake(Wake::Unseen, now);
-                self.drain(now.mono + left.saturating_sub(SHUTDOWN_MARGIN), now);
+                self.shut_down(deadline_ms, now);
             }
             Event::Odd(what) => {
                 self.tell_odd(&what, now);
@@ -182,48 +178,6 @@ impl Relay {
         }
     }
 
-    /// Leaves once everything is delivered, or when time is up.
-    fn leave(&mut self, now: Now) -> Option<Command> {
-        let Phase::Drain { until, has_looked } = self.phase else {
-            return None;
-        };
-        let mut inlets = self.inlets.iter();
-        let settled = self.ring.in_hand() == 0
-            && !inlets.any(|(_, inlet)| inlet.is_busy() || inlet.is_new(now.mono));
-        if now.mono < until {
-            // The last word is our own profile, after everything else.
-            let has_looked = if !settled || self.profile_last(now) {
-                false
-            } else if has_looked {
-                self.close_account(now);
-                return Some(Command::Exit(0));
-            } else {
-                true
-            };
-            self.phase = Phase::Drain { until, has_looked };
-            return has_looked.then_some(Command::LookOnceMore);
-        }
-        self.close_account(now);
-        Some(Command::Exit(0))
-    }
-
-    /// It is over: what is still here is lost, and the totals are told.
-    fn close_account(&mut self, now: Now) {
-        self.uplinks.iter_mut().for_each(Uplink::settle);
-        self.record_finished(now);
-        let uncredited = self.credentials.as_ref();
-        self.ring
-            .lose_all(if uncredited.is_some_and(|own| !own.are_known()) {
-                Loss::Credentials
-            } else {
-                Loss::Shutdown
-            });
-        // Their payloads are gone; the sockets end with the process.
-        self.uplinks.clear();
-        self.phase = Phase::Done;
-        self.tell_totals(now);
-    }
-
     /// If the remote is this relay itself, its address is unusable: what is sent there comes back for ever.
     fn give_up_own_address(&mut self, now: Now) {
         if std::mem::take(&mut self.remote_is_own)
@@ -254,21 +208,4 @@ impl Relay {
             self.ring.lose_all(Loss::Unusable);
         }
     }
-
-    /// Spare memory goes back to the system some time after the last payload.
-    fn plan_trim(&mut self, now: Now) {
-        if !self.ring.is_empty() {
-            self.trim_at = None;
-        } else if self.trim_at.is_none() && self.ring.has_spares() {
-            self.trim_at = Some(now.mono + TRIM_AFTER);
-        }
-    }
-}
-
-/// How long Lambda gives us to leave. Its own clock and ours may differ, as after a freeze: what is over already, or
-/// longer than Lambda ever gives, is no deadline.
-fn shutdown_left(deadline_ms: Option<u64>, now: Now) -> Duration {
-    let left = deadline_ms.map(|at| Duration::from_millis(at.saturating_sub(now.unix_ms)));
-    left.filter(|left| !left.is_zero() && *left <= SHUTDOWN_DEFAULT)
-        .unwrap_or(SHUTDOWN_DEFAULT)
 }

@@ -1,0 +1,103 @@
+//! The end: what is left is sent for as long as there is time, then the account is closed.
+
+use std::time::{Duration, Instant};
+
+use crate::contract::{Command, Now};
+
+use super::Relay;
+use super::phase::Phase;
+use super::ring::Loss;
+use super::uplink::Uplink;
+
+/// Time kept back from Lambda's shutdown deadline, for leaving.
+const SHUTDOWN_MARGIN: Duration = Duration::from_millis(100);
+
+/// Time to drain where nobody gave a deadline: what Lambda gives an extension.
+const SHUTDOWN_DEFAULT: Duration = Duration::from_secs(2);
+
+impl Relay {
+    /// We are asked to leave by a signal.
+    pub fn terminated(&mut self, now: Now) {
+        self.drain(
+            now.mono + SHUTDOWN_DEFAULT.saturating_sub(SHUTDOWN_MARGIN),
+            now,
+        );
+    }
+
+    /// Lambda said SHUTDOWN, with this deadline.
+    pub(super) fn shut_down(&mut self, deadline_ms: Option<u64>, now: Now) {
+        let left = shutdown_left(deadline_ms, now);
+        self.drain(now.mono + left.saturating_sub(SHUTDOWN_MARGIN), now);
+    }
+
+    /// Begins to leave: no event is asked for any more, pauses end, and when all is delivered, or at `until`, it
+    /// is over.
+    fn drain(&mut self, until: Instant, now: Now) {
+        self.phase = match self.phase {
+            Phase::Serve | Phase::Hold { .. } => Phase::Drain {
+                until,
+                has_looked: false,
+            },
+            Phase::Drain { until: before, .. } => Phase::Drain {
+                until: until.min(before),
+                has_looked: false,
+            },
+            Phase::Done => Phase::Done,
+        };
+        self.ring.clear_pauses();
+        self.backend.leave(now.mono);
+        if let Some(credentials) = &mut self.credentials {
+            credentials.leave();
+        }
+    }
+
+    /// Leaves once everything is delivered, or when time is up.
+    pub(super) fn leave(&mut self, now: Now) -> Option<Command> {
+        let Phase::Drain { until, has_looked } = self.phase else {
+            return None;
+        };
+        let mut inlets = self.inlets.iter();
+        let settled = self.ring.in_hand() == 0
+            && !inlets.any(|(_, inlet)| inlet.is_busy() || inlet.is_new(now.mono));
+        if now.mono < until {
+            // The last word is our own profile, after everything else.
+            let has_looked = if !settled || self.profile_last(now) {
+                false
+            } else if has_looked {
+                self.close_account(now);
+                return Some(Command::Exit(0));
+            } else {
+                true
+            };
+            self.phase = Phase::Drain { until, has_looked };
+            return has_looked.then_some(Command::LookOnceMore);
+        }
+        self.close_account(now);
+        Some(Command::Exit(0))
+    }
+
+    /// It is over: what is still here is lost, and the totals are told.
+    pub(super) fn close_account(&mut self, now: Now) {
+        self.uplinks.iter_mut().for_each(Uplink::settle);
+        self.record_finished(now);
+        let uncredited = self.credentials.as_ref();
+        self.ring
+            .lose_all(if uncredited.is_some_and(|own| !own.are_known()) {
+                Loss::Credentials
+            } else {
+                Loss::Shutdown
+            });
+        // Their payloads are gone; the sockets end with the process.
+        self.uplinks.clear();
+        self.phase = Phase::Done;
+        self.tell_totals(now);
+    }
+}
+
+/// How long Lambda gives us to leave. Its own clock and ours may differ, as after a freeze: what is over already, or
+/// longer than Lambda ever gives, is no deadline.
+fn shutdown_left(deadline_ms: Option<u64>, now: Now) -> Duration {
+    let left = deadline_ms.map(|at| Duration::from_millis(at.saturating_sub(now.unix_ms)));
+    left.filter(|left| !left.is_zero() && *left <= SHUTDOWN_DEFAULT)
+        .unwrap_or(SHUTDOWN_DEFAULT)
+}

@@ -1,0 +1,127 @@
+//! One request and its answer.
+
+use std::time::Duration;
+
+use crate::contract::Now;
+use crate::http1::head;
+use crate::http1::response::ResponseReader;
+use crate::relay::phrases;
+use crate::relay::ring::Ring;
+
+use super::attempt::Attempt;
+use super::ending::Death;
+use super::{State, Uplink};
+
+/// Most bytes of an answer's body read so that the connection can be used again.
+const ANSWER_BODY_MAX: usize = 64 * 1024;
+
+/// Bytes of an answer's body searched for what it says. Pyroscope names a profile's labels first.
+const EXCERPT_BYTES: usize = 1024;
+
+#[derive(Debug)]
+pub(super) struct Exchange {
+    pub(super) attempt: Attempt,
+    /// Bytes of head and body written, or sealed.
+    pub(super) sent: usize,
+    pub(super) reader: ResponseReader,
+    pub(super) answer: Answer,
+    pub(super) body_bytes: usize,
+    /// Whether a byte of an answer has come.
+    pub(super) heard: bool,
+    /// Whether the answer's head came before all of the request was sent.
+    pub(super) early: bool,
+    /// Whether all of the request was sent when bytes of an answer came last.
+    pub(super) is_sent: bool,
+}
+
+/// What the remote answered.
+#[derive(Debug, Clone, Default)]
+pub(in crate::relay) struct Answer {
+    /// The status code.
+    pub(in crate::relay) status: u16,
+    /// `Retry-After` in seconds; dates are not taken (RFC 9110 section 10.2.3 allows either).
+    pub(in crate::relay) retry_after: Option<Duration>,
+    /// Where a 3xx points, without what may be secret.
+    pub(in crate::relay) place: String,
+    /// The beginning of the body. It may quote what was sent: not for the log.
+    pub(in crate::relay) excerpt: Vec<u8>,
+}
+
+impl Uplink {
+    pub(super) fn read_answer(&mut self, ring: &Ring, now: Now) {
+        let State::Exchange(exchange) = &mut self.state else {
+            return;
+        };
+        exchange.heard = true;
+        let Answer {
+            status,
+            retry_after,
+            place,
+            excerpt,
+        } = &mut exchange.answer;
+        let body_bytes = &mut exchange.body_bytes;
+        let result = exchange.reader.read(
+            &mut self.inbox,
+            |head| {
+                let seconds = head::value(head.headers, "retry-after").and_then(head::digits);
+                *status = head.status;
+                *retry_after = seconds.map(Duration::from_secs);
+                if (300..400).contains(&head.status)
+                    && let Some(location) = head::value(head.headers, "location")
+                {
+                    *place = phrases::place(location);
+                }
+            },
+            |body| {
+                let room = EXCERPT_BYTES - excerpt.len();
+                excerpt.extend_from_slice(&body[..body.len().min(room)]);
+                *body_bytes += body.len();
+            },
+        );
+        let unsent = exchange
+            .unsent(&self.head, ring)
+            .iter()
+            .any(|rest| !rest.is_empty());
+        exchange.early |= exchange.reader.has_head() && unsent;
+        exchange.is_sent = !unsent;
+        let early = exchange.early;
+        match (result, exchange.reader.done()) {
+            // Final before it heard us out: take the status, then close. But what it did not hear, it did not take.
+            (_, _) if early && exchange.answer.status / 100 == 2 => {
+                self.fail("success before the whole request was sent".to_owned(), now);
+            }
+            (Err(cause), _) => self.fail(cause.to_owned(), now),
+            (Ok(()), _) if early => self.answered(false),
+            (Ok(()), Some(keep_alive)) => self.answered(keep_alive && self.inbox.is_empty()),
+            (Ok(()), None) if exchange.body_bytes > ANSWER_BODY_MAX => self.answered(false),
+            (Ok(()), None) => {}
+        }
+    }
+}
+
+impl Exchange {
+    /// Whether the remote said 2xx to the whole request.
+    pub(super) const fn is_accepted(&self) -> bool {
+        self.reader.has_head() && self.answer.status / 100 == 2 && !self.early
+    }
+
+    /// How far it has come, if the connection is dead now.
+    pub(super) const fn death(&self) -> Death {
+        match (self.heard, self.sent) {
+            (true, _) => Death::MidAnswer,
+            (false, 0) => Death::BeforeSending,
+            (false, _) => Death::Silent,
+        }
+    }
+
+    /// What is left to be sent of `head`, or where that is empty, of the one in the ring; and of the body.
+    pub(super) fn unsent<'r>(&self, head: &'r [u8], ring: &'r Ring) -> [&'r [u8]; 2] {
+        let [plain, body] = ring.request(self.attempt.payload);
+        let head = if head.is_empty() { plain } else { head };
+        if self.sent < head.len() {
+            [&head[self.sent..], body]
+        } else {
+            [&[], &body[self.sent - head.len()..]]
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Freezes, seen and unseen: frozen time counts for nothing, and a connection that is busy has to show that it lives.
+
+use std::time::Duration;
+
+use crate::contract::Now;
+use crate::log::Level;
+use crate::times::Thaw;
+
+use super::ring::PayloadId;
+use super::{Relay, SVC};
+
+/// Why the sandbox may have been frozen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wake {
+    /// The clocks show it.
+    Seen,
+    /// An INVOKE or SHUTDOWN came: before it there may have been a freeze too short to be seen.
+    Unseen,
+}
+
+/// How often the sandbox may have been frozen so far, and how often the clocks have shown it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Wakes {
+    pub(super) all: u64,
+    pub(super) seen: u64,
+}
+
+impl Relay {
+    /// The sandbox was frozen for so long: time that counts for nothing.
+    pub fn thawed(&mut self, frozen: Duration, now: Now) {
+        let ms = frozen.as_millis() as u64;
+        self.log.line(
+            Level::Debug,
+            now.unix_ms,
+            "Thawed",
+            &[("frozen_ms", ms.into()), SVC],
+        );
+        self.thaw = Some(Thaw {
+            at_ms: now.unix_ms,
+            stood_still_ms: self.stood_still_ms(now),
+        });
+        self.ring.thawed(frozen);
+        self.backend.thawed(frozen);
+        if let Some(profile) = &mut self.profile {
+            profile.thawed(frozen);
+        }
+        self.inlets
+            .iter_mut()
+            .for_each(|(_, inlet)| inlet.thawed(frozen));
+        self.uplinks
+            .iter_mut()
+            .for_each(|uplink| uplink.thawed(frozen));
+        if let Some(lambda) = &mut self.lambda {
+            lambda.thawed(frozen);
+        }
+        if let Some(inquiry) = self.inquiry_mut() {
+            inquiry.thawed(frozen);
+        }
+        self.forget_addresses(now);
+        self.wake(Wake::Seen, now);
+    }
+
+    /// The sandbox may have been frozen until now: a connection that is busy has to show that it lives.
+    pub(super) fn wake(&mut self, wake: Wake, now: Now) {
+        self.wakes.all += 1;
+        self.wakes.seen += u64::from(wake == Wake::Seen);
+        for uplink in &mut self.uplinks {
+            // Where a freeze is only possible, one resend is enough: else a slow server would never be heard out.
+            let may_resend =
+                |payload: PayloadId| wake == Wake::Seen || self.ring.has_free_resend(payload);
+            if uplink.payload().is_some_and(may_resend) {
+                uplink.suspect(wake, now.mono);
+            }
+        }
+        if let Some(inquiry) = self.inquiry_mut() {
+            inquiry.suspect(now.mono);
+        }
+    }
+
+    /// By how much the wall clock went further than the monotonic one since something was decided last.
+    fn stood_still_ms(&self, now: Now) -> u64 {
+        self.decided.map_or(0, |then| {
+            let wall = now.unix_ms.saturating_sub(then.unix_ms);
+            let mono = now.mono.saturating_duration_since(then.mono);
+            wall.saturating_sub(mono.as_millis() as u64)
+        })
+    }
+}
