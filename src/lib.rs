@@ -34,7 +34,7 @@
 //! | who goes out when, how many connections | `relay/dispatch.rs` |
 //! | when Lambda may freeze us: flush modes | `relay/flush.rs`, its states: `relay/phase.rs`; what telemetry says: `lambda/telemetry.rs` |
 //! | memory, who gives way, the account | `relay/ring/` |
-//! | how a client is served | `relay/inlet.rs`; how many there may be, where they connect to: `relay/clients.rs` |
+//! | how a client is served | `relay/inlet/`; how many there may be, where they connect to: `relay/clients.rs` |
 //! | the relayed request | `relay/forward.rs`, its `name` label: `relay/labels.rs`; the times in it: `times/` |
 //! | a request to the remote, how its connection died | `relay/uplink/` |
 //! | a connection to the remote | `relay/transport.rs`, a proxy's: `relay/tunnel.rs`; TLS: `tls/`, whom it trusts: `tls/trust.rs` |

@@ -174,6 +174,15 @@ impl Ring {
     /// # Errors
     /// No room to grow, or it took so long that it gave way.
     pub fn space(&mut self, id: PayloadId) -> Result<&mut [u8], NoSpace> {
+        self.reserve(id)?;
+        Ok(self.room(id))
+    }
+
+    /// Sees to it that [`Ring::room`] is not empty.
+    ///
+    /// # Errors
+    /// The same as of [`Ring::space`].
+    pub fn reserve(&mut self, id: PayloadId) -> Result<(), NoSpace> {
         if !self.is_filling(id) {
             return Err(NoSpace::Full);
         }
@@ -193,7 +202,13 @@ impl Ring {
             self.totals.hold(self.buffers.bytes_used());
             self.check();
         }
-        Ok(self.slots[id.slot].payload.space())
+        Ok(())
+    }
+
+    /// Where the next body bytes of a payload go that is still being filled, as far as there is room by now.
+    pub fn room(&mut self, id: PayloadId) -> &mut [u8] {
+        debug_assert!(self.is_filling(id));
+        self.slots[id.slot].payload.space()
     }
 
     /// `n` bytes of [`Ring::space`] are body now.

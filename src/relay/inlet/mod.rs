@@ -1,0 +1,416 @@
+//! One local client connection: takes requests, puts their bodies into the ring, answers.
+//!
+//! ```text
+//!          ┌────────────── keep-alive ──────────────┐
+//!          ▼                                        │
+//! ──▶ Head ── head complete ──▶ Body ── complete, answered ──▶ Last ── written ──▶ Linger ──▶ Closed
+//!          └── refused, answered ───────────────────────────────▲
+//! ```
+//!
+//! The answer is written as soon as the body is in the ring. `Last` is an answer behind which nothing more is
+//! read as a request; `Linger` has closed its side and throws away what still comes, so that the client sees
+//! the answer and not a reset (RFC 9112 section 9.6). There is no other time limit here: a client frozen in the
+//! middle of its body goes on after the thaw.
+
+mod destination;
+mod request;
+
+use std::time::{Duration, Instant};
+
+use crate::http1::HEAD_BYTES_MAX;
+use crate::http1::body::BodyReader;
+use crate::http1::buffer::ReceiveBuffer;
+
+use super::ring::{PayloadId, Ring};
+
+pub use destination::Context;
+use destination::Sink;
+pub(super) use destination::session_id;
+use request::BAD_CHUNK;
+
+/// First size of the buffer for heads: all heads seen from SDKs fit, and a small body with them.
+const INBOX_START: usize = 4096;
+
+/// Size of the buffer a body is thrown away through.
+const DISCARD_BYTES: usize = 16 * 1024;
+
+/// Most bytes read at once of a chunked body: what stands behind it goes back to the head's buffer.
+const CHUNKED_READ_MAX: usize = 64 * 1024;
+
+/// Most bytes of answers that wait for a client to read them; then no more of its requests are read.
+const UNREAD_ANSWERS_MAX: usize = 1024;
+
+/// Most bytes thrown away behind a last answer. Enough for the largest profile seen to be answered with 413.
+const LINGER_BYTES_MAX: u64 = 256 << 20;
+
+/// Longest wait for the client to close behind a last answer.
+const LINGER_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Inlet {
+    state: State,
+    inbox: ReceiveBuffer,
+    /// Answers, of which `sent` bytes are written.
+    answers: Vec<u8>,
+    sent: usize,
+    /// The client will send no more.
+    half_closed: bool,
+    /// Whether a byte of it was ever read.
+    was_heard: bool,
+    progressed: Instant,
+}
+
+#[derive(Debug)]
+enum State {
+    Head,
+    Body {
+        sink: Sink,
+        reader: BodyReader,
+        /// Bytes of body so far.
+        taken: u64,
+        keep_alive: bool,
+        http10: bool,
+    },
+    Last,
+    Linger {
+        left: u64,
+        until: Instant,
+    },
+    Closed,
+}
+
+/// What the owner should do to the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hang {
+    /// Close our side, go on reading.
+    Half,
+    /// Close it.
+    Up,
+}
+
+impl Inlet {
+    /// A connection just accepted.
+    #[must_use]
+    pub const fn new(now: Instant) -> Self {
+        Self {
+            state: State::Head,
+            inbox: ReceiveBuffer::new(),
+            answers: Vec::new(),
+            sent: 0,
+            half_closed: false,
+            was_heard: false,
+            progressed: now,
+        }
+    }
+
+    /// Whether bytes from the client are wanted.
+    #[must_use]
+    pub const fn wants(&self) -> bool {
+        !self.half_closed && !self.is_behind() && !matches!(self.state, State::Last | State::Closed)
+    }
+
+    /// Where the next bytes from the client go; empty while none are wanted.
+    pub fn space<'b>(&'b mut self, ring: &'b mut Ring) -> &'b mut [u8] {
+        if let Some((id, most)) = self.slot() {
+            match ring.reserve(id) {
+                Ok(()) => {
+                    let room = ring.room(id);
+                    let n = room.len().min(most);
+                    return &mut room[..n];
+                }
+                Err(no) => self.overflow(no, ring),
+            }
+        }
+        match self.state {
+            _ if !self.wants() => &mut [],
+            State::Head => self.inbox.space(INBOX_START, HEAD_BYTES_MAX),
+            State::Body { .. } | State::Linger { .. } => {
+                self.inbox.space(DISCARD_BYTES, HEAD_BYTES_MAX)
+            }
+            State::Last | State::Closed => &mut [],
+        }
+    }
+
+    /// The payload that the next bytes belong to, if one is wanted, and how many are read at once.
+    const fn slot(&self) -> Option<(PayloadId, usize)> {
+        match &self.state {
+            State::Body {
+                sink: Sink::Slot(id),
+                reader,
+                ..
+            } if self.wants() => Some((
+                *id,
+                match reader {
+                    BodyReader::Chunked(_) => CHUNKED_READ_MAX,
+                    _ => usize::MAX,
+                },
+            )),
+            _ => None,
+        }
+    }
+
+    /// `n` bytes of [`Inlet::space`] have been read.
+    pub fn received(&mut self, n: usize, cx: &mut Context) {
+        self.was_heard = true;
+        self.progressed = cx.now.mono;
+        if let State::Body {
+            sink: Sink::Slot(id),
+            reader,
+            taken,
+            ..
+        } = &mut self.state
+        {
+            let room = &mut cx.ring.room(*id)[..n];
+            match reader.decode(room) {
+                Ok(at) => {
+                    self.inbox.append(&room[at.used..]);
+                    cx.ring.filled(*id, at.body);
+                    *taken += at.body as u64;
+                }
+                Err(_) => return self.refuse(BAD_CHUNK, cx),
+            }
+        } else {
+            self.inbox.received(n);
+        }
+        self.advance(cx);
+    }
+
+    /// The client closed its side, or the connection broke.
+    pub fn ended(&mut self, orderly: bool, ring: &mut Ring) {
+        self.half_closed = true;
+        if !orderly || !self.has_answers() || matches!(self.state, State::Linger { .. }) {
+            self.close(ring);
+        }
+    }
+
+    /// Answers to be written.
+    #[must_use]
+    pub fn pending(&self) -> &[u8] {
+        &self.answers[self.sent..]
+    }
+
+    /// `n` bytes of [`Inlet::pending`] have been written.
+    pub fn sent(&mut self, n: usize, cx: &mut Context) {
+        self.progressed = cx.now.mono;
+        self.sent += n;
+        if self.sent == self.answers.len() {
+            self.answers.clear();
+            self.sent = 0;
+            if self.half_closed {
+                self.close(cx.ring);
+            } else {
+                self.advance(cx);
+            }
+        }
+    }
+
+    /// What is to be done to the connection now.
+    pub fn hang(&mut self, now: Instant) -> Option<Hang> {
+        match self.state {
+            State::Closed => Some(Hang::Up),
+            State::Last if !self.has_answers() => {
+                self.state = State::Linger {
+                    left: LINGER_BYTES_MAX,
+                    until: now + LINGER_TIME_MAX,
+                };
+                Some(Hang::Half)
+            }
+            _ => None,
+        }
+    }
+
+    /// Ends the wait for the client to close.
+    pub fn expire(&mut self, now: Instant) {
+        if self.deadline().is_some_and(|at| at <= now) {
+            self.state = State::Closed;
+        }
+    }
+
+    /// When [`Inlet::expire`] has something to do.
+    #[must_use]
+    pub const fn deadline(&self) -> Option<Instant> {
+        match self.state {
+            State::Linger { until, .. } => Some(until),
+            _ => None,
+        }
+    }
+
+    /// Frozen time does not count.
+    pub fn thawed(&mut self, frozen: Duration) {
+        if let State::Linger { until, .. } = &mut self.state {
+            *until += frozen;
+        }
+        self.progressed += frozen;
+    }
+
+    /// Gives way to another connection.
+    pub fn close(&mut self, ring: &mut Ring) {
+        if let State::Body {
+            sink: Sink::Slot(id),
+            ..
+        } = self.state
+        {
+            ring.abandon(id);
+        }
+        self.state = State::Closed;
+    }
+
+    /// When the client was last seen to do something.
+    #[must_use]
+    pub const fn progressed(&self) -> Instant {
+        self.progressed
+    }
+
+    /// Whether a request is being read or an answer being written.
+    #[must_use]
+    pub const fn is_busy(&self) -> bool {
+        matches!(self.state, State::Body { .. }) || self.has_answers() || !self.inbox.is_empty()
+    }
+
+    /// Whether a request has begun that is not whole yet.
+    #[must_use]
+    pub const fn is_reading(&self) -> bool {
+        match self.state {
+            State::Body { .. } => !self.half_closed,
+            State::Head => !self.half_closed && !self.inbox.is_empty(),
+            State::Last | State::Linger { .. } | State::Closed => false,
+        }
+    }
+
+    /// Whether the client has just come and not said anything: its request is on its way.
+    #[must_use]
+    pub fn is_new(&self, now: Instant) -> bool {
+        self.new_until().is_some_and(|until| now < until)
+    }
+
+    /// Until when [`Inlet::is_new`] holds, or did, while nothing is read.
+    #[must_use]
+    pub fn new_until(&self) -> Option<Instant> {
+        let is_silent = !self.was_heard && !self.half_closed && matches!(self.state, State::Head);
+        is_silent.then(|| self.progressed + super::clients::NEWCOMER)
+    }
+
+    const fn has_answers(&self) -> bool {
+        !self.answers.is_empty()
+    }
+
+    /// Whether the client reads its answers too slowly to be given more.
+    const fn is_behind(&self) -> bool {
+        self.answers.len() > UNREAD_ANSWERS_MAX
+    }
+}
+
+#[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a made-up clock has to start somewhere"
+)]
+mod tests {
+    use super::*;
+    use crate::config::{Labels, Share};
+    use crate::contract::Now;
+    use crate::log::{Level, Log};
+    use crate::relay::report::Limit;
+
+    /// What one inlet needs, and the inlet.
+    struct Bench {
+        inlet: Inlet,
+        ring: Ring,
+        now: Instant,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let now = Instant::now();
+            Self {
+                inlet: Inlet::new(now),
+                ring: Ring::new(1 << 20),
+                now,
+            }
+        }
+
+        /// Does that with the inlet and what it needs.
+        fn with(&mut self, act: impl FnOnce(&mut Inlet, &mut Context)) {
+            let mut cx = Context {
+                ring: &mut self.ring,
+                remote: None,
+                session: &mut None,
+                entropy: || 0,
+                sample: Share::ALL,
+                labels: &Labels::new(),
+                unique_times: true,
+                thaw: None,
+                last_empty: &mut String::new(),
+                head: &mut Vec::new(),
+                taking: true,
+                refusals: &mut Limit::default(),
+                log: &mut Log::new(Level::Error),
+                now: Now {
+                    mono: self.now,
+                    unix_ms: 0,
+                },
+            };
+            act(&mut self.inlet, &mut cx);
+        }
+
+        fn receive(&mut self, bytes: &[u8]) {
+            self.inlet.space(&mut self.ring)[..bytes.len()].copy_from_slice(bytes);
+            self.with(|inlet, cx| inlet.received(bytes.len(), cx));
+        }
+
+        fn write_answers(&mut self) {
+            self.with(|inlet, cx| inlet.sent(inlet.pending().len(), cx));
+        }
+    }
+
+    const REQUEST: &[u8] = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody";
+
+    #[test]
+    fn a_request_is_being_read_from_its_first_byte_to_its_last() {
+        for end in 0..=REQUEST.len() {
+            let mut bench = Bench::new();
+            if end > 0 {
+                bench.receive(&REQUEST[..end]);
+            }
+            let is_part = end > 0 && end < REQUEST.len();
+            assert_eq!(bench.inlet.is_reading(), is_part, "{end} bytes");
+            if is_part {
+                bench.inlet.ended(true, &mut bench.ring);
+                assert!(!bench.inlet.is_reading(), "{end} bytes, and no more");
+                continue;
+            }
+            bench.write_answers();
+            assert!(!bench.inlet.is_reading(), "answered");
+        }
+        let mut bench = Bench::new();
+        bench.receive(b"\0not HTTP");
+        assert!(!bench.inlet.is_reading(), "refused");
+    }
+
+    #[test]
+    fn a_client_is_new_until_it_says_something_or_some_time_is_over() {
+        let mut bench = Bench::new();
+        let until = bench.now + crate::relay::clients::NEWCOMER;
+        let just_before = until.checked_sub(Duration::from_nanos(1)).unwrap();
+        assert_eq!(bench.inlet.new_until(), Some(until));
+        assert!(bench.inlet.is_new(bench.now) && bench.inlet.is_new(just_before));
+        assert!(!bench.inlet.is_new(until));
+
+        let frozen = Duration::from_mins(1);
+        bench.inlet.thawed(frozen);
+        assert!(bench.inlet.is_new(just_before + frozen), "frozen meanwhile");
+        assert!(!bench.inlet.is_new(until + frozen));
+
+        bench.receive(&REQUEST[..1]);
+        bench.inlet.thawed(frozen);
+        assert_eq!(bench.inlet.new_until(), None, "its request has begun");
+        bench.receive(&REQUEST[1..]);
+        bench.write_answers();
+        assert_eq!(bench.inlet.new_until(), None, "it was served");
+
+        let mut bench = Bench::new();
+        bench.inlet.ended(true, &mut bench.ring);
+        assert_eq!(bench.inlet.new_until(), None, "it left");
+    }
+}
