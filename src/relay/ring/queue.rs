@@ -1,0 +1,86 @@
+//! Who is sent next: the oldest that is due.
+
+use std::time::Instant;
+
+use super::{PayloadId, Ring, Slot, State};
+
+impl Ring {
+    /// The oldest payload that may be sent at `now`.
+    #[must_use]
+    pub fn ready(&self, now: Instant) -> Option<PayloadId> {
+        self.oldest(Some(now))
+    }
+
+    /// The payload to find out with at `now` whether the remote is back: one that failed least often, and the oldest
+    /// of those. What the remote chokes on does not keep the others from being tried.
+    #[must_use]
+    pub fn ready_for_probe(&self, now: Instant) -> Option<PayloadId> {
+        self.first(Some(now), true)
+    }
+
+    /// When the next payload that waits for a time after `now` may be sent.
+    #[must_use]
+    pub fn next_due(&self, now: Instant) -> Option<Instant> {
+        let times = self.slots.iter().filter_map(|slot| match slot.state {
+            State::Queued { not_before } => not_before.filter(|at| *at > now),
+            _ => None,
+        });
+        times.min()
+    }
+
+    /// Tells the payloads there are from those that come later, for [`Ring::moves_before`].
+    #[must_use]
+    pub const fn mark(&self) -> u64 {
+        self.next_sequence
+    }
+
+    /// Whether a payload from before `mark` is being sent, or may be by the time `soon`.
+    #[must_use]
+    pub fn moves_before(&self, mark: u64, soon: Instant) -> bool {
+        self.slots.iter().any(|slot| {
+            slot.sequence < mark
+                && match slot.state {
+                    State::Queued { not_before } => not_before.is_none_or(|at| at <= soon),
+                    State::Sending => true,
+                    State::Free | State::Filling { .. } => false,
+                }
+        })
+    }
+
+    /// Whether a payload from before `mark` is being filled.
+    #[must_use]
+    pub fn fills_before(&self, mark: u64) -> bool {
+        let is_filling = |slot: &Slot| matches!(slot.state, State::Filling { .. });
+        self.slots
+            .iter()
+            .any(|slot| slot.sequence < mark && is_filling(slot))
+    }
+
+    /// The oldest queued payload; with a time, of those that may be sent by then.
+    pub(super) fn oldest(&self, by: Option<Instant>) -> Option<PayloadId> {
+        self.first(by, false)
+    }
+
+    /// The same, but first by tries if so wanted.
+    pub(super) fn first(&self, by: Option<Instant>, ranks_tries: bool) -> Option<PayloadId> {
+        let queued = self
+            .slots
+            .iter()
+            .enumerate()
+            .filter(|(_, slot)| match slot.state {
+                State::Queued { not_before } => {
+                    by.is_none_or(|by| not_before.is_none_or(|at| at <= by))
+                }
+                _ => false,
+            });
+        queued
+            .min_by_key(|(_, slot)| {
+                let tries = slot.payload.tries.failed().tries;
+                (if ranks_tries { tries } else { 0 }, slot.sequence)
+            })
+            .map(|(slot, s)| PayloadId {
+                sequence: s.sequence,
+                slot,
+            })
+    }
+}
