@@ -46,6 +46,8 @@ pub struct Request {
     pub head_at: Instant,
     /// When the body's last byte had been read.
     pub body_at: Option<Instant>,
+    /// When all of an answer had been written, or its connection ended without one.
+    pub ended_at: Option<Instant>,
 }
 
 impl Request {
@@ -621,6 +623,10 @@ impl Shared {
             state.handles[index] = None;
             drop(socket);
             state.connections[index].ended = Some(why);
+            let mut requests = state.requests.iter_mut();
+            if let Some(cut) = requests.find(|cut| cut.connection == index && !cut.answered) {
+                cut.ended_at = Some(Instant::now());
+            }
             state.connections[index].idle = false;
         });
     }
@@ -852,6 +858,7 @@ impl Player<'_> {
                 answered: false,
                 head_at,
                 body_at: None,
+                ended_at: None,
             };
             state.requests.push(request);
             state.requests.len() - 1
@@ -876,9 +883,11 @@ impl Player<'_> {
 
     fn answered(&self, request: Option<usize>) {
         if let Some(request) = request {
-            self.shared
-                .state
-                .change(|state| state.requests[request].answered = true);
+            self.shared.state.change(|state| {
+                let request = &mut state.requests[request];
+                request.answered = true;
+                request.ended_at = Some(Instant::now());
+            });
         }
     }
 }

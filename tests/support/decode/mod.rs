@@ -37,6 +37,8 @@ pub struct Decoded {
     pub totals: Vec<i64>,
     /// Each function with the sum of the first value over all samples that have it on their stack, largest first.
     pub functions: Vec<(String, i64)>,
+    /// Each call stack, outermost function first, with the sum of the first value over its samples.
+    pub stacks: BTreeMap<Vec<String>, i64>,
 }
 
 impl Decoded {
@@ -52,26 +54,31 @@ impl Decoded {
     }
 }
 
-/// Sums up samples by function.
+/// Sums up samples by function and by stack.
 #[derive(Default)]
 struct Tally {
     of_functions: BTreeMap<String, i64>,
+    of_stacks: BTreeMap<Vec<String>, i64>,
     total: i64,
 }
 
 impl Tally {
-    fn add(&mut self, on_stack: impl IntoIterator<Item = String>, value: i64) {
+    /// One sample: its functions, innermost first.
+    fn add(&mut self, mut on_stack: Vec<String>, value: i64) {
         self.total += value;
         // A function that calls itself is on the stack twice and counts once.
-        for name in on_stack.into_iter().collect::<BTreeSet<_>>() {
-            *self.of_functions.entry(name).or_default() += value;
+        for &name in &on_stack.iter().collect::<BTreeSet<_>>() {
+            *self.of_functions.entry(name.clone()).or_default() += value;
         }
+        on_stack.reverse();
+        *self.of_stacks.entry(on_stack).or_default() += value;
     }
 
-    fn functions(self) -> Vec<(String, i64)> {
+    /// The functions, largest first, and the stacks.
+    fn summed(self) -> (Vec<(String, i64)>, BTreeMap<Vec<String>, i64>) {
         let mut functions: Vec<(String, i64)> = self.of_functions.into_iter().collect();
         functions.sort_by_key(|(_, value)| std::cmp::Reverse(*value));
-        functions
+        (functions, self.of_stacks)
     }
 }
 
@@ -155,12 +162,14 @@ fn one_pprof(
     bytes: &[u8],
 ) -> Result<Decoded, String> {
     let profile = schema::Profile::read(&gunzipped_if_gzip(bytes)?)?;
+    let (functions, stacks) = profile.tally()?.summed();
     Ok(Decoded {
         app,
         labels,
         sample_types: profile.sample_types()?,
         totals: profile.totals()?,
-        functions: profile.functions()?,
+        functions,
+        stacks,
     })
 }
 
@@ -171,12 +180,17 @@ fn each_in_jfr(
     bytes: &[u8],
 ) -> Result<Vec<Decoded>, String> {
     let samples = jfr::samples(&gunzipped_if_gzip(bytes)?)?.into_iter();
-    let decoded = samples.map(|(event, tally)| Decoded {
-        app: app.to_owned(),
-        labels: labels.clone(),
-        sample_types: vec![format!("{event}:count")],
-        totals: vec![tally.total],
-        functions: tally.functions(),
+    let decoded = samples.map(|(event, tally)| {
+        let totals = vec![tally.total];
+        let (functions, stacks) = tally.summed();
+        Decoded {
+            app: app.to_owned(),
+            labels: labels.clone(),
+            sample_types: vec![format!("{event}:count")],
+            totals,
+            functions,
+            stacks,
+        }
     });
     Ok(decoded.collect())
 }
@@ -461,6 +475,9 @@ mod tests {
             found.functions,
             [("main".to_owned(), 12), ("burn".to_owned(), 7)]
         );
+        let stack = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let stacks = [(stack(&["main"]), 5), (stack(&["main", "burn", "burn"]), 7)];
+        assert_eq!(found.stacks, BTreeMap::from(stacks));
     }
 
     fn push(raw_profile: Vec<u8>) -> PushRequest {

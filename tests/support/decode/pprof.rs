@@ -40,7 +40,7 @@ impl Profile {
         Ok(totals)
     }
 
-    pub fn functions(&self) -> Result<Vec<(String, i64)>, String> {
+    pub(super) fn tally(&self) -> Result<Tally, String> {
         let mut names = HashMap::new();
         for function in &self.function {
             names.insert(function.id, self.text(function.name)?);
@@ -63,7 +63,7 @@ impl Profile {
             }
             tally.add(on_stack, value);
         }
-        Ok(tally.functions())
+        Ok(tally)
     }
 
     fn text(&self, index: i64) -> Result<&str, String> {
