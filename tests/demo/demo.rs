@@ -2,19 +2,26 @@
 //!
 //! The binary given as the first argument is the extension as it ships. Everything around it is the test
 //! bench: Lambda's Extensions API, and a Pyroscope that speaks https with a certificate made a moment ago. The
-//! function really burns CPU, its profiles are real pprofs, and what is printed was measured in this run.
-//! The exit status is 1 when anything did not arrive as it was sent.
+//! function is a process of its own that really burns CPU, its profiles are real pprofs, and what is printed was
+//! measured in this run. The exit status is 1 when anything did not arrive as it was sent.
+//!
+//! `--page FILE` also writes the run as one HTML page, `--pictures FOLDER` its timeline and flame graph as
+//! `demo-light.svg` and `demo-dark.svg`: `make demo PICTURES=docs` makes README's picture again.
 
 #![expect(
     clippy::disallowed_methods,
     reason = "the demo measures, reads its surroundings, and lets time pass where that is the story"
 )]
 
+mod function;
 mod page;
 mod profiler;
 mod shop;
+mod story;
 #[path = "../support/mod.rs"]
 mod support;
+mod terminal;
+mod units;
 mod upload;
 
 #[path = "../support/decode/mod.rs"]
@@ -24,122 +31,159 @@ mod decode;
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use page::{Page, Who, grouped, short, size};
-use profiler::Profiler;
+use function::{Function, Sdk, Sent};
 use shop::Event;
+use story::{Account, Burned, Note, Profile, Span, Story, Who};
 use support::certificates::Authority;
-use support::client::{Client, with_length};
 use support::extensions_api::ExtensionsApi;
 use support::play::{Gate, Play};
 use support::pyroscope::{LATENCY, Pyroscope, Request, Tls};
 use support::sandbox::{Extension, Sandbox};
-use upload::Upload;
+use terminal::Terminal;
+use units::{grouped, short, size};
 
-/// How long Lambda keeps the sandbox frozen, and how long the remote is down. Long enough to be seen.
+/// How long Lambda keeps the sandbox frozen, and how long the server is down. Long enough to be seen.
 const FROZEN: Duration = Duration::from_millis(1500);
 const DOWN: Duration = Duration::from_millis(700);
 
-/// Profiles that wait as the sandbox ends. The remote takes half a second for each, and Lambda gives two.
+/// Profiles that wait as the sandbox ends. The server takes half a second for each, and Lambda gives two.
 const AT_SHUTDOWN: usize = 60;
 
 /// How often the start is measured.
 const STARTS: usize = 20;
 
+const USAGE: &str = "usage: demo PATH-OF-THE-EXTENSION [--page FILE] [--pictures FOLDER]";
+
+/// What is asked for.
+struct Options {
+    binary: PathBuf,
+    page: Option<PathBuf>,
+    pictures: Option<PathBuf>,
+}
+
+impl Options {
+    fn read(mut arguments: impl Iterator<Item = String>) -> Option<Self> {
+        let mut options = Self {
+            binary: arguments.next()?.into(),
+            page: None,
+            pictures: None,
+        };
+        while let Some(name) = arguments.next() {
+            let value = arguments.next()?.into();
+            match name.as_str() {
+                "--page" => options.page = Some(value),
+                "--pictures" => options.pictures = Some(value),
+                _ => return None,
+            }
+        }
+        Some(options)
+    }
+}
+
 fn main() -> ExitCode {
-    let Some(binary) = env::args_os().nth(1).map(PathBuf::from) else {
-        eprintln!("usage: demo PATH-OF-THE-EXTENSION");
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    if let [argument, addr] = arguments.as_slice()
+        && argument == function::ARGUMENT
+    {
+        function::run(addr);
+        return ExitCode::SUCCESS;
+    }
+    let Some(options) = Options::read(arguments.into_iter()) else {
+        eprintln!("{USAGE}");
         return ExitCode::FAILURE;
     };
     // What does not come is waited for in vain, and that ends the thread that tells the story.
-    match thread::spawn(|| live(binary)).join() {
+    match thread::spawn(|| live(options)).join() {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) | Err(_) => ExitCode::FAILURE,
     }
 }
 
 /// The story from start to end; whether everything arrived.
-fn live(binary: PathBuf) -> bool {
-    let mut demo = Demo::start(binary);
+fn live(options: Options) -> bool {
+    let mut demo = Demo::start(options.binary);
     demo.init();
     demo.ordinary_invocation();
     demo.frozen_in_the_middle();
-    demo.remote_down();
+    demo.server_down();
     demo.shutdown();
-    demo.account()
+    demo.account();
+    demo.totals();
+    let good = demo.verdict();
+    if let Some(folder) = options.pictures {
+        demo.write_pictures(&folder);
+    }
+    if let Some(file) = options.page {
+        demo.write_page(&file);
+    }
+    good
 }
 
 struct Demo {
-    page: Page,
+    terminal: Terminal,
+    story: Story,
     binary: PathBuf,
     lambda: ExtensionsApi,
-    remote: Pyroscope,
+    server: Pyroscope,
     extension: Extension,
-    /// The function's connection to the extension, kept as SDKs keep theirs.
-    sdk: Client,
+    function: Function,
     sent: Vec<Sent>,
     _roots: tempfile::NamedTempFile,
     resident_bytes: [u64; 2],
-    exit_took: Duration,
-}
-
-/// An upload that was acknowledged.
-struct Sent {
-    upload: Upload,
-    at: Instant,
 }
 
 impl Demo {
     fn start(binary: PathBuf) -> Self {
-        let mut page = Page::new();
+        let mut terminal = Terminal::new();
         let (authority, lambda) = (
             Authority::new("A root made for this demo"),
             ExtensionsApi::start(),
         );
-        let remote = Pyroscope::https(Tls::by(&authority));
+        let server = Pyroscope::https(Tls::by(&authority));
         let roots = authority.pem_file();
-        page.title("One sandbox, from init to shutdown");
-        page.fact(
+        terminal.title("One sandbox, from init to shutdown");
+        terminal.fact(
             "extension",
             &format!("{}, {} bytes", binary.display(), grouped(length(&binary))),
         );
-        page.fact(
-            "remote",
+        terminal.fact(
+            "server",
             &format!(
                 "{}, with a certificate made just now; takes {} for a profile, as one in production",
-                remote.url(),
+                server.url(),
                 short(LATENCY)
             ),
         );
-        page.fact(
+        terminal.fact(
             "function",
             "a shop that really works, profiled as by the Go and the Python SDK",
         );
 
-        page.title("Init");
+        terminal.chapter("Init");
         let path = roots.path().to_str().expect("a path in UTF-8");
-        let sandbox = Sandbox::with(&lambda, &remote)
+        let sandbox = Sandbox::with(&lambda, &server)
             .set("PYROSCOPE_LOG_LEVEL", "info")
             .binary(&binary)
             .set("SSL_CERT_FILE", path);
         let extension = sandbox.start();
-        page.zero(extension.started);
-        page.line(extension.started, Who::Lambda, "starts the extension");
-        let sdk = extension.client();
+        terminal.zero(extension.started);
+        terminal.line(extension.started, Who::Lambda, "starts the extension");
+        let function = Function::start(extension.addr());
         Self {
-            page,
+            terminal,
+            story: Story::default(),
             binary,
             lambda,
-            remote,
+            server,
             extension,
-            sdk,
+            function,
             sent: Vec::new(),
             _roots: roots,
             resident_bytes: [0; 2],
-            exit_took: Duration::ZERO,
         }
     }
 
@@ -151,79 +195,99 @@ impl Demo {
             self.extension.addr(),
             registration.name
         );
-        self.page.line(registration.at, Who::Extension, &text);
+        self.terminal.line(registration.at, Who::Extension, &text);
         self.lambda.wait_next();
+        let calls = self.lambda.calls();
+        let ready = calls.last().map_or_else(Instant::now, |call| call.at);
+        self.story.init.until = self.terminal.time(ready);
         self.resident_bytes[0] = self.memory("VmRSS:");
-        self.page.now(
-            Who::Extension,
-            &format!(
-                "asks for the first event; {} resident",
-                size(self.resident_bytes[0])
-            ),
+        let text = format!(
+            "asks for the first event; {} resident",
+            size(self.resident_bytes[0])
         );
+        self.terminal.line(ready, Who::Extension, &text);
+        let text = format!("init, {}", short(self.story.init.until));
+        self.note(self.extension.started, Who::Lambda, &text);
     }
 
     fn ordinary_invocation(&mut self) {
-        self.page.title("Invocation 1: profiles of two SDKs");
+        self.terminal.chapter("Invocation 1: profiles of two SDKs");
         self.invoke();
-        self.work(Event::Checkout { items: 60 }, upload::by_go);
-        self.say_arrival(0);
-        self.work(Event::Search { words: 200 }, upload::by_python);
-        self.say_arrival(1);
-        let (full, resumed) = self.remote.handshakes();
-        self.page.now(
-            Who::Remote,
+        self.work(Event::Checkout { items: 120 }, Sdk::Go);
+        self.work(Event::Search { words: 320 }, Sdk::Python);
+        self.returned();
+        self.server.wait_answered_count(2);
+        self.say_arrivals();
+        let (full, resumed) = self.server.handshakes();
+        self.terminal.now(
+            Who::Server,
             &format!("TLS handshakes so far: {full} in full, {resumed} resumed"),
         );
     }
 
     fn frozen_in_the_middle(&mut self) {
-        self.page
-            .title("Invocation 2: frozen with uploads in flight");
+        self.terminal
+            .chapter("Invocation 2: frozen with uploads in flight");
         let never = Gate::new();
         self.invoke();
-        let before = self.remote.complete().len();
+        let before = self.server.complete().len();
         for _ in 0..3 {
-            self.remote.next(Play::answer(200).unanswered_until(&never));
+            self.server.next(Play::answer(200).unanswered_until(&never));
         }
-        for orders in [120, 180, 240] {
-            self.work(Event::Report { orders }, upload::by_go);
+        for orders in [250, 400, 550] {
+            self.work(Event::Report { orders }, Sdk::Go);
         }
-        self.remote.wait_complete(before + 3);
-        self.page
-            .now(Who::Remote, "has read 3 profiles and not answered yet");
+        self.returned();
+        self.server.wait_complete(before + 3);
+        self.terminal
+            .now(Who::Server, "has read 3 profiles and not answered yet");
+        let frozen = Instant::now();
         self.extension.freeze();
-        self.page.now(Who::Lambda, "freezes the sandbox");
-        self.remote.reset_all();
-        self.page.now(
-            Who::Remote,
-            "resets every connection; nobody is awake to hear it",
+        self.function.freeze();
+        self.terminal.line(
+            frozen,
+            Who::Lambda,
+            "freezes the sandbox: extension and function are stopped",
         );
+        self.note(frozen, Who::Lambda, "freeze");
+        self.server.reset_all();
+        self.terminal.now(
+            Who::Server,
+            "resets every connection; the extension is frozen and cannot see it",
+        );
+        self.note(Instant::now(), Who::Server, "resets every connection");
         thread::sleep(FROZEN);
-        self.extension.thaw();
         let thawed = Instant::now();
-        self.page.line(thawed, Who::Lambda, "thaws it");
-        self.remote.wait_answered_count(self.sent.len());
-        let text = format!(
-            "has the 3 again, and answered; {} after the thaw",
-            short(thawed.elapsed())
-        );
-        self.page.now(Who::Remote, &text);
+        self.extension.thaw();
+        self.function.thaw();
+        self.terminal.line(thawed, Who::Lambda, "thaws it");
+        self.note(thawed, Who::Lambda, "thaw");
+        self.story.freezes.push(self.span(frozen, thawed));
+        self.server.wait_answered_count(self.sent.len());
+        let took = short(thawed.elapsed());
+        let text = format!("has the 3 again, and answered; {took} after the thaw");
+        self.terminal.now(Who::Server, &text);
+        let text = format!("gets the 3 again, answered {took} after the thaw");
+        self.note(thawed, Who::Server, &text);
     }
 
-    fn remote_down(&mut self) {
-        self.page.title("Invocation 3: the remote is down");
-        self.remote.refuse();
-        self.remote.reset_all();
-        self.page
-            .now(Who::Remote, "is down: connections are refused");
+    fn server_down(&mut self) {
+        self.terminal.chapter("Invocation 3: the server is down");
+        let down = Instant::now();
+        self.server.refuse();
+        self.server.reset_all();
+        self.terminal
+            .line(down, Who::Server, "is down: connections are refused");
         self.invoke();
-        for words in [60, 90, 120, 150] {
-            self.work(Event::Search { words }, upload::by_python);
+        for words in [120, 180, 240, 300] {
+            self.work(Event::Search { words }, Sdk::Python);
         }
-        let answered_before = self.sent.len() - 4;
+        self.returned();
+        let since = Instant::now();
         let asked = self.lambda.invoke_and_wait();
-        self.page.now(
+        self.story.invocations.push(self.span(since, since + asked));
+        self.note(since, Who::Lambda, "invocation 4");
+        self.terminal.now(
             Who::Extension,
             &format!(
                 "takes another event meanwhile, and asks for the next {} later",
@@ -231,73 +295,94 @@ impl Demo {
             ),
         );
         thread::sleep(DOWN);
-        self.remote.accept();
+        self.server.accept();
         let up = Instant::now();
-        self.page.line(up, Who::Remote, "is up again");
-        self.remote.wait_answered_count(answered_before + 4);
-        self.page.now(
-            Who::Remote,
-            &format!("has all 4, {} later", short(up.elapsed())),
-        );
+        self.terminal.line(up, Who::Server, "is up again");
+        self.story.outages.push(self.span(down, up));
+        self.server.wait_answered_count(self.sent.len());
+        let took = short(up.elapsed());
+        let text = format!("has all 4, {took} later");
+        self.terminal.now(Who::Server, &text);
+        let text = format!("up again, all 4 answered {took} later");
+        self.note(up, Who::Server, &text);
     }
 
     fn shutdown(&mut self) {
-        self.page.title("Shutdown, with profiles still to be sent");
-        let uploads: Vec<Upload> = (0..AT_SHUTDOWN)
-            .map(|_| profiled(Event::Checkout { items: 2 }, upload::by_go).0)
-            .collect();
-        let bytes: usize = uploads.iter().map(|upload| upload.body.len()).sum();
-        let since = Instant::now();
-        for upload in uploads {
-            self.upload(upload);
+        self.terminal
+            .chapter("Shutdown, with profiles still to be sent");
+        self.invoke();
+        for _ in 0..AT_SHUTDOWN {
+            let burned = self.function.burn(Event::Checkout { items: 2 }, Sdk::Go);
+            self.record(&burned);
         }
+        let sent = self.upload();
+        let (first, last) = (&self.sent[sent], &self.sent[self.sent.len() - 1]);
+        let (since, took) = (first.at, short(last.acknowledged - first.at));
+        let bytes: usize = self.sent[sent..].iter().map(|sent| sent.body.len()).sum();
         let text = format!(
-            "uploads {AT_SHUTDOWN} profiles, {} bytes: 200 for each, all within {}",
-            grouped(bytes as u64),
-            short(since.elapsed())
+            "uploads {AT_SHUTDOWN} profiles, {} bytes: 200 for each, all within {took}",
+            grouped(bytes as u64)
         );
-        self.page.line(since, Who::Function, &text);
+        self.terminal.line(since, Who::Function, &text);
+        let text = format!("{AT_SHUTDOWN} profiles, 200 for each within {took}");
+        self.note(since, Who::Function, &text);
+        self.returned();
         self.resident_bytes[1] = self.memory("VmHWM:");
-        self.lambda.shutdown(Duration::from_secs(2));
         let told = Instant::now();
+        self.lambda.shutdown(Duration::from_secs(2));
         let unanswered = self.sent.len() - self.answered().len();
-        self.page.line(
+        self.terminal.line(
             told,
             Who::Lambda,
             &format!("SHUTDOWN, 2 s left; {unanswered} profiles are not answered yet"),
         );
+        self.note(told, Who::Lambda, "SHUTDOWN, 2 s left");
         let status = self.extension.wait_exit();
-        self.exit_took = told.elapsed();
+        let gone = Instant::now();
+        let took = short(gone - told);
+        self.story.shutdown = self.span(told, gone);
         let code = status
             .code()
             .map_or("killed".to_owned(), |code| format!("exit status {code}"));
-        self.page.now(
-            Who::Extension,
-            &format!("is gone after {}, {code}", short(self.exit_took)),
-        );
+        let text = format!("is gone after {took}, {code}");
+        self.terminal.line(gone, Who::Extension, &text);
+        self.note(gone, Who::Extension, &format!("gone after {took}, {code}"));
     }
 
-    /// Prints what arrived and how it adds up; `false` when it does not.
-    fn account(&self) -> bool {
-        // The extension may be gone before the remote has written down its last answer.
-        let relayed = self.extension.totals().count("relayed");
-        let relayed = usize::try_from(relayed).expect("a number of profiles");
-        self.remote.wait_answered_count(relayed);
+    /// Compares what was sent with what arrived, and prints it.
+    fn account(&mut self) {
+        // The extension may be gone before the server has written down its last answer.
+        let totals = self.extension.totals();
+        let relayed = usize::try_from(totals.count("relayed")).expect("a number of profiles");
+        self.server.wait_answered_count(relayed);
         let answered = self.answered();
-        self.page.title("What arrived");
+        self.terminal.title("What arrived");
         let mut rows = Vec::new();
-        let mut missing = 0;
+        let mut arrived = 0;
         let mut arrived_at_shutdown = 0;
         let first_at_shutdown = self.sent.len() - AT_SHUTDOWN;
         for (place, sent) in self.sent.iter().enumerate() {
             let arrival = answered
                 .iter()
-                .find(|request| request.payload() == sent.upload.body);
-            missing += usize::from(arrival.is_none());
+                .find(|request| request.payload() == sent.body);
+            arrived += usize::from(arrival.is_some());
             if place < first_at_shutdown {
                 rows.push(row(place + 1, sent, arrival));
             } else {
                 arrived_at_shutdown += usize::from(arrival.is_some());
+            }
+            self.story.profiles.push(Profile {
+                sent: self.terminal.time(sent.at),
+                acknowledged: self.terminal.time(sent.acknowledged),
+                answered: arrival
+                    .and_then(|request| request.ended_at)
+                    .map(|at| self.terminal.time(at)),
+                text: format!("{} bytes as {}'s SDK", sent.body.len(), sent.sdk),
+            });
+            for decoded in arrival.iter().flat_map(|request| decoded(request)) {
+                for (stack, nanos) in decoded.stacks {
+                    *self.story.stacks.entry(stack).or_default() += nanos;
+                }
             }
         }
         let heading = [
@@ -310,90 +395,120 @@ impl Demo {
             "bytes",
             "after",
         ];
-        self.page.table(
+        self.terminal.table(
             &heading,
             &rows,
             &[true, false, false, false, false, true, true, true],
         );
-        self.page.fact(
+        self.terminal.fact(
             "at SHUTDOWN",
             &format!(
                 "{arrived_at_shutdown} of {AT_SHUTDOWN} arrived, alike and so not in the table"
             ),
         );
-        let twice = answered.len() - (self.sent.len() - missing);
-        self.totals(&answered, twice, missing)
+        let bytes: usize = answered.iter().map(|request| request.payload().len()).sum();
+        self.story.account = Account {
+            closing_line: totals.0,
+            uploaded: self.sent.len(),
+            arrived,
+            twice: answered.len() - arrived,
+            bytes: bytes as u64,
+        };
+        self.story.requests = self.requests();
+        self.story.recorded_on = recorded_on();
+        let text = format!("answers {arrived_at_shutdown} side by side");
+        self.note(self.sent[first_at_shutdown].at, Who::Server, &text);
     }
 
-    fn totals(&self, answered: &[Request], twice: usize, missing: usize) -> bool {
-        let totals = self.extension.totals();
-        let [acknowledged, relayed, lost] =
-            ["acknowledged", "relayed", "lost"].map(|field| totals.count(field));
-        let count = self.sent.len();
-        let bytes: usize = answered.iter().map(|request| request.payload().len()).sum();
-        let (full, resumed) = self.remote.handshakes();
-        let (median, best) = self.starts();
-
-        self.page.title("Totals");
-        self.page.fact(
+    fn totals(&mut self) {
+        let account = &self.story.account;
+        let parts: Vec<String> = account
+            .parts()
+            .iter()
+            .map(|(name, count)| format!("{count} {name}"))
+            .collect();
+        let acknowledged = account.count("acknowledged").unwrap_or_default();
+        self.terminal.title("Totals");
+        self.terminal.fact(
             "acknowledged",
-            &format!("{acknowledged} = {relayed} relayed + {lost} lost, says its closing line"),
-        );
-        self.page.fact(
-            "at the remote",
             &format!(
-                "{} of {count}, byte for byte as sent, {} bytes; {twice} twice",
-                count - missing,
-                grouped(bytes as u64)
+                "{acknowledged} = {}, says its closing line",
+                parts.join(" + ")
             ),
         );
-        self.page.fact(
+        self.terminal.fact(
+            "at the server",
+            &format!(
+                "{} of {}, byte for byte as sent, {} bytes; {} twice",
+                account.arrived,
+                account.uploaded,
+                grouped(account.bytes),
+                account.twice
+            ),
+        );
+        let (full, resumed) = self.server.handshakes();
+        let (median, best) = self.starts();
+        let [at_rest, at_most] = self.resident_bytes.map(size);
+        let mut measured = |name: &str, text: String| {
+            self.terminal.fact(name, &text);
+            self.story.measured.push((name.to_owned(), text));
+        };
+        measured(
             "connections",
-            &format!(
+            format!(
                 "{}; TLS handshakes: {full} in full, {resumed} resumed",
-                self.remote.connections().len()
+                self.server.connections().len()
             ),
         );
-        self.page.fact(
+        measured(
             "exec → register",
-            &format!(
+            format!(
                 "{} at the median of {STARTS} more starts, {} at best",
                 short(median),
                 short(best)
             ),
         );
-        self.page.fact("SHUTDOWN → exit", &short(self.exit_took));
-        self.page.fact(
-            "memory",
-            &format!(
-                "{} at rest, {} at most",
-                size(self.resident_bytes[0]),
-                size(self.resident_bytes[1])
-            ),
-        );
-        self.page.fact(
-            "binary",
-            &format!("{} bytes", grouped(length(&self.binary))),
-        );
-        let adds_up = acknowledged == relayed + lost && acknowledged == count as u64 && lost == 0;
-        let good = missing == 0 && twice == 0 && adds_up;
-        let verdict = if good {
-            format!("All {count} profiles arrived, each once.")
-        } else {
-            format!(
-                "{missing} of {count} profiles are missing, {twice} came twice; the log:\n{}",
-                self.extension.log()
-            )
-        };
-        self.page.verdict(good, &verdict);
+        measured("SHUTDOWN → exit", short(self.story.shutdown.length()));
+        measured("memory", format!("{at_rest} at rest, {at_most} at most"));
+        measured("binary", format!("{} bytes", grouped(length(&self.binary))));
+    }
+
+    /// Prints the run in one sentence; `false` when not everything arrived.
+    fn verdict(&mut self) -> bool {
+        self.story.log = self.extension.log();
+        self.story.lines = self.terminal.take_lines();
+        let good = self.story.account.is_good();
+        let mut verdict = self.story.account.verdict();
+        if !good {
+            verdict = format!("{verdict} The log:\n{}", self.story.log);
+        }
+        self.terminal.verdict(good, &verdict);
         good
+    }
+
+    fn write_page(&self, file: &Path) {
+        fs::write(file, page::html(&self.story))
+            .unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        self.terminal
+            .fact("page", &format!("{}: open it in a browser", file.display()));
+        self.terminal.fact("next", page::NEXT);
+        println!();
+    }
+
+    fn write_pictures(&self, folder: &Path) {
+        for theme in page::Theme::ALL {
+            let file = folder.join(format!("demo-{}.svg", theme.name()));
+            fs::write(&file, page::picture(&self.story, theme))
+                .unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+            self.terminal.fact("picture", &file.display().to_string());
+        }
     }
 
     /// Starts the extension again and again: from exec to registration, the median and the best.
     fn starts(&self) -> (Duration, Duration) {
         let start = |_| {
             let lambda = ExtensionsApi::start();
-            let extension = Sandbox::with(&lambda, &self.remote)
+            let extension = Sandbox::with(&lambda, &self.server)
                 .set("PYROSCOPE_LOG_LEVEL", "info")
                 .binary(&self.binary)
                 .start();
@@ -404,10 +519,10 @@ impl Demo {
         (took[STARTS / 2], took[0])
     }
 
-    fn invoke(&self) {
+    fn invoke(&mut self) {
         let since = Instant::now();
         let asked = self.lambda.invoke_and_wait();
-        self.page.line(
+        self.terminal.line(
             since,
             Who::Lambda,
             &format!(
@@ -415,38 +530,93 @@ impl Demo {
                 short(asked)
             ),
         );
+        self.story.invocations.push(self.span(since, since + asked));
+        let text = format!("invocation {}", self.story.invocations.len());
+        self.note(since, Who::Lambda, &text);
     }
 
-    /// Runs the function, and uploads its profile as an SDK does.
-    fn work(&mut self, event: Event, sdk: fn(&str, &Profiler) -> Upload) {
-        let (upload, burned) = profiled(event, sdk);
-        let (bytes, name) = (upload.body.len(), upload.sdk);
-        let (at, took) = self.upload(upload);
+    /// The function is done with its invocation.
+    fn returned(&mut self) {
+        let last = self.sent.last().expect("an invocation that uploads");
+        let until = self.terminal.time(last.acknowledged);
+        let invocation = self.story.invocations.last_mut();
+        invocation.expect("an invocation").until = until;
+    }
+
+    /// Has the function work, and upload the profile of that as an SDK does.
+    fn work(&mut self, event: Event, sdk: Sdk) {
+        let burned = self.function.burn(event, sdk);
+        self.record(&burned);
+        let place = self.upload();
+        let sent = &self.sent[place];
         let text = format!(
-            "burned {} of CPU; uploads {bytes} bytes as {name}'s SDK: 200 after {}",
-            short(burned),
-            short(took)
+            "burned {} of CPU; uploads {} bytes as {}'s SDK: 200 after {}",
+            short(burned.cpu),
+            sent.body.len(),
+            sent.sdk,
+            short(sent.acknowledged - sent.at)
         );
-        self.page.line(at, Who::Function, &text);
+        self.terminal.line(sent.at, Who::Function, &text);
     }
 
-    /// When it was sent, and how long its 200 took.
-    fn upload(&mut self, upload: Upload) -> (Instant, Duration) {
-        let request = with_length(&upload.head, &upload.body);
-        let at = Instant::now();
-        self.sdk.send(request);
-        self.sdk.expect_ok();
-        let took = at.elapsed();
-        self.sent.push(Sent { upload, at });
-        (at, took)
+    /// Has the function upload what it keeps; the place of the first among all that was sent.
+    fn upload(&mut self) -> usize {
+        let place = self.sent.len();
+        self.sent.extend(self.function.upload());
+        place
+    }
+
+    fn record(&mut self, burned: &function::Burned) {
+        self.story.burned.push(Burned {
+            span: self.span(burned.from, burned.until),
+            text: format!("burns {} of CPU", short(burned.cpu)),
+        });
+    }
+
+    fn note(&mut self, at: Instant, who: Who, text: &str) {
+        self.story.notes.push(Note {
+            at: self.terminal.time(at),
+            who,
+            text: text.to_owned(),
+        });
+    }
+
+    fn span(&self, from: Instant, until: Instant) -> Span {
+        Span {
+            from: self.terminal.time(from),
+            until: self.terminal.time(until),
+        }
     }
 
     fn answered(&self) -> Vec<Request> {
-        self.remote
+        self.server
             .requests()
             .into_iter()
             .filter(|request| request.complete && request.answered)
             .collect()
+    }
+
+    /// Every request that came, as the page shows it.
+    fn requests(&self) -> Vec<story::Request> {
+        let requests = self.server.requests().into_iter();
+        let shown = |request: Request| {
+            let ended = request.ended_at?;
+            let how = if request.answered {
+                "answered"
+            } else {
+                "not answered: the connection was reset"
+            };
+            Some(story::Request {
+                span: self.span(request.head_at, ended),
+                answered: request.answered,
+                text: format!(
+                    "{} bytes on {}, {how}",
+                    request.payload().len(),
+                    request.path()
+                ),
+            })
+        };
+        requests.filter_map(shown).collect()
     }
 
     /// A line of /proc/PID/status that tells a size.
@@ -456,50 +626,43 @@ impl Demo {
         kib * 1024
     }
 
-    fn say_arrival(&self, place: usize) {
-        let request = self.remote.wait_answered(place + 1).remove(place);
-        let at = request.body_at.unwrap_or(request.head_at);
-        let text = format!(
-            "got {} bytes on {}",
-            request.payload().len(),
-            request.path()
-        );
-        self.page.line(at, Who::Remote, &text);
+    fn say_arrivals(&mut self) {
+        for request in self.answered() {
+            let at = request.body_at.unwrap_or(request.head_at);
+            let text = format!(
+                "got {} bytes on {}",
+                request.payload().len(),
+                request.path()
+            );
+            self.terminal.line(at, Who::Server, &text);
+        }
     }
 }
 
-/// Runs the function: the upload of its profile, and the CPU time in it.
-fn profiled(event: Event, sdk: fn(&str, &Profiler) -> Upload) -> (Upload, Duration) {
-    let mut profiler = Profiler::default();
-    profiler.call(shop::handler, event);
-    (sdk("shop", &profiler), profiler.total())
+/// The profiles in a request; none when it cannot be read.
+fn decoded(request: &Request) -> Vec<decode::Decoded> {
+    let headers = request.head.headers();
+    decode::profiles(&request.target(), &headers, request.payload()).unwrap_or_default()
 }
 
-/// A line of the table: what the remote could read out of this upload.
+/// One profile of the table: what it says itself, and how long it took.
 fn row(number: usize, sent: &Sent, arrival: Option<&Request>) -> Vec<String> {
-    let mut cells = vec![number.to_string(), sent.upload.sdk.to_owned()];
+    let mut cells = vec![number.to_string(), sent.sdk.clone()];
     let Some(request) = arrival else {
         cells.extend(["MISSING", "", "", "", "", ""].map(str::to_owned));
         return cells;
     };
-    match decode::profiles(
-        &request.target(),
-        &request.head.headers(),
-        request.payload(),
-    ) {
-        Ok(profiles) => {
-            let profile = &profiles[0];
-            // The first is the function that calls all others.
-            let (name, nanos) = profile.functions.get(1).cloned().unwrap_or_default();
-            let cpu = Duration::from_nanos(nanos.unsigned_abs());
-            cells.extend([
-                profile.app.clone(),
-                profile.sample_types.join(" "),
-                name,
-                short(cpu),
-            ]);
-        }
-        Err(error) => cells.extend([error, String::new(), String::new(), String::new()]),
+    if let Some(profile) = decoded(request).first() {
+        let most = profile.stacks.iter().max_by_key(|(_, nanos)| **nanos);
+        let (stack, nanos) = most.expect("a profile with samples");
+        cells.extend([
+            profile.app.clone(),
+            profile.sample_types.join(" "),
+            stack.last().cloned().unwrap_or_default(),
+            short(Duration::from_nanos(nanos.unsigned_abs())),
+        ]);
+    } else {
+        cells.extend(["not a profile", "", "", ""].map(str::to_owned));
     }
     let after = request
         .body_at
@@ -509,6 +672,17 @@ fn row(number: usize, sent: &Sent, arrival: Option<&Request>) -> Vec<String> {
         after.unwrap_or_default(),
     ]);
     cells
+}
+
+/// When what `make bench` records was last recorded, as far as git knows.
+fn recorded_on() -> Option<String> {
+    let asked = Command::new("git")
+        .args(["log", "-1", "--format=%cs", "--", "size-report/latency.tsv"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output();
+    let date = String::from_utf8(asked.ok()?.stdout).ok()?;
+    let date = date.trim();
+    (!date.is_empty()).then(|| date.to_owned())
 }
 
 fn length(binary: &Path) -> u64 {

@@ -74,11 +74,11 @@ impl Tally {
         *self.of_stacks.entry(on_stack).or_default() += value;
     }
 
-    /// The functions, largest first, and the stacks.
-    fn summed(self) -> (Vec<(String, i64)>, BTreeMap<Vec<String>, i64>) {
-        let mut functions: Vec<(String, i64)> = self.of_functions.into_iter().collect();
+    /// The functions, largest first.
+    fn functions(&self) -> Vec<(String, i64)> {
+        let mut functions: Vec<(String, i64)> = self.of_functions.clone().into_iter().collect();
         functions.sort_by_key(|(_, value)| std::cmp::Reverse(*value));
-        (functions, self.of_stacks)
+        functions
     }
 }
 
@@ -162,14 +162,14 @@ fn one_pprof(
     bytes: &[u8],
 ) -> Result<Decoded, String> {
     let profile = schema::Profile::read(&gunzipped_if_gzip(bytes)?)?;
-    let (functions, stacks) = profile.tally()?.summed();
+    let tally = profile.tally()?;
     Ok(Decoded {
         app,
         labels,
         sample_types: profile.sample_types()?,
         totals: profile.totals()?,
-        functions,
-        stacks,
+        functions: tally.functions(),
+        stacks: tally.of_stacks,
     })
 }
 
@@ -180,17 +180,13 @@ fn each_in_jfr(
     bytes: &[u8],
 ) -> Result<Vec<Decoded>, String> {
     let samples = jfr::samples(&gunzipped_if_gzip(bytes)?)?.into_iter();
-    let decoded = samples.map(|(event, tally)| {
-        let totals = vec![tally.total];
-        let (functions, stacks) = tally.summed();
-        Decoded {
-            app: app.to_owned(),
-            labels: labels.clone(),
-            sample_types: vec![format!("{event}:count")],
-            totals,
-            functions,
-            stacks,
-        }
+    let decoded = samples.map(|(event, tally)| Decoded {
+        app: app.to_owned(),
+        labels: labels.clone(),
+        sample_types: vec![format!("{event}:count")],
+        totals: vec![tally.total],
+        functions: tally.functions(),
+        stacks: tally.of_stacks,
     });
     Ok(decoded.collect())
 }

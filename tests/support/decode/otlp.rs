@@ -34,15 +34,13 @@ impl ExportProfilesServiceRequest {
                 let kind = profile.sample_type.as_ref().ok_or("no sample type")?;
                 let [name, unit] = [kind.type_strindex, kind.unit_strindex]
                     .map(|index| at(&dictionary.string_table, index, "string"));
-                let totals = vec![tally.total];
-                let (functions, stacks) = tally.summed();
                 found.push(Decoded {
                     app: app.to_owned(),
                     labels: labels.clone(),
                     sample_types: vec![format!("{}:{}", name?, unit?)],
-                    totals,
-                    functions,
-                    stacks,
+                    totals: vec![tally.total],
+                    functions: tally.functions(),
+                    stacks: tally.of_stacks,
                 });
             }
         }

@@ -1,35 +1,50 @@
-//! What the reader sees: a timeline as it happens, a table of what arrived, a few totals. Colour on a terminal only.
+//! What the terminal shows: a timeline as it happens, a table of what arrived, a few totals. Colour on a terminal only.
 
 use std::env;
 use std::io::{IsTerminal, stdout};
 use std::time::{Duration, Instant};
 
-pub struct Page {
+use super::story::{Line, Who};
+
+pub struct Terminal {
     started: Instant,
     coloured: bool,
+    /// The timeline so far, for the page.
+    lines: Vec<Line>,
 }
 
-/// Who does something on the timeline.
-#[derive(Clone, Copy)]
-pub enum Who {
-    Lambda,
-    Function,
-    Extension,
-    Remote,
-}
-
-impl Page {
+impl Terminal {
     pub fn new() -> Self {
         let coloured = stdout().is_terminal() && env::var_os("NO_COLOR").is_none();
         Self {
             started: Instant::now(),
             coloured,
+            lines: Vec::new(),
         }
     }
 
     /// The timeline begins here.
     pub fn zero(&mut self, at: Instant) {
         self.started = at;
+    }
+
+    /// How long after the timeline's beginning `at` was.
+    pub fn time(&self, at: Instant) -> Duration {
+        at.saturating_duration_since(self.started)
+    }
+
+    /// The timeline as it was shown.
+    pub fn take_lines(&mut self) -> Vec<Line> {
+        std::mem::take(&mut self.lines)
+    }
+
+    /// A chapter of the timeline.
+    pub fn chapter(&mut self, text: &str) {
+        self.title(text);
+        self.lines.push(Line {
+            at: None,
+            text: text.to_owned(),
+        });
     }
 
     pub fn title(&self, text: &str) {
@@ -41,23 +56,28 @@ impl Page {
     }
 
     /// One line of the timeline, for something that happened at `at`.
-    pub fn line(&self, at: Instant, who: Who, text: &str) {
-        let ms = at.saturating_duration_since(self.started).as_secs_f64() * 1e3;
-        let (name, colour) = match who {
-            Who::Lambda => ("lambda", "33"),
-            Who::Function => ("function", "36"),
-            Who::Extension => ("extension", "32"),
-            Who::Remote => ("remote", "35"),
+    pub fn line(&mut self, at: Instant, who: Who, text: &str) {
+        let at = self.time(at);
+        let ms = at.as_secs_f64() * 1e3;
+        let colour = match who {
+            Who::Lambda => "33",
+            Who::Function => "36",
+            Who::Extension => "32",
+            Who::Server => "35",
         };
         let (time, name) = (
             self.painted("2", &format!("{ms:>9.1} ms")),
-            self.painted(colour, &format!("{name:<9}")),
+            self.painted(colour, &format!("{:<9}", who.name())),
         );
         println!("  {time}  {name}  {text}");
+        self.lines.push(Line {
+            at: Some((at, who)),
+            text: text.to_owned(),
+        });
     }
 
     /// A line for what happened just now.
-    pub fn now(&self, who: Who, text: &str) {
+    pub fn now(&mut self, who: Who, text: &str) {
         self.line(Instant::now(), who, text);
     }
 
@@ -101,37 +121,4 @@ impl Page {
             text.to_owned()
         }
     }
-}
-
-/// A duration in the unit that suits it.
-pub fn short(duration: Duration) -> String {
-    let micros = duration.as_secs_f64() * 1e6;
-    match micros {
-        ..1_000.0 => format!("{micros:.0} µs"),
-        ..1_000_000.0 => format!("{:.1} ms", micros / 1e3),
-        _ => format!("{:.2} s", micros / 1e6),
-    }
-}
-
-/// A size in the unit that suits it.
-pub fn size(bytes: u64) -> String {
-    let kib = bytes as f64 / 1024.0;
-    if kib < 1024.0 {
-        format!("{kib:.0} KiB")
-    } else {
-        format!("{:.1} MiB", kib / 1024.0)
-    }
-}
-
-/// `12,345`
-pub fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut grouped = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
 }
