@@ -5,6 +5,7 @@ NAME   := extensions/pyroscope-lambda-extension
 HERE   := $(subst aarch64,arm64,$(shell uname -m))
 BINARY := $(CURDIR)/dist/$(HERE)/$(NAME)
 BENCH  := $(abspath $(or $(CARGO_TARGET_DIR),target))/bench
+PAGE   := $(abspath $(or $(CARGO_TARGET_DIR),target))/demo.html
 CARGO_HOME ?= $(HOME)/.cargo
 export PATH := $(CARGO_HOME)/bin:$(PATH)
 
@@ -44,8 +45,8 @@ reproduce: ## build the last commit twice, from nothing and elsewhere, and compa
 	@.ci/setup host notice
 	@.ci/reproduce
 
-demo: build ## watch the extension live through a sandbox's life, all on this machine
-	@cargo run --quiet --locked --example demo -- $(BINARY)
+demo: build ## watch the extension live through a sandbox's life, all on this machine; leaves a page to look at
+	@cargo run --quiet --locked --example demo -- $(BINARY) --page $(PAGE) $(if $(PICTURES),--pictures $(PICTURES))
 
 test: ## run the tests; two for each processor at a time, since they wait more than they work
 	@.ci/setup host

@@ -172,6 +172,8 @@ impl Demo {
         let extension = sandbox.start();
         terminal.zero(extension.started);
         terminal.line(extension.started, Who::Lambda, "starts the extension");
+        // Its start takes CPU, which is not to make the init longer.
+        lambda.wait_next();
         let function = Function::start(extension.addr());
         Self {
             terminal,
@@ -196,7 +198,6 @@ impl Demo {
             registration.name
         );
         self.terminal.line(registration.at, Who::Extension, &text);
-        self.lambda.wait_next();
         let calls = self.lambda.calls();
         let ready = calls.last().map_or_else(Instant::now, |call| call.at);
         self.story.init.until = self.terminal.time(ready);
@@ -215,7 +216,7 @@ impl Demo {
         self.invoke();
         self.work(Event::Checkout { items: 120 }, Sdk::Go);
         self.work(Event::Search { words: 320 }, Sdk::Python);
-        self.returned();
+        self.returned("2 profiles");
         self.server.wait_answered_count(2);
         self.say_arrivals();
         let (full, resumed) = self.server.handshakes();
@@ -237,7 +238,7 @@ impl Demo {
         for orders in [250, 400, 550] {
             self.work(Event::Report { orders }, Sdk::Go);
         }
-        self.returned();
+        self.returned("3 profiles");
         self.server.wait_complete(before + 3);
         self.terminal
             .now(Who::Server, "has read 3 profiles and not answered yet");
@@ -267,8 +268,7 @@ impl Demo {
         let took = short(thawed.elapsed());
         let text = format!("has the 3 again, and answered; {took} after the thaw");
         self.terminal.now(Who::Server, &text);
-        let text = format!("gets the 3 again, answered {took} after the thaw");
-        self.note(thawed, Who::Server, &text);
+        self.note(thawed, Who::Server, "gets the 3 again");
     }
 
     fn server_down(&mut self) {
@@ -282,7 +282,7 @@ impl Demo {
         for words in [120, 180, 240, 300] {
             self.work(Event::Search { words }, Sdk::Python);
         }
-        self.returned();
+        self.returned("4 profiles");
         let since = Instant::now();
         let asked = self.lambda.invoke_and_wait();
         self.story.invocations.push(self.span(since, since + asked));
@@ -303,8 +303,7 @@ impl Demo {
         let took = short(up.elapsed());
         let text = format!("has all 4, {took} later");
         self.terminal.now(Who::Server, &text);
-        let text = format!("up again, all 4 answered {took} later");
-        self.note(up, Who::Server, &text);
+        self.note(up, Who::Server, "up again");
     }
 
     fn shutdown(&mut self) {
@@ -325,8 +324,7 @@ impl Demo {
         );
         self.terminal.line(since, Who::Function, &text);
         let text = format!("{AT_SHUTDOWN} profiles, 200 for each within {took}");
-        self.note(since, Who::Function, &text);
-        self.returned();
+        self.returned(&text);
         self.resident_bytes[1] = self.memory("VmHWM:");
         let told = Instant::now();
         self.lambda.shutdown(Duration::from_secs(2));
@@ -535,12 +533,19 @@ impl Demo {
         self.note(since, Who::Lambda, &text);
     }
 
-    /// The function is done with its invocation.
-    fn returned(&mut self) {
+    /// The function is done with its invocation, which `text` sums up.
+    fn returned(&mut self, text: &str) {
         let last = self.sent.last().expect("an invocation that uploads");
         let until = self.terminal.time(last.acknowledged);
         let invocation = self.story.invocations.last_mut();
-        invocation.expect("an invocation").until = until;
+        let invocation = invocation.expect("an invocation");
+        invocation.until = until;
+        let at = invocation.from;
+        self.story.notes.push(Note {
+            at,
+            who: Who::Function,
+            text: text.to_owned(),
+        });
     }
 
     /// Has the function work, and upload the profile of that as an SDK does.

@@ -88,6 +88,7 @@ pub struct Request {
 }
 
 /// A few words on the timeline.
+#[derive(Clone)]
 pub struct Note {
     pub at: Duration,
     pub who: Who,

@@ -60,7 +60,11 @@ fn head(story: &Story) -> String {
 
 /// What is seen, in one sentence.
 fn sentence(story: &Story) -> String {
-    let total = |spans: &[Span]| short(spans.iter().map(Span::length).sum::<Duration>());
+    // Number and unit stay on one line.
+    let total = |spans: &[Span]| {
+        let length: Duration = spans.iter().map(Span::length).sum();
+        short(length).replace(' ', "\u{a0}")
+    };
     let waiting = story
         .profiles
         .iter()
@@ -147,16 +151,17 @@ fn account(story: &Story) -> String {
             &grouped(account.arrived as u64),
             "",
         ),
-        number("came twice", &grouped(account.twice as u64), ""),
+        number("answered twice", &grouped(account.twice as u64), ""),
         number("bytes of profiles", &grouped(account.bytes), ""),
     ];
     let content = format!(
         "<div class=\"accounts\">\n<div class=\"card extension-card\"><h3>The extension says</h3><div class=\"sum\">{sum}</div></div>\n\
          <div class=\"card server-card\"><h3>The server counted</h3><div class=\"sum\">{}</div></div>\n</div>\n\
-         <p class=\"verdict {}\">{}</p>\n<pre>{}</pre>\n{}",
+         <p class=\"verdict {}\">{}</p>\n{}<pre>{}</pre>\n{}",
         server.concat(),
         if account.is_good() { "good" } else { "bad" },
         escaped(&account.verdict()),
+        resent(account),
         escaped(&without_time(account)),
         measured(story)
     );
@@ -164,6 +169,17 @@ fn account(story: &Story) -> String {
         "The account",
         "Every profile that got a 200 is relayed, lost for a named reason, or left out by a setting. The extension's last log line says how many of each.",
         &content,
+    )
+}
+
+/// Why the server saw more requests than profiles.
+fn resent(account: &Account) -> String {
+    let count = account.count("resent").unwrap_or_default();
+    if count == 0 {
+        return String::new();
+    }
+    format!(
+        "<p class=\"why\">{count} of them were sent again, because their connection ended before the answer.</p>\n"
     )
 }
 
@@ -296,7 +312,7 @@ pub fn picture(story: &Story, theme: Theme) -> String {
         .map(|(name, count)| format!("{count} {name}"))
         .collect();
     let heading = format!(
-        "{} acknowledged = {}; at the server: {} arrived, {} came twice",
+        "{} acknowledged = {}; at the server: {} arrived, {} answered twice",
         account.count("acknowledged").unwrap_or_default(),
         parts.join(" + "),
         account.arrived,

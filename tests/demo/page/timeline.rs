@@ -42,29 +42,17 @@ pub fn held(story: &Story) -> Vec<Step> {
     changes.into_iter().map(step).collect()
 }
 
-/// What the timeline says in words: the story's notes, and the most that was held between two times of nothing held.
-fn notes(story: &Story) -> Vec<Note> {
-    let mut notes: Vec<Note> = Vec::new();
+/// The most that was held between two times of nothing held.
+fn hills(story: &Story) -> Vec<Step> {
     let steps = held(story);
+    let mut hills = Vec::new();
     for hill in steps.split_inclusive(|step| step.held == 0) {
-        let most = hill.iter().max_by_key(|step| step.held);
-        // Of several that are alike, the last is found; the first is when it was reached.
-        let most = most.and_then(|most| hill.iter().find(|step| step.held == most.held));
-        if let Some(step) = most.filter(|step| step.held > 0) {
-            notes.push(Note {
-                at: Duration::from_secs_f64(step.at),
-                who: Who::Extension,
-                text: format!("holds {}", step.held),
-            });
-        }
+        let most = hill.iter().map(|step| step.held).max().unwrap_or_default();
+        // When that was reached.
+        let first = hill.iter().find(|step| step.held == most && most > 0);
+        hills.extend(first.map(|step| Step { ..*step }));
     }
-    notes.extend(story.notes.iter().map(|note| Note {
-        at: note.at,
-        who: note.who,
-        text: note.text.clone(),
-    }));
-    notes.sort_by_key(|note| note.at);
-    notes
+    hills
 }
 
 /// For wide screens: time goes to the right.
@@ -75,14 +63,19 @@ pub fn lying(story: &Story, width: f64) -> Picture {
         total: seconds(story.shutdown.until) * 1.004,
         y: 0.0,
     };
-    let notes = notes(story);
-    let of = |who| -> Vec<&Note> { notes.iter().filter(|note| note.who == who).collect() };
+    let of = |who| -> Vec<&Note> {
+        let notes = story.notes.iter();
+        let mut notes: Vec<&Note> = notes.filter(|note| note.who == who).collect();
+        notes.sort_by_key(|note| note.at);
+        notes
+    };
     let rows = |who| picture.placed(&of(who)).1 as f64 * ROW;
+    let rows_of_server = rows(Who::Server);
     let heights = [
         PAD + rows(Who::Lambda) + BAR + PAD,
         PAD + rows(Who::Function) + BAR + PAD,
         PAD + rows(Who::Extension) + HILL + PAD,
-        PAD + rows(Who::Server) + SERVER + PAD,
+        PAD + rows_of_server + SERVER + PAD,
     ];
     // The panels: Lambda, the sandbox with its two processes, the server.
     let tops = [
@@ -110,7 +103,8 @@ pub fn lying(story: &Story, width: f64) -> Picture {
         picture.svg.text(middle, "ice-text", Anchor::Middle, &text);
     }
     for outage in &story.outages {
-        let band = picture.across(outage, tops[3], heights[3]);
+        let labels = PAD + rows_of_server;
+        let band = picture.across(outage, tops[3] + labels, heights[3] - labels);
         let middle = [band.x + band.width / 2.0, bottom - SERVER / 2.0 - PAD];
         picture
             .svg
@@ -161,6 +155,7 @@ struct Lying {
 struct Placed {
     x: f64,
     row: usize,
+    anchor: Anchor,
 }
 
 impl Lying {
@@ -229,15 +224,22 @@ impl Lying {
         let mut taken: Vec<(usize, f64, f64)> = Vec::new();
         for note in notes.iter().rev() {
             let length = width_of(&note.text);
-            let x = (self.x(note.at) + 1.0).min(self.width - RIGHT - length);
+            let begin = self.x(note.at) + 1.0;
+            let limit = self.width - RIGHT;
+            // What would pass the right edge ends there.
+            let (from, x, anchor) = if begin + length > limit {
+                (limit - length, limit, Anchor::End)
+            } else {
+                (begin, begin, Anchor::Start)
+            };
             let is_free = |row: usize| {
                 taken.iter().all(|&(other, from, until)| {
                     other != row || x + length + 8.0 < from || until < x
                 })
             };
             let row = (0..).find(|&row| is_free(row)).unwrap_or_default();
-            taken.push((row, x, x + length));
-            placed.push(Placed { x, row });
+            taken.push((row, from, from + length));
+            placed.push(Placed { x, row, anchor });
         }
         placed.reverse();
         let rows = placed.iter().map(|label| label.row + 1).max();
@@ -254,7 +256,7 @@ impl Lying {
                 self.svg.line([x, base + 3.0], [x, bottom], "leader");
             }
             self.svg
-                .text([label.x, base], "label", Anchor::Start, &note.text);
+                .text([label.x, base], "label", label.anchor, &note.text);
         }
         self.y = bottom;
     }
@@ -271,6 +273,14 @@ impl Lying {
     }
 
     fn lambda(&mut self, story: &Story) {
+        let middle = self.y + BAR / 2.0;
+        for freeze in &story.freezes {
+            let [from, until] = [freeze.from, freeze.until].map(|at| self.x(at));
+            self.svg.line([from, middle], [until, middle], "asleep");
+            for x in [from, until] {
+                self.svg.line([x, self.y], [x, self.y + BAR], "lambda-line");
+            }
+        }
         for (text, span) in lambda_spans(story) {
             let tip = format!("{text}, {}", short(span.length()));
             self.bar(&span, "lambda", &tip);
@@ -315,6 +325,18 @@ impl Lying {
         let life = [self.x_of(0.0), self.x(story.shutdown.until)];
         self.svg
             .line([life[0], base], [life[1], base], "extension-line");
+        for hill in hills(story) {
+            let (x, top) = (self.x_of(hill.at), base - height(hill.held));
+            let text = format!("holds {}", hill.held);
+            // Above its hill; beside it where the lane's other labels are.
+            if height(hill.held) < HILL - ROW {
+                self.svg
+                    .text([x + 2.0, top - 6.0], "label", Anchor::Start, &text);
+            } else {
+                self.svg
+                    .text([x - 7.0, top + 11.0], "label", Anchor::End, &text);
+            }
+        }
     }
 
     fn server(&mut self, story: &Story) {
@@ -393,7 +415,13 @@ pub fn standing(story: &Story, width: f64) -> Picture {
     let end = TOP + total * SECOND;
     picture.ground(story, end);
     picture.bars(story);
-    let notes = notes(story);
+    let hills = hills(story).into_iter().map(|hill| Note {
+        at: Duration::from_secs_f64(hill.at),
+        who: Who::Extension,
+        text: format!("holds {}", hill.held),
+    });
+    let mut notes: Vec<Note> = hills.chain(story.notes.iter().cloned()).collect();
+    notes.sort_by_key(|note| note.at);
     let last = picture.notes(&notes);
     Picture {
         svg: picture.svg,
@@ -446,9 +474,10 @@ impl Standing {
         }
         let sandbox = (COLUMNS[1].0 - 3.0, COLUMNS[2].0 + COLUMNS[2].1 + 3.0);
         let server = (COLUMNS[3].0 - 3.0, COLUMNS[3].0 + COLUMNS[3].1 + 3.0);
-        let freezes = story.freezes.iter().map(|span| (span, sandbox, "ice"));
-        let outages = story.outages.iter().map(|span| (span, server, "out"));
-        for (span, (from, until), class) in freezes.chain(outages) {
+        let frozen = |span| (span, sandbox, "ice", "frozen");
+        let down = |span| (span, server, "out", "down");
+        let freezes = story.freezes.iter().map(frozen);
+        for (span, (from, until), class, text) in freezes.chain(story.outages.iter().map(down)) {
             let y = Self::y(span.from);
             let band = Rect {
                 x: from,
@@ -456,7 +485,13 @@ impl Standing {
                 width: until - from,
                 height: Self::y(span.until) - y,
             };
-            self.svg.rect(&band, class, 0.0, &short(span.length()));
+            self.svg.rect(&band, class, 0.0, "");
+            let (x, y) = (from + (until - from) / 2.0, y + band.height / 2.0);
+            let class = format!("{class}-text");
+            self.svg.text([x, y - 3.0], &class, Anchor::Middle, text);
+            let length = short(span.length());
+            self.svg
+                .text([x, y + 13.0], &class, Anchor::Middle, &length);
         }
     }
 
