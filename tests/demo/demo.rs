@@ -215,10 +215,11 @@ impl Demo {
         self.terminal.chapter("Invocation 1: profiles of two SDKs");
         self.invoke();
         self.work(Event::Checkout { items: 120 }, Sdk::Go);
+        self.say_arrival(0);
         self.work(Event::Search { words: 320 }, Sdk::Python);
+        self.say_arrival(1);
         self.returned("2 profiles");
         self.server.wait_answered_count(2);
-        self.say_arrivals();
         let (full, resumed) = self.server.handshakes();
         self.terminal.now(
             Who::Server,
@@ -334,7 +335,7 @@ impl Demo {
             Who::Lambda,
             &format!("SHUTDOWN, 2 s left; {unanswered} profiles are not answered yet"),
         );
-        self.note(told, Who::Lambda, "SHUTDOWN, 2 s left");
+        self.note(told, Who::Lambda, "SHUTDOWN");
         let status = self.extension.wait_exit();
         let gone = Instant::now();
         let took = short(gone - told);
@@ -344,7 +345,11 @@ impl Demo {
             .map_or("killed".to_owned(), |code| format!("exit status {code}"));
         let text = format!("is gone after {took}, {code}");
         self.terminal.line(gone, Who::Extension, &text);
-        self.note(gone, Who::Extension, &format!("gone after {took}, {code}"));
+        self.note(
+            gone,
+            Who::Extension,
+            &format!("gone after {took} of 2 s, {code}"),
+        );
     }
 
     /// Compares what was sent with what arrived, and prints it.
@@ -631,16 +636,15 @@ impl Demo {
         kib * 1024
     }
 
-    fn say_arrivals(&mut self) {
-        for request in self.answered() {
-            let at = request.body_at.unwrap_or(request.head_at);
-            let text = format!(
-                "got {} bytes on {}",
-                request.payload().len(),
-                request.path()
-            );
-            self.terminal.line(at, Who::Server, &text);
-        }
+    fn say_arrival(&mut self, place: usize) {
+        let request = self.server.wait_complete(place + 1).remove(place);
+        let at = request.body_at.unwrap_or(request.head_at);
+        let text = format!(
+            "got {} bytes on {}",
+            request.payload().len(),
+            request.path()
+        );
+        self.terminal.line(at, Who::Server, &text);
     }
 }
 

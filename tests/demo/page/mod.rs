@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::story::{Account, Span, Story};
 use super::units::{grouped, short};
-use svg::{Anchor, Svg, escaped};
+use svg::{Anchor, Rect, Svg, escaped};
 use timeline::Picture;
 
 /// What the reader can do now, for the terminal.
@@ -25,6 +25,7 @@ const STYLE: &str = include_str!("style.css");
 const WIDE: f64 = 1120.0;
 const NARROW: f64 = 360.0;
 const IN_README: f64 = 960.0;
+const MARGIN: f64 = 20.0;
 
 /// The page's title, and that of the picture.
 const TITLE: &str = "A Lambda sandbox, from init to shutdown";
@@ -247,8 +248,9 @@ fn compared(story: &Story) -> String {
 fn next() -> String {
     section(
         "Next: put it into a function",
-        "The demo needed no account. These two commands build the layer and publish it to yours; README.md, Quick start, has the rest: attach it, and start the SDK.",
-        "<pre class=\"commands\">make layer\nmake publish REGIONS=\"eu-west-1\"</pre>\n",
+        "The demo needed no account. These commands build the layer, say what would be published, and publish it to your account; README.md, Quick start, \
+         has the rest: attach it, and start the SDK.",
+        "<pre class=\"commands\">make layer\nmake publish REGIONS=\"eu-west-1\"\nmake publish REGIONS=\"eu-west-1\" PUBLISH=1</pre>\n",
     )
 }
 
@@ -319,14 +321,23 @@ pub fn picture(story: &Story, theme: Theme) -> String {
         account.twice
     );
     for (title, Picture { svg, height }) in [(TITLE, life), (heading.as_str(), graph)] {
-        all.text([0.0, down + 20.0], "title", Anchor::Start, title);
-        all.moved(&svg, down + 36.0);
-        down += 36.0 + height + 22.0;
+        all.text([0.0, down + 14.0], "title", Anchor::Start, title);
+        all.moved(&svg, [0.0, down + 30.0]);
+        down += 30.0 + height + 26.0;
     }
-    let height = down - 20.0;
-    let element = all.finished("picture", IN_README, height, &sentence(story));
+    let (width, height) = (IN_README + 2.0 * MARGIN, down - 26.0 + 2.0 * MARGIN);
+    let mut framed = Svg::default();
+    let ground = Rect {
+        x: 0.0,
+        y: 0.0,
+        width,
+        height,
+    };
+    framed.rect(&ground, "ground", 10.0, "");
+    framed.moved(&all, [MARGIN, MARGIN]);
+    let element = framed.finished("picture", width, height, &sentence(story));
     let opening = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{IN_README:.0}\" height=\"{height:.0}\""
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width:.0}\" height=\"{height:.0}\""
     );
     let style = format!("<style>svg {{\n{}}}\n{STYLE}</style>\n", theme.colours());
     let element = element.replacen("<svg", &opening, 1);

@@ -34,17 +34,17 @@ const SHOWN: [(&str, &str, &str); 8] = [
     (
         LATENCY,
         "of 60 waiting at SHUTDOWN, remote takes 500 ms",
-        "lost of 60 that wait at shutdown, the server takes half a second for each",
+        "lost, of 60 that wait at shutdown (the server takes half a second for each)",
     ),
     (
         LATENCY,
         "of 5 under way at a freeze that drops them",
-        "lost of 5 under way at a freeze, the server hangs up",
+        "lost, of 5 under way at a freeze (the server closes their connections)",
     ),
     (
         LATENCY,
         "of 200 while the remote refuses",
-        "lost of 200 while the server refuses connections",
+        "lost, of 200 while the server refuses connections",
     ),
 ];
 

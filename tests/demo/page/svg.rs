@@ -81,11 +81,11 @@ impl Svg {
         );
     }
 
-    /// Puts a picture of its own `down` pixels further down.
-    pub fn moved(&mut self, inner: &Self, down: f64) {
+    /// Puts a picture of its own at a point.
+    pub fn moved(&mut self, inner: &Self, [x, y]: [f64; 2]) {
         let _ = writeln!(
             self.0,
-            "<g transform=\"translate(0 {down:.1})\">\n{}</g>",
+            "<g transform=\"translate({x:.1} {y:.1})\">\n{}</g>",
             inner.0
         );
     }
