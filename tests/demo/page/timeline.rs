@@ -415,6 +415,7 @@ pub fn standing(story: &Story, width: f64) -> Picture {
     let end = TOP + total * SECOND;
     picture.ground(story, end);
     picture.bars(story);
+    picture.words_of_bands(story);
     let hills = hills(story).into_iter().map(|hill| Note {
         at: Duration::from_secs_f64(hill.at),
         who: Who::Extension,
@@ -445,7 +446,7 @@ impl Standing {
         TOP + seconds(at) * SECOND
     }
 
-    /// Panels, seconds, names of the columns, and the spans in which a whole panel stands still.
+    /// Panels, seconds, names of the columns, and the spans in which a panel stands still or is away.
     fn ground(&mut self, story: &Story, end: f64) {
         for (from, until) in [(0, 0), (1, 2), (3, 3)] {
             let x = COLUMNS[from].0 - 3.0;
@@ -472,26 +473,34 @@ impl Standing {
             let text = format!("{}: {}", title_of(who), meaning_of(who));
             self.svg.text([x + 9.0, y], "label", Anchor::Start, &text);
         }
-        let sandbox = (COLUMNS[1].0 - 3.0, COLUMNS[2].0 + COLUMNS[2].1 + 3.0);
-        let server = (COLUMNS[3].0 - 3.0, COLUMNS[3].0 + COLUMNS[3].1 + 3.0);
-        let frozen = |span| (span, sandbox, "ice", "frozen");
-        let down = |span| (span, server, "out", "down");
-        let freezes = story.freezes.iter().map(frozen);
-        for (span, (from, until), class, text) in freezes.chain(story.outages.iter().map(down)) {
-            let y = Self::y(span.from);
-            let band = Rect {
-                x: from,
-                y,
-                width: until - from,
-                height: Self::y(span.until) - y,
-            };
+        for (band, class, _) in Self::bands(story) {
             self.svg.rect(&band, class, 0.0, "");
-            let (x, y) = (from + (until - from) / 2.0, y + band.height / 2.0);
+        }
+    }
+
+    /// Where a panel stands still or is away, what that is drawn as, and in words.
+    fn bands(story: &Story) -> Vec<(Rect, &'static str, [String; 2])> {
+        let band = |span: &Span, from: usize, until: usize| Rect {
+            x: COLUMNS[from].0 - 3.0,
+            y: Self::y(span.from),
+            width: COLUMNS[until].0 + COLUMNS[until].1 - COLUMNS[from].0 + 6.0,
+            height: Self::y(span.until) - Self::y(span.from),
+        };
+        let words = |text: &str, span: &Span| [text.to_owned(), short(span.length())];
+        let frozen = |span| (band(span, 1, 2), "ice", words("frozen", span));
+        let down = |span| (band(span, 3, 3), "out", words("down", span));
+        let freezes = story.freezes.iter().map(frozen);
+        freezes.chain(story.outages.iter().map(down)).collect()
+    }
+
+    /// After the bars, of which one may run through the words.
+    fn words_of_bands(&mut self, story: &Story) {
+        for (band, class, words) in Self::bands(story) {
+            let (x, middle) = (band.x + band.width / 2.0, band.y + band.height / 2.0);
             let class = format!("{class}-text");
-            self.svg.text([x, y - 3.0], &class, Anchor::Middle, text);
-            let length = short(span.length());
-            self.svg
-                .text([x, y + 13.0], &class, Anchor::Middle, &length);
+            for (text, y) in words.iter().zip([middle - 3.0, middle + 13.0]) {
+                self.svg.text([x, y], &class, Anchor::Middle, text);
+            }
         }
     }
 
