@@ -127,6 +127,27 @@ fn the_remote_ends_a_connection_that_waits_for_its_answer() {
     assert!(!remote.requests()[0].answered);
 }
 
+/// An answer ends a request; without one, its connection's end does.
+#[test]
+fn the_remote_notes_when_each_request_ended() {
+    let remote = Pyroscope::http().quick();
+    let mut client = Client::connect(remote.addr());
+    client.send(post("/answered", b"body"));
+    client.expect_ok();
+    let answered = remote.wait_answered(1).remove(0);
+    let first = answered.ended_at.expect("an end");
+    assert!(answered.body_at.expect("a body") <= first);
+
+    remote.next(Play::answer(200).unanswered_until(&Gate::new()));
+    client.send(post("/cut", b"body"));
+    assert_eq!(remote.wait_complete(2)[1].ended_at, None);
+    remote.reset_all();
+    let requests = remote.requests();
+    assert_eq!(requests[0].ended_at, Some(first));
+    assert!(requests[1].ended_at.expect("an end") > first);
+    assert!(!requests[1].answered);
+}
+
 #[test]
 fn the_remote_answers_at_once_when_quick_or_told_to() {
     let (quick, remote, gate) = (Pyroscope::http().quick(), Pyroscope::http(), Gate::new());
