@@ -426,6 +426,19 @@ impl Pyroscope {
         });
     }
 
+    /// Waits until each request has ended, answered or not.
+    #[track_caller]
+    pub fn wait_all_ended(&self) {
+        self.shared
+            .state
+            .wait("each request at the remote to end", |state| {
+                let mut requests = state.requests.iter();
+                requests
+                    .all(|request| request.ended_at.is_some())
+                    .then_some(())
+            });
+    }
+
     /// Waits for the only request there is to be whole, and returns it.
     #[track_caller]
     pub fn wait_only(&self) -> Request {

@@ -74,7 +74,7 @@ fn sentence(story: &Story) -> String {
         .count();
     let account = &story.account;
     let outcome = if account.is_good() {
-        "all of them arrived, each once".to_owned()
+        "all of them arrived".to_owned()
     } else {
         format!("{} of them arrived", account.arrived)
     };
