@@ -39,7 +39,7 @@
 //! | a request to the remote, how its connection died | `relay/uplink/` |
 //! | a connection to the remote | `relay/transport.rs`, a proxy's: `relay/tunnel.rs`; TLS: `tls/`, whom it trusts: `tls/trust.rs` |
 //! | addresses and trusted roots | `relay/peers.rs` |
-//! | credentials by reference: when they are read | `relay/credentials.rs`, one request to a store: `relay/inquiry.rs` |
+//! | credentials by reference: when they are read | `relay/credentials/`, one request to a store: `relay/inquiry.rs` |
 //! | what AWS's stores are asked, and answer | `aws/store.rs`, signatures: `aws/sigv4.rs`; what a setting may name: `config/reference.rs` |
 //! | what is logged of a server's answer | `relay/phrases.rs`; how often: `relay/report.rs` |
 //! | the Extensions API | `lambda/` |
