@@ -16,7 +16,7 @@ use flate2::write::GzEncoder;
 use prost::Message as _;
 use pyroscope_lambda_extension::config::{Config, Labels, Remote};
 use pyroscope_lambda_extension::contract::{Command, ConnId, Ends, Now, RootSource};
-use pyroscope_lambda_extension::http1::{head, header_slots};
+use pyroscope_lambda_extension::http1::{fields, head, header_slots};
 use pyroscope_lambda_extension::relay::forward::{self, Added};
 use pyroscope_lambda_extension::relay::{Relay, labels};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
@@ -360,7 +360,7 @@ fn is_whole(request: &[u8]) -> bool {
     };
     let mut slots = header_slots();
     let head = head::request(&request[..end], &mut slots).expect("the head is good");
-    let length = head::value(head.headers, "content-length").and_then(head::digits);
+    let length = fields::value(head.headers, "content-length").and_then(fields::digits);
     (request.len() - end) as u64 == length.unwrap_or(0)
 }
 

@@ -7,7 +7,7 @@ mod world;
 
 use pyroscope_lambda_extension::config::Config;
 use pyroscope_lambda_extension::contract::{ConnId, End};
-use pyroscope_lambda_extension::http1::head::{is_field_value, is_token};
+use pyroscope_lambda_extension::http1::fields::{is_field_value, is_token};
 use pyroscope_lambda_extension::relay::ring::Loss;
 use world::{OK, World};
 

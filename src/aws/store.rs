@@ -4,7 +4,7 @@
 //! Of an answer nothing is logged but what is known here: an endpoint may be anybody's, and may quote the keys it was sent.
 
 use crate::config::Remote;
-use crate::http1::head::is_field_value;
+use crate::http1::fields::is_field_value;
 use crate::http1::write::{field, number};
 use crate::json::{self, Value};
 use crate::log::time;

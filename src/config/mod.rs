@@ -14,7 +14,7 @@ mod sample;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use crate::http1::head::is_field_value;
+use crate::http1::fields::is_field_value;
 use crate::log::{Format, Level};
 
 use go::{boolean, go_duration};

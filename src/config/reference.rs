@@ -14,7 +14,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 
 use crate::aws::sigv4::Keys;
 use crate::aws::store::{self, Service, Stored};
-use crate::http1::head::{digits, is_field_value};
+use crate::http1::fields::{digits, is_field_value};
 
 use super::remote::Remote;
 use super::{Note, fail, proxy, warn_once};

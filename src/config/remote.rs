@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
-use crate::http1::head::{digits, is_field_value, is_token};
+use crate::http1::fields::{digits, is_field_value, is_token};
 use crate::json;
 
 use super::proxy::{self, Proxy};

@@ -13,7 +13,7 @@
 //!                                           └──▶ EndLf ──▶ Done
 //! ```
 
-use super::head::is_token_byte;
+use super::fields::is_token_byte;
 
 /// Most bytes of chunk extensions in one chunk line. Nobody sends any; h11 stops at 16 KiB for the whole head.
 const EXTENSION_BYTES_MAX: u16 = 4096;

@@ -4,6 +4,7 @@
 //! any size, cut anywhere; what is returned says how far they were used.
 //!
 //! * [`buffer`]: where received bytes wait
+//! * [`fields`]: names and values of header fields (RFC 9110 section 5)
 //! * [`head`]: where a head ends, what it says, which body follows it (RFC 9112 section 6.3)
 //! * [`body`]: reading a body by length, by chunks or until the connection closes
 //! * [`response`]: a whole answer, for the two clients
@@ -11,6 +12,7 @@
 
 pub mod body;
 pub mod buffer;
+pub mod fields;
 pub mod head;
 pub mod response;
 pub mod write;

@@ -1,10 +1,10 @@
 //! Writing heads: pieces of outgoing requests, and the local server's answers.
 
-use super::head;
+use super::fields;
 
 /// Appends one field line. Whoever gives it has seen to it that it is one.
 pub fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    debug_assert!(head::is_token(name) && head::is_field_value(value));
+    debug_assert!(fields::is_token(name) && fields::is_field_value(value));
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);

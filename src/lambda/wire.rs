@@ -6,7 +6,7 @@
 
 use crate::contract::{ConnId, End};
 use crate::http1::buffer::ReceiveBuffer;
-use crate::http1::head;
+use crate::http1::fields;
 use crate::http1::response::ResponseReader;
 
 /// Largest answer taken. An INVOKE event is under 2 KB; RIE's largest seen is 700 bytes.
@@ -236,7 +236,7 @@ impl Reading {
             &mut self.inbox,
             |response| {
                 *status = response.status;
-                let value = head::value(response.headers, "lambda-extension-identifier");
+                let value = fields::value(response.headers, "lambda-extension-identifier");
                 identifier.extend_from_slice(value.unwrap_or_default());
             },
             |piece| body.extend_from_slice(piece),

@@ -5,7 +5,8 @@
 //! behind; what the settings set; `X-Forwarded-Host`. The ring adds `Content-Length` last.
 
 use crate::config::{Labels, Remote};
-use crate::http1::head::{self, Request};
+use crate::http1::fields;
+use crate::http1::head::Request;
 use crate::http1::write::{field, percent_encoded};
 use crate::times::query::Unique;
 
@@ -67,23 +68,23 @@ pub fn head(out: &mut Vec<u8>, request: &Request, remote: &Remote, added: &Added
     field(out, b"Host", remote.authority.as_bytes());
     let is_set = |name: &str| {
         let mut set = remote.fields.iter();
-        set.any(|(set, _)| head::is_same_name(set, name))
+        set.any(|(set, _)| fields::is_same_name(set, name))
     };
-    let names_some = head::value(request.headers, "connection").is_some();
+    let names_some = fields::value(request.headers, "connection").is_some();
     for h in request.headers {
         let stays = LEFT_BEHIND
             .iter()
-            .any(|left| head::is_same_name(left, h.name))
-            || head::is_same_name(h.name, FORWARDED_HOST)
+            .any(|left| fields::is_same_name(left, h.name))
+            || fields::is_same_name(h.name, FORWARDED_HOST)
             || is_set(h.name)
-            || names_some && head::names_token(request.headers, "connection", h.name);
+            || names_some && fields::names_token(request.headers, "connection", h.name);
         if !stays {
             field(out, h.name.as_bytes(), h.value);
         }
     }
     if let Some(credentials) = &remote.fallback_authorization
         && !is_set("Authorization")
-        && head::value(request.headers, "authorization").is_none()
+        && fields::value(request.headers, "authorization").is_none()
     {
         field(out, b"Authorization", credentials.as_bytes());
     }
@@ -169,6 +170,7 @@ fn clean_path(out: &mut Vec<u8>, base: &str, path: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http1::head;
 
     const ADDED: Added = Added::session(0x0123_4567_89ab_cdef);
     use crate::http1::header_slots;

@@ -30,7 +30,8 @@ pub mod query;
 mod rewrite;
 
 use crate::config::Labels;
-use crate::http1::head::{self, Request};
+use crate::http1::fields;
+use crate::http1::head::Request;
 
 use gzip::{Change, Reader, Rewritten};
 pub use labels::PREFIX_MAX;
@@ -208,7 +209,7 @@ impl<'r> Upload<'r> {
         }
         let query = Query::parse(target.as_bytes().get(path.len() + 1..).unwrap_or_default());
         let is_form = || {
-            head::value(request.headers, "content-type")
+            fields::value(request.headers, "content-type")
                 .is_some_and(|kind| kind.starts_with(b"multipart/form-data"))
         };
         let form = match query.format {

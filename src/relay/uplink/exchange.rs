@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::contract::Now;
-use crate::http1::head;
+use crate::http1::fields;
 use crate::http1::response::ResponseReader;
 use crate::relay::phrases;
 use crate::relay::ring::Ring;
@@ -63,11 +63,11 @@ impl Uplink {
         let result = exchange.reader.read(
             &mut self.inbox,
             |head| {
-                let seconds = head::value(head.headers, "retry-after").and_then(head::digits);
+                let seconds = fields::value(head.headers, "retry-after").and_then(fields::digits);
                 *status = head.status;
                 *retry_after = seconds.map(Duration::from_secs);
                 if (300..400).contains(&head.status)
-                    && let Some(location) = head::value(head.headers, "location")
+                    && let Some(location) = fields::value(head.headers, "location")
                 {
                     *place = phrases::place(location);
                 }

@@ -8,8 +8,8 @@ use crate::cli;
 use crate::contract::{Ends, error_words};
 use crate::http1::HEAD_BYTES_MAX;
 use crate::http1::buffer::ReceiveBuffer;
-use crate::http1::head;
 use crate::http1::response::ResponseReader;
+use crate::http1::{fields, head};
 use crate::shell::clock;
 use crate::shell::sockets::ends;
 use crate::tls::{Client, Tls};
@@ -187,7 +187,7 @@ impl Line {
 
 /// Where a redirect points, without what may be secret in it.
 fn location_of(head: &head::Response) -> String {
-    let location = head::value(head.headers, "location").unwrap_or_default();
+    let location = fields::value(head.headers, "location").unwrap_or_default();
     let location = location
         .split(|b| b"?#".contains(b))
         .next()
