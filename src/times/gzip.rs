@@ -5,7 +5,8 @@
 //! there on, symbol by symbol: see `rewrite.rs`.
 
 use super::crc::Crc;
-use super::inflate::{Inflate, PIECE, Place, State};
+use super::inflate::{Inflate, PIECE};
+use super::place::{Place, State};
 use super::rewrite::Rewrite;
 
 /// Bytes to put in the place of as many others.

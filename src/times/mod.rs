@@ -20,11 +20,13 @@
 //! What is of no known form, is damaged, or has a time far from now, passes unchanged: the server judges it.
 
 mod crc;
+mod deflate;
 pub mod gzip;
 mod huffman;
 mod inflate;
 mod labels;
 pub mod multipart;
+mod place;
 pub mod protobuf;
 pub mod query;
 mod rewrite;

@@ -8,12 +8,11 @@
 //! fixed code, in which everything can be said. Near the end of the block it stays so; where that would cost more, a
 //! block with the same codes as before is opened again.
 
+use super::deflate::{self, DISTANCES, END, LENGTH_MAX, LENGTHS, LONGEST, fixed_lengths};
 use super::gzip::{Change, Rewritten};
 use super::huffman::{Huffman, SYMBOLS};
-use super::inflate::{
-    self, DISTANCES, END, Inflate, LENGTH_MAX, LENGTHS, LONGEST, PIECE, State, Symbol,
-    fixed_lengths,
-};
+use super::inflate::{Inflate, PIECE};
+use super::place::{State, Symbol};
 
 pub(super) struct Rewrite<'a, 'b> {
     /// What was there: its window has the old bytes.
@@ -221,13 +220,13 @@ impl<'a, 'b> Rewrite<'a, 'b> {
             let value = run - LENGTHS.1;
             let (code, extra) = match run {
                 LENGTH_MAX => (LONGEST - LENGTHS.0, 0),
-                _ => inflate::symbol(value, LENGTHS.2),
+                _ => deflate::symbol(value, LENGTHS.2),
             };
             if self.put(LENGTHS.0 + code).is_some() {
                 self.out.put_lowest(value, extra);
                 if self.fixed {
                     let value = symbol.distance - DISTANCES.1;
-                    let (code, extra) = inflate::symbol(value, DISTANCES.2);
+                    let (code, extra) = deflate::symbol(value, DISTANCES.2);
                     self.out.put(u64::from((code as u8).reverse_bits() >> 3), 5);
                     self.out.put_lowest(value, extra);
                 } else {
