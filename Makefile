@@ -86,6 +86,7 @@ lint: ## check format, lints and the rules of the house
 		--target-dir $${CARGO_TARGET_DIR:-target} -- -D warnings
 	@.ci/rules
 	@.ci/docs
+	@.ci/workflows
 	@.ci/deny
 
 size: layer ## measure bytes, memory and work against their budget; RECORD=1 keeps the figures
