@@ -1,0 +1,120 @@
+"""Runs examples/attach with the real AWS CLI against moto, which answers as AWS does, and looks at the function then.
+
+Started by .ci/examples/check, with the CLI on the path and moto installed.
+"""
+
+import io
+import logging
+import os
+import subprocess
+import unittest
+import urllib.request
+import zipfile
+from pathlib import Path
+
+import boto3
+from moto.server import ThreadedMotoServer
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+KEYS = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
+REGION = "eu-west-1"
+SECRET = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:pyroscope-AbCdEf"
+BEFORE = {"STAGE": "production", "EMPTY": "", "QUOTED": 'a "b" \\ {c},d=e', "PYROSCOPE_TENANT_ID": "old"}
+logging.getLogger("werkzeug").setLevel(logging.ERROR)
+
+
+def archive():
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as made:
+        made.writestr("function.py", "def handler(event, context): pass")
+    return content.getvalue()
+
+
+class Attach(unittest.TestCase):
+    def setUp(self):
+        moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+        moto.start()
+        self.addCleanup(moto.stop)
+        self.endpoint = "http://{}:{}".format(*moto.get_host_and_port())
+        urllib.request.urlopen(f"{self.endpoint}/moto-api/reset", data=b"", timeout=30).close()
+        self.aws = boto3.client("lambda", REGION, endpoint_url=self.endpoint, **KEYS)
+        self.other = self.layer("observability-of-others", "x86_64")
+        self.old = self.layer("pyroscope-lambda-extension-x86_64", "x86_64")
+        self.new = self.layer("pyroscope-lambda-extension-x86_64", "x86_64")
+        self.arm64 = self.layer("pyroscope-lambda-extension-arm64", "arm64")
+        iam = boto3.client("iam", REGION, endpoint_url=self.endpoint, **KEYS)
+        role = iam.create_role(RoleName="function", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+        self.aws.create_function(
+            FunctionName="shop", Runtime="python3.13", Handler="function.handler", Role=role, Code={"ZipFile": archive()},
+            Architectures=["x86_64"], Layers=[self.other], Environment={"Variables": BEFORE},
+        )  # fmt: skip
+
+    def layer(self, name, processor):
+        made = self.aws.publish_layer_version(
+            LayerName=name, Content={"ZipFile": archive()}, CompatibleArchitectures=[processor]
+        )
+        return made["LayerVersionArn"]
+
+    def attach(self, *arguments):
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+        return subprocess.run(
+            [ROOT / "examples/attach", *arguments],
+            env=kept | {
+                "AWS_ENDPOINT_URL": self.endpoint,
+                "AWS_ACCESS_KEY_ID": "testing",
+                "AWS_SECRET_ACCESS_KEY": "testing",
+                "AWS_DEFAULT_REGION": REGION,
+                "AWS_CONFIG_FILE": "/nonexistent",
+                "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
+                "AWS_EC2_METADATA_DISABLED": "true",
+            },
+            capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+
+    def succeeds(self, *arguments):
+        ran = self.attach(*arguments)
+        self.assertEqual(ran.returncode, 0, ran.stderr)
+        print(f"\n$ examples/attach {' '.join(arguments)}\n{ran.stdout}", end="")
+        return ran.stdout
+
+    def refused(self, why, *arguments):
+        before = self.function()
+        ran = self.attach(*arguments)
+        self.assertNotEqual(ran.returncode, 0)
+        self.assertIn(why, ran.stderr)
+        self.assertEqual(self.function(), before)
+
+    def function(self):
+        there = self.aws.get_function_configuration(FunctionName="shop")
+        return [layer["Arn"] for layer in there.get("Layers", [])], there["Environment"]["Variables"]
+
+    def test_what_was_there_before_is_there_afterwards(self):
+        given = ["PYROSCOPE_BASIC_AUTH_USER=123456", f"PYROSCOPE_BASIC_AUTH_PASSWORD={SECRET}"]
+        said = self.succeeds("shop", self.old, *given)
+        self.assertIn("nothing was changed yet", said)
+        self.assertEqual(self.function(), ([self.other], BEFORE))
+
+        said = self.succeeds("shop", self.old, *given, "--write")
+        self.assertNotIn(BEFORE["QUOTED"], said)
+        added = dict(setting.split("=") for setting in given)
+        self.assertEqual(self.function(), ([self.other, self.old], BEFORE | added))
+        self.assertIn("nothing to change", self.succeeds("shop", self.old, "--write"))
+
+    def test_a_version_replaces_another_and_goes_away(self):
+        self.succeeds("shop", self.old, "--write")
+        self.succeeds("shop", self.new, "PYROSCOPE_TENANT_ID=", "--write")
+        left = {name: value for name, value in BEFORE.items() if name != "PYROSCOPE_TENANT_ID"}
+        self.assertEqual(self.function(), ([self.other, self.new], left))
+        self.succeeds("shop", "--remove", "--write")
+        self.assertEqual(self.function(), ([self.other], left))
+
+    def test_a_layer_that_cannot_work_is_refused(self):
+        self.refused("the layer is for arm64 and shop runs on x86_64", "shop", self.arm64, "--write")
+        self.refused("and shop in eu-west-1", "shop", self.new.replace(REGION, "us-east-1"), "--write")
+        self.refused("is not the ARN of a layer version", "shop", self.new.rpartition(":")[0], "--write")
+        self.refused("is not a setting", "shop", self.new, "TOKEN", "--write")
+        self.refused("failed; nothing was changed", "cart", self.new, "--write")
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
