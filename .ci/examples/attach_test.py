@@ -1,4 +1,5 @@
-"""Runs examples/attach with the real AWS CLI against moto, which answers as AWS does, and looks at the function then.
+"""Runs examples/attach, and the commands of README's Quick start that ask AWS for something, with the real AWS CLI against
+moto, which answers as AWS does, and looks at the function then.
 
 Started by .ci/examples/check, with the CLI on the path and moto installed.
 """
@@ -6,6 +7,7 @@ Started by .ci/examples/check, with the CLI on the path and moto installed.
 import io
 import logging
 import os
+import re
 import subprocess
 import unittest
 import urllib.request
@@ -56,9 +58,12 @@ class Attach(unittest.TestCase):
         return made["LayerVersionArn"]
 
     def attach(self, *arguments):
+        return self.run_it([ROOT / "examples/attach", *arguments])
+
+    def run_it(self, command, **more):
         kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
         return subprocess.run(
-            [ROOT / "examples/attach", *arguments],
+            command,
             env=kept | {
                 "AWS_ENDPOINT_URL": self.endpoint,
                 "AWS_ACCESS_KEY_ID": "testing",
@@ -68,7 +73,7 @@ class Attach(unittest.TestCase):
                 "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
                 "AWS_EC2_METADATA_DISABLED": "true",
             },
-            capture_output=True, text=True, timeout=120,
+            cwd=ROOT, capture_output=True, text=True, timeout=120, **more,
         )  # fmt: skip
 
     def succeeds(self, *arguments):
@@ -114,6 +119,35 @@ class Attach(unittest.TestCase):
         self.refused("is not the ARN of a layer version", "shop", self.new.rpartition(":")[0], "--write")
         self.refused("is not a setting", "shop", self.new, "TOKEN", "--write")
         self.refused("failed; nothing was changed", "cart", self.new, "--write")
+
+    def test_readme_leaves_what_was_there(self):
+        readme = (ROOT / "README.md").read_text()
+        steps = readme[readme.index("### 3. "):readme.index("### 5. ")]
+        store, attach = re.findall(r"^```sh\n(.*?)^```", steps, re.DOTALL | re.MULTILINE)
+        # What a reader puts in: the function's name, the layer's ARN, the password.
+        store, names = re.subn(r"^FUNCTION=.*", "FUNCTION=shop", store, flags=re.MULTILINE)
+        attach, arns = re.subn(r"^LAYER=.*", f"LAYER={self.old}", attach, flags=re.MULTILINE)
+        self.assertEqual((names, arns), (1, 1))
+        script = f"set -euo pipefail\n{store}\n{attach.rstrip()}\n{attach.rstrip()} --write\n"
+        ran = self.run_it(["bash", "-c", script], input="a 'password'\n")
+        self.assertEqual(ran.returncode, 0, ran.stderr)
+        print(f"\n$ README.md, 3. and 4.\n{ran.stdout}", end="")
+        self.assertNotIn("password'", ran.stdout + ran.stderr)
+
+        secrets = boto3.client("secretsmanager", REGION, endpoint_url=self.endpoint, **KEYS)
+        secret = secrets.get_secret_value(SecretId="pyroscope")
+        self.assertEqual(secret["SecretString"], "a 'password'")
+        iam = boto3.client("iam", REGION, endpoint_url=self.endpoint, **KEYS)
+        policy = iam.get_role_policy(RoleName="function", PolicyName="read-pyroscope-secret")["PolicyDocument"]
+        [statement] = policy["Statement"]
+        self.assertEqual((statement["Action"], statement["Resource"]), ("secretsmanager:GetSecretValue", secret["ARN"]))
+        layers, variables = self.function()
+        self.assertEqual(layers, [self.other, self.old])
+        self.assertEqual(variables, BEFORE | {
+            "PYROSCOPE_REMOTE_ADDRESS": "https://profiles-prod-001.grafana.net",
+            "PYROSCOPE_BASIC_AUTH_USER": "123456",
+            "PYROSCOPE_BASIC_AUTH_PASSWORD": secret["ARN"],
+        })  # fmt: skip
 
 
 if __name__ == "__main__":

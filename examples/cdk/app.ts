@@ -3,32 +3,16 @@
 
 import { App, CfnOutput, Duration, RemovalPolicy, Stack, type StackProps } from 'aws-cdk-lib';
 import { PolicyStatement, Role, ServicePrincipal } from 'aws-cdk-lib/aws-iam';
-import { Architecture, Code, Function, type ILayerVersion, LayerVersion, Runtime } from 'aws-cdk-lib/aws-lambda';
+import { Architecture, Code, Function, Runtime } from 'aws-cdk-lib/aws-lambda';
 import { LogGroup, RetentionDays } from 'aws-cdk-lib/aws-logs';
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
+import { FLUSH_MODES, LOG_LEVELS, PyroscopeExtension, type PyroscopeExtensionProps } from './pyroscope.ts';
 
 const DIST = resolve(import.meta.dirname, '../../dist');
 
-/** What may be said on the command line: cdk deploy --context remoteAddress=https://... */
-interface Settings {
-  /** The Pyroscope server. */
-  remoteAddress: string;
-  architecture: 'arm64' | 'x86_64';
-  /** A published layer version for this processor; without it, the one in dist/ is published. */
-  layerArn?: string;
-  /** Grafana Cloud's number for Pyroscope; without it, the secret is a bearer token. */
-  basicAuthUser?: string;
-  /** The ARN of the secret in Secrets Manager that is the password or the token. */
-  secretArn?: string;
-  tenantId?: string;
-  /** When Lambda may freeze the sandbox after an invocation. */
-  flushMode: 'none' | 'invoke' | 'end';
-  logLevel: string;
-}
-
 class Example extends Stack {
-  constructor(app: App, id: string, settings: Settings, props?: StackProps) {
+  constructor(app: App, id: string, settings: PyroscopeExtensionProps, props?: StackProps) {
     super(app, id, { description: 'Functions in Python and Node.js, profiled continuously', ...props });
 
     // Both functions' and the extension's lines. In the stack, so that it ends with it.
@@ -36,7 +20,7 @@ class Example extends Stack {
       retention: RetentionDays.ONE_WEEK,
       removalPolicy: RemovalPolicy.DESTROY,
     });
-    // What a function needs to write its log, and the extension to read that one secret; nothing else.
+    // What a function needs to write its log. The extension adds the permission to read that one secret; nothing else.
     const role = new Role(this, 'Role', { assumedBy: new ServicePrincipal('lambda.amazonaws.com') });
     role.addToPolicy(
       new PolicyStatement({
@@ -44,16 +28,11 @@ class Example extends Stack {
         resources: [logGroup.logGroupArn],
       }),
     );
-    if (settings.secretArn) {
-      role.addToPolicy(new PolicyStatement({ actions: ['secretsmanager:GetSecretValue'], resources: [settings.secretArn] }));
-    }
-    const layer = this.layer(settings);
     const common = {
       handler: 'function.handler',
-      architecture: settings.architecture === 'arm64' ? Architecture.ARM_64 : Architecture.X86_64,
+      architecture: settings.architecture,
       memorySize: 512,
       timeout: Duration.seconds(30),
-      layers: [layer],
       role,
       logGroup,
     };
@@ -61,47 +40,23 @@ class Example extends Stack {
       ...common,
       runtime: Runtime.PYTHON_3_13,
       code: Code.fromAsset(built('examples/python.zip', 'examples/functions/package')),
-      environment: environment(settings, 'lambda.example.python'),
+      environment: { PYROSCOPE_APPLICATION_NAME: 'lambda.example.python' },
     });
     const nodejs = new Function(this, 'NodejsFunction', {
       ...common,
       runtime: Runtime.NODEJS_24_X,
       code: Code.fromAsset(built('examples/nodejs.zip', 'examples/functions/package')),
-      environment: environment(settings, 'lambda.example.nodejs'),
+      environment: { PYROSCOPE_APPLICATION_NAME: 'lambda.example.nodejs' },
     });
+
+    const pyroscope = new PyroscopeExtension(this, 'Pyroscope', settings);
+    pyroscope.attachTo(python);
+    pyroscope.attachTo(nodejs);
 
     new CfnOutput(this, 'PythonFunctionName', { value: python.functionName });
     new CfnOutput(this, 'NodejsFunctionName', { value: nodejs.functionName });
     new CfnOutput(this, 'LogGroupName', { value: logGroup.logGroupName });
   }
-
-  private layer({ architecture, layerArn }: Settings): ILayerVersion {
-    if (layerArn) return LayerVersion.fromLayerVersionArn(this, 'Layer', layerArn);
-    return new LayerVersion(this, 'Layer', {
-      code: Code.fromAsset(built(`pyroscope-lambda-extension-${architecture}.zip`, 'make layer')),
-      compatibleArchitectures: [architecture === 'arm64' ? Architecture.ARM_64 : Architecture.X86_64],
-      license: 'Apache-2.0',
-      removalPolicy: RemovalPolicy.DESTROY,
-    });
-  }
-}
-
-/** The functions' variables. The secret is not among them, but its ARN: the extension reads it while the function runs. */
-function environment(settings: Settings, applicationName: string): Record<string, string> {
-  const variables: Record<string, string | undefined> = {
-    PYROSCOPE_APPLICATION_NAME: applicationName,
-    PYROSCOPE_REMOTE_ADDRESS: settings.remoteAddress,
-    PYROSCOPE_BASIC_AUTH_USER: settings.basicAuthUser,
-    PYROSCOPE_TENANT_ID: settings.tenantId,
-    PYROSCOPE_FLUSH_MODE: settings.flushMode,
-    PYROSCOPE_LOG_LEVEL: settings.logLevel,
-  };
-  if (settings.secretArn) {
-    const kind = settings.basicAuthUser ? 'PYROSCOPE_BASIC_AUTH_PASSWORD' : 'PYROSCOPE_AUTH_TOKEN';
-    variables[kind] = settings.secretArn;
-  }
-  const isSet = (entry: [string, string | undefined]): entry is [string, string] => Boolean(entry[1]);
-  return Object.fromEntries(Object.entries(variables).filter(isSet));
 }
 
 /** A file under dist/, which that command makes. */
@@ -117,19 +72,23 @@ function oneOf<T extends string>(name: string, allowed: readonly T[], value: str
   return found;
 }
 
-function settings(app: App): Settings {
+/** What is given on the command line: cdk deploy --context remoteAddress=https://... */
+function settings(app: App): PyroscopeExtensionProps {
   const given = (name: string): string | undefined => app.node.tryGetContext(name);
   const remoteAddress = given('remoteAddress');
   if (!remoteAddress) throw new Error('say where the server is: --context remoteAddress=https://...');
+  const architecture = oneOf('architecture', ['arm64', 'x86_64'], given('architecture') ?? 'arm64');
+  const layerArn = given('layerArn');
   return {
     remoteAddress,
-    architecture: oneOf('architecture', ['arm64', 'x86_64'], given('architecture') ?? 'arm64'),
-    layerArn: given('layerArn'),
+    architecture: architecture === 'arm64' ? Architecture.ARM_64 : Architecture.X86_64,
+    layerArn,
+    layerZip: layerArn ? undefined : built(`pyroscope-lambda-extension-${architecture}.zip`, 'make layer'),
     basicAuthUser: given('basicAuthUser'),
     secretArn: given('secretArn'),
     tenantId: given('tenantId'),
-    flushMode: oneOf('flushMode', ['none', 'invoke', 'end'], given('flushMode') ?? 'none'),
-    logLevel: oneOf('logLevel', ['error', 'warn', 'info', 'debug', 'trace'], given('logLevel') ?? 'info'),
+    flushMode: oneOf('flushMode', FLUSH_MODES, given('flushMode') ?? 'none'),
+    logLevel: oneOf('logLevel', LOG_LEVELS, given('logLevel') ?? 'info'),
   };
 }
 

@@ -6,7 +6,7 @@ terraform {
   required_providers {
     aws = {
       source  = "hashicorp/aws"
-      version = ">= 5.100, < 7.0"
+      version = ">= 6.19, < 7.0" # the first that takes nodejs24.x
     }
   }
 }
@@ -16,35 +16,27 @@ provider "aws" {
 }
 
 locals {
-  dist  = "${path.module}/../../dist"
-  layer = "${local.dist}/pyroscope-lambda-extension-${var.architecture}.zip"
+  dist = "${path.module}/../../dist"
 
   functions = {
     python = { runtime = "python3.13" }
     nodejs = { runtime = "nodejs24.x" }
   }
-
-  # The secret is a password if there is a user, and a bearer token otherwise. What is set is its ARN: the extension reads
-  # it while the function runs. What is not set is left out.
-  settings = {
-    PYROSCOPE_REMOTE_ADDRESS      = var.remote_address
-    PYROSCOPE_BASIC_AUTH_USER     = var.basic_auth_user
-    PYROSCOPE_BASIC_AUTH_PASSWORD = var.basic_auth_user == "" ? "" : var.secret_arn
-    PYROSCOPE_AUTH_TOKEN          = var.basic_auth_user == "" ? var.secret_arn : ""
-    PYROSCOPE_TENANT_ID           = var.tenant_id
-    PYROSCOPE_FLUSH_MODE          = var.flush_mode
-    PYROSCOPE_LOG_LEVEL           = var.log_level
-  }
 }
 
-resource "aws_lambda_layer_version" "extension" {
-  count = var.layer_arn == "" ? 1 : 0
+# The extension: its layer, its variables, and the permission to read the secret.
+module "pyroscope" {
+  source = "./module"
 
-  layer_name               = "pyroscope-lambda-extension"
-  filename                 = local.layer
-  source_code_hash         = filebase64sha256(local.layer)
-  compatible_architectures = [var.architecture]
-  license_info             = "Apache-2.0"
+  architecture    = var.architecture
+  layer_arn       = var.layer_arn
+  layer_zip       = "${local.dist}/pyroscope-lambda-extension-${var.architecture}.zip"
+  remote_address  = var.remote_address
+  basic_auth_user = var.basic_auth_user
+  secret_arn      = var.secret_arn
+  tenant_id       = var.tenant_id
+  flush_mode      = var.flush_mode
+  log_level       = var.log_level
 }
 
 resource "aws_lambda_function" "example" {
@@ -59,13 +51,12 @@ resource "aws_lambda_function" "example" {
   architectures    = [var.architecture]
   memory_size      = 512
   timeout          = 30
-  layers           = [one(concat(aws_lambda_layer_version.extension[*].arn, compact([var.layer_arn])))]
+  layers           = [module.pyroscope.layer_arn]
 
   environment {
-    variables = merge(
-      { for name, value in local.settings : name => value if value != "" },
-      { PYROSCOPE_APPLICATION_NAME = "lambda.example.${each.key}" },
-    )
+    variables = merge(module.pyroscope.environment, {
+      PYROSCOPE_APPLICATION_NAME = "lambda.example.${each.key}"
+    })
   }
 
   logging_config {
@@ -104,17 +95,10 @@ data "aws_iam_policy_document" "lambda" {
 
 # What a function needs to write its log, and the extension to read that one secret; nothing else.
 data "aws_iam_policy_document" "example" {
+  source_policy_documents = [module.pyroscope.policy_json]
+
   statement {
     actions   = ["logs:CreateLogStream", "logs:PutLogEvents"]
     resources = ["${aws_cloudwatch_log_group.example.arn}:*"]
-  }
-
-  dynamic "statement" {
-    for_each = compact([var.secret_arn])
-
-    content {
-      actions   = ["secretsmanager:GetSecretValue"]
-      resources = [statement.value]
-    }
   }
 }
