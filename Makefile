@@ -75,7 +75,7 @@ mutants: ## change the code in one place after the other: does a test notice? al
 	@.ci/setup host mutants
 	@.ci/mutants --all $(MUTANTS_OF)
 
-lint: ## check format, lints and the rules of the house
+lint: ## check format, lints, the project's rules, prose and workflows
 	@.ci/setup host lint
 	cargo fmt --check
 	cargo fmt --check --manifest-path tests/fuzz/Cargo.toml
@@ -86,6 +86,7 @@ lint: ## check format, lints and the rules of the house
 		--target-dir $${CARGO_TARGET_DIR:-target} -- -D warnings
 	@.ci/rules
 	@.ci/docs
+	@.ci/prose
 	@.ci/workflows
 	@.ci/deny
 
