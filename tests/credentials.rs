@@ -160,7 +160,7 @@ fn a_token_that_was_rotated_is_read_again_and_nothing_is_lost() {
     // Another refusal so soon waits for the minute to be over. Those are the core's tests.
     remote.always(Play::answer(403));
     post(&extension);
-    extension.wait_log("The remote refuses the credentials, profiles wait");
+    extension.wait_log("The server refuses the credentials, profiles wait");
     assert_eq!(store.asked().len(), 2);
     lambda.shutdown(TWO_SECONDS);
     extension.expect_exit(0);

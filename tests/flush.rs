@@ -17,7 +17,7 @@ use support::sandbox::{Extension, ReservedPort, Sandbox};
 
 const TWO_SECONDS: Duration = Duration::from_secs(2);
 
-const DEGRADED: &str = "No telemetry here, flush mode end becomes invoke";
+const DEGRADED: &str = "No telemetry available, flush mode end becomes invoke";
 
 /// The INVOKE has been read, and behind it an upload was answered: nothing was asked for in between.
 #[track_caller]
@@ -114,7 +114,7 @@ fn a_dead_backend_holds_nothing_up() {
     assert_eq!(extension.post("/ingest", b"payload").status, 200);
     // No runtimeDone ever: the failure of the first attempt has ended the hold.
     lambda.wait_next();
-    extension.wait_complaint(&["cannot reach the remote"]);
+    extension.wait_complaint(&["cannot reach the server"]);
     for _ in 0..20 {
         let waited = lambda.invoke_and_wait();
         println!("INVOKE to next: {waited:?}");

@@ -277,7 +277,7 @@ fn odd_answers_to_the_poll_are_outlived() {
         }
         assert!(asked > 500, "asked {asked} times: {odd:.60?}");
         let log = world.log();
-        let lines = log.matches("Odd answer from Lambda").count();
+        let lines = log.matches("Unexpected response from Lambda").count();
         assert!((1..=11).contains(&lines), "{lines} lines");
         let longest = log.lines().map(str::len).max();
         assert!(longest < Some(10_000), "a line of {longest:?} bytes");

@@ -51,7 +51,7 @@ fn a_lookup_without_a_thread_is_not_the_names_fault() {
         .single_threaded()
         .listening();
     assert_eq!(extension.post("/ingest", b"waits").status, 200);
-    let line = extension.wait_complaint(&["cannot reach the remote"]);
+    let line = extension.wait_complaint(&["cannot reach the server"]);
     assert!(
         line.contains("cause=\"no thread for the name lookup: Resource temporarily unavailable"),
         "{line}"

@@ -121,7 +121,7 @@ fn nothing_else_goes_through() {
         .set("PYROSCOPE_DEV_MODE", "true")
         .listening();
     assert_eq!(extension.post("/ingest", b"payload").status, 200);
-    let line = extension.wait_complaint(&["cannot reach the remote"]);
+    let line = extension.wait_complaint(&["cannot reach the server"]);
     assert!(line.contains("name lookup: "), "{line}");
     assert_eq!(bench.proxy.asked(), 0);
 }
@@ -143,7 +143,7 @@ fn a_proxy_that_fails_costs_no_payload() {
         (answer(b"SSH-2.0-OpenSSH\r\n"), "the proxy: "),
         (
             answer(b"HTTP/1.1 200 OK\r\n\r\nHTTP/1.1"),
-            "the proxy: it says more than it was asked",
+            "the proxy: it sent more than its answer",
         ),
         (answer(&endless), "the proxy: "),
         (
@@ -161,7 +161,7 @@ fn a_proxy_that_fails_costs_no_payload() {
             .lambda(&lambda)
             .listening();
         assert_eq!(extension.post("/ingest", b"payload").status, 200);
-        let line = extension.wait_complaint(&["cannot reach the remote"]);
+        let line = extension.wait_complaint(&["cannot reach the server"]);
         let (_, said) = line.split_once("cause=").expect("a cause");
         assert!(
             said.trim_start_matches('"').starts_with(cause),
@@ -196,6 +196,6 @@ fn a_proxy_in_the_middle_is_found_out() {
         .set("PYROSCOPE_DEV_MODE", "true")
         .listening();
     assert_eq!(extension.post("/ingest", b"payload").status, 200);
-    extension.wait_complaint(&["cannot reach the remote", "certificate"]);
+    extension.wait_complaint(&["cannot reach the server", "certificate"]);
     assert_eq!(spy.requests().len(), 0);
 }

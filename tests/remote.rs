@@ -198,7 +198,7 @@ fn the_log_says_how_a_connection_ended() {
             .set("PYROSCOPE_LOG_LEVEL", "debug")
             .listening();
         post_all(&extension, [b"payload".as_slice()]);
-        let line = extension.wait_log("Remote connection ended");
+        let line = extension.wait_log("Connection to the server ended");
         assert!(line.contains(cause), "{line}");
     }
 }
@@ -221,7 +221,7 @@ fn the_end_of_a_connection_is_seen_with_the_answer_before_it() {
     gate.open();
     remote.wait_ended(0);
     extension.thaw();
-    extension.wait_log("Remote connection ended");
+    extension.wait_log("Connection to the server ended");
     end(extension).expect(1, 0);
 }
 

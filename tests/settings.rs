@@ -1079,7 +1079,7 @@ fn proxies() {
         (
             "HTTPS_PROXY",
             "https://s3cret@a",
-            "is https://, and proxies are spoken to in clear here",
+            "is https://, and only http:// proxies are supported",
         ),
         (
             "HTTPS_PROXY",
@@ -1091,7 +1091,7 @@ fn proxies() {
         assert_eq!(config.remote.expect("a remote").proxy, None);
         assert_eq!(
             notes,
-            [format!("{problem}; the remote is connected to directly")]
+            [format!("{problem}; the server is connected to directly")]
         );
     }
 }

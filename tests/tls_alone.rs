@@ -286,7 +286,7 @@ fn what_is_sealed_waits_for_more_up_to_four_kilobytes() {
 fn a_servers_alert_is_named() {
     let root = Authority::new("Bench Root");
     let client = client(root.pem());
-    let certificate = ", it does not like a certificate";
+    let certificate = ", it rejects a certificate";
     for (number, words) in [
         (10, ""),
         (20, ""),
@@ -306,7 +306,7 @@ fn a_servers_alert_is_named() {
         (80, ", internal error"),
         (112, ", unrecognized name"),
         (113, ""),
-        (116, ", it requires a certificate of ours"),
+        (116, ", it requires a client certificate"),
         (120, ""),
         (200, ""),
     ] {

@@ -87,7 +87,7 @@ fn expect_refused_with(what: &str, roots: &str, leaf: Leaf, reason: &str) -> Ext
 
 #[track_caller]
 fn expect_reason(extension: &Extension, what: &str, reason: &str) {
-    let line = extension.wait_complaint(&["cannot reach the remote"]);
+    let line = extension.wait_complaint(&["cannot reach the server"]);
     println!("{what}: {line}");
     assert!(line.contains(reason), "{what}: {line}");
 }
@@ -252,7 +252,7 @@ fn bad_chains_are_refused() {
     refuse(
         "a chain longer than its authority allows",
         short.intermediate("Bench Second", |_| {}).leaf(&OUR_NAMES),
-        "the server's certificate is issued by an authority that may not have authorities",
+        "the server's certificate is issued by an authority that may not issue it",
     );
     let constrained = root.intermediate("Bench Intermediate", |params| {
         params.name_constraints = Some(NameConstraints {
@@ -263,7 +263,7 @@ fn bad_chains_are_refused() {
     refuse(
         "a name its authority must not vouch for",
         constrained.leaf(&["localhost", "127.0.0.1"]),
-        "the server's certificate is for a host its authority may not vouch for",
+        "the server's certificate is for a host that its authority may not certify",
     );
 }
 
@@ -535,7 +535,7 @@ fn what_only_openssl_speaks_is_refused() {
         "a critical extension of nobody's",
         &root,
         &OpenSsl::start(&odd, &key_file, ""),
-        "the server's certificate demands an extension we do not know",
+        "the server's certificate requires an unknown extension",
     );
     // The same server as it is by itself is good, and with each key exchange alone.
     for settings in [

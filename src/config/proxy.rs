@@ -42,7 +42,7 @@ pub(super) fn read(
             port: proxy.port,
         }),
         Err(problem) => {
-            let problem = format!("{problem}; the remote is connected to directly");
+            let problem = format!("{problem}; the server is connected to directly");
             warn_once(notes, variable, problem);
             None
         }
@@ -57,7 +57,7 @@ fn parse(address: &str) -> Result<Remote, &'static str> {
         Remote::parse(&["http://", address].concat())
     };
     match parsed {
-        Ok(proxy) if proxy.tls => Err("is https://, and proxies are spoken to in clear here"),
+        Ok(proxy) if proxy.tls => Err("is https://, and only http:// proxies are supported"),
         Ok(proxy) => Ok(proxy),
         Err("is not an http:// or https:// URL") => Err("is not an http:// URL"),
         Err(problem) => Err(problem),

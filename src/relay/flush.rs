@@ -96,7 +96,7 @@ impl Relay {
         self.phase = Phase::Serve;
         self.held += now.mono.saturating_duration_since(since);
         if is_over && now.mono < until {
-            self.flush_at_invoke("none is delivered", now);
+            self.flush_at_invoke("none was delivered", now);
         } else if is_over && until < latest {
             self.log_hold_over(why, now);
         }
@@ -213,7 +213,7 @@ impl Relay {
             SVC,
             ("variable", "PYROSCOPE_FLUSH_MODE".into()),
         ];
-        let msg = "No telemetry here, flush mode end becomes invoke";
+        let msg = "No telemetry available, flush mode end becomes invoke";
         self.log.line(Level::Warning, now.unix_ms, msg, &fields);
     }
 }

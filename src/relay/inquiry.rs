@@ -218,7 +218,7 @@ impl Inquiry {
             let cause = timed_out();
             self.finish(Err(cause));
         } else if is_up(self.suspicion.map(|suspicion| suspicion.until)) {
-            self.fail("silent since the sandbox was frozen".to_owned(), now);
+            self.fail("no answer since the sandbox was frozen".to_owned(), now);
         } else if is_up(self.share) && stage != Stage::Open {
             self.fail(timed_out(), now);
         }

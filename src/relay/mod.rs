@@ -310,7 +310,7 @@ impl Relay {
                 self.log.line(
                     Level::Debug,
                     now.unix_ms,
-                    "Remote connection ended",
+                    "Connection to the server ended",
                     &[("cause", why.words().into()), SVC],
                 );
                 self.uplinks[at].ended(id, why, now);

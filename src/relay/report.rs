@@ -77,7 +77,7 @@ impl Relay {
     pub(super) fn tell_failed(&mut self, cause: &str, now: Now) {
         let is_down = self.backend.is_down();
         let (level, msg) = if is_down {
-            (Level::Error, "Cannot reach the remote, profiles wait")
+            (Level::Error, "Cannot reach the server, profiles wait")
         } else {
             (Level::Debug, "An attempt failed")
         };
@@ -108,7 +108,7 @@ impl Relay {
             self.log.line(
                 Level::Error,
                 now.unix_ms,
-                "The remote refuses profiles, they are lost",
+                "The server refuses profiles, they are lost",
                 &fields,
             );
         }
@@ -122,7 +122,7 @@ impl Relay {
             self.log.line(
                 Level::Warning,
                 now.unix_ms,
-                "The remote refuses labelled profiles, they go without labels",
+                "The server refuses labelled profiles, they are sent without labels",
                 &fields,
             );
         }
@@ -159,10 +159,10 @@ impl Relay {
     pub(super) fn log_unauthorized(&mut self, answer: &Answer, was_just_read: bool, now: Now) {
         let cause = phrases::words(answer);
         let (level, msg) = if was_just_read {
-            let msg = "The remote refuses the credentials, profiles wait";
+            let msg = "The server refuses the credentials, profiles wait";
             (Level::Error, msg)
         } else {
-            let msg = "The remote refuses the credentials, they are read again";
+            let msg = "The server refuses the credentials, they are read again";
             (Level::Info, msg)
         };
         if was_just_read && self.limits.refused.happened(now.mono).is_none() {
@@ -180,7 +180,7 @@ impl Relay {
             self.log.line(
                 Level::Error,
                 now.unix_ms,
-                "Profiles are lost, tried too often",
+                "Profiles are lost, all attempts failed",
                 &fields,
             );
         }
@@ -194,7 +194,7 @@ impl Relay {
             self.log.line(
                 Level::Info,
                 now.unix_ms,
-                "The remote takes profiles again",
+                "The server accepts profiles again",
                 &[SVC],
             );
         }
@@ -206,7 +206,7 @@ impl Relay {
             self.log.line(
                 Level::Info,
                 now.unix_ms,
-                "The remote can be reached again",
+                "The server can be reached again",
                 &fields,
             );
         }
@@ -216,7 +216,7 @@ impl Relay {
     pub(super) fn tell_crowded(&mut self, now: Now) {
         if let Some(count) = self.limits.crowded.happened(now.mono) {
             let fields = [CONTROLLER, ("count", count.into()), SVC];
-            let msg = "Too many local connections, the idlest is closed";
+            let msg = "Too many local connections, the one idle for longest is closed";
             self.log.line(Level::Warning, now.unix_ms, msg, &fields);
         }
     }
@@ -228,7 +228,7 @@ impl Relay {
             self.log.line(
                 Level::Warning,
                 now.unix_ms,
-                "Odd answer from Lambda",
+                "Unexpected response from Lambda",
                 &fields,
             );
         }
@@ -237,8 +237,8 @@ impl Relay {
     /// An invocation is not held any longer, though what it was held for is not done.
     pub(super) fn log_hold_over(&mut self, why: Why, now: Now) {
         let cause = match why {
-            Why::Running => "no platform.runtimeDone came",
-            Why::Queued { .. } | Why::Done => "the remote is slow",
+            Why::Running => "no platform.runtimeDone arrived",
+            Why::Queued { .. } | Why::Done => "the server is slow",
         };
         // A function may run for long.
         let level = match why {
@@ -252,7 +252,7 @@ impl Relay {
                 SVC,
                 ("waiting", (self.ring.in_hand() as u64).into()),
             ];
-            let msg = "Flush not finished, the invocation is not held any longer";
+            let msg = "Flush not finished, the invocation is no longer held";
             self.log.line(level, now.unix_ms, msg, &fields);
         }
     }

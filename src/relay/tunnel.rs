@@ -49,7 +49,7 @@ impl Tunnel {
         match self.status {
             200..=299 if inbox.is_empty() => Ok(true),
             // TLS begins with us.
-            200..=299 => Err("it says more than it was asked".to_owned()),
+            200..=299 => Err("it sent more than its answer".to_owned()),
             // 401 is what tinyproxy says.
             401 | 407 => Err(format!(
                 "status {}, it wants other credentials",

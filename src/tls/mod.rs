@@ -190,7 +190,7 @@ impl Tls {
         let sealed = match state {
             Ok(ConnectionState::WriteTraffic(mut traffic)) => traffic
                 .encrypt(&plain[..n], &mut self.outbox[self.out_end..])
-                .map_err(|_| "the TLS connection is worn out".to_owned())?,
+                .map_err(|_| "the TLS connection is used up".to_owned())?,
             Ok(_) => return Err("the TLS connection does not take data".to_owned()),
             Err(error) => return Err(words(&error)),
         };
@@ -412,12 +412,12 @@ fn words(error: &Error) -> String {
 const fn alert_words(number: u8) -> &'static str {
     match number {
         40 => ", handshake failure",
-        42..=46 | 48 => ", it does not like a certificate",
+        42..=46 | 48 => ", it rejects a certificate",
         70 => ", protocol version",
         71 => ", insufficient security",
         80 => ", internal error",
         112 => ", unrecognized name",
-        116 => ", it requires a certificate of ours",
+        116 => ", it requires a client certificate",
         _ => "",
     }
 }
@@ -448,16 +448,16 @@ fn certificate_words(reason: &CertificateError) -> &'static str {
 /// The same for what is wrong with the chain.
 const fn chain_words(reason: Option<&webpki::Error>) -> &'static str {
     match reason {
-        Some(webpki::Error::UnsupportedCriticalExtension) => "demands an extension we do not know",
+        Some(webpki::Error::UnsupportedCriticalExtension) => "requires an unknown extension",
         Some(webpki::Error::CaUsedAsEndEntity) => {
             "is an authority's, and not one that SSL_CERT_FILE names"
         }
         Some(webpki::Error::EndEntityUsedAsCa) => "is issued by a server, not by an authority",
         Some(webpki::Error::PathLenConstraintViolated) => {
-            "is issued by an authority that may not have authorities"
+            "is issued by an authority that may not issue it"
         }
         Some(webpki::Error::NameConstraintViolation) => {
-            "is for a host its authority may not vouch for"
+            "is for a host that its authority may not certify"
         }
         _ => "cannot be trusted",
     }

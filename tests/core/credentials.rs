@@ -246,9 +246,9 @@ fn credentials_that_are_refused_again_are_read_once_a_minute_and_the_payload_wai
         world.answer(remote, OK);
         assert_eq!((world.totals().relayed, world.totals().lost_sum()), (1, 0));
         let log = world.log();
-        let line = "The remote refuses the credentials, profiles wait";
+        let line = "The server refuses the credentials, profiles wait";
         assert_eq!(log.matches(line).count(), 5, "{log}");
-        assert!(log.contains("The remote takes profiles again"), "{log}");
+        assert!(log.contains("The server accepts profiles again"), "{log}");
     }
 }
 

@@ -298,7 +298,7 @@ fn a_tunnel_is_open_when_the_proxy_has_said_so_and_nothing_else() {
         ("HTTP/1.0 299 OK\r\nContent-Length: 7\r\n\r\n", None),
         (
             "HTTP/1.1 200 OK\r\n\r\n\x16",
-            Some("the proxy: it says more than it was asked"),
+            Some("the proxy: it sent more than its answer"),
         ),
         (
             "HTTP/1.1 407 No\r\n\r\n",

@@ -9,7 +9,7 @@ use super::world::{
 use pyroscope_lambda_extension::contract::ConnId;
 
 const SECOND: Duration = Duration::from_secs(1);
-const NOT_FINISHED: &str = "Flush not finished, the invocation is not held any longer";
+const NOT_FINISHED: &str = "Flush not finished, the invocation is no longer held";
 
 /// A sandbox in flush mode `end`, whose telemetry comes, in the invocation `r-1` that may take a quarter of an hour.
 fn invoked_at_end() -> (World, ConnId) {
@@ -43,7 +43,7 @@ fn a_silent_server_holds_an_invocation_for_two_seconds() {
     let log = world.log();
     assert!(log.contains(NOT_FINISHED), "{log}");
     assert!(
-        log.contains(r#"cause="the remote is slow" count=1"#),
+        log.contains(r#"cause="the server is slow" count=1"#),
         "{log}"
     );
     assert!(log.contains(" waiting=1"), "{log}");
@@ -79,7 +79,7 @@ fn an_end_that_is_never_reported_is_waited_for_for_a_minute() {
     let (mut world, api) = invoked_at_end();
     assert_eq!(until_asked(&mut world, api), SECOND * 60);
     let log = world.log();
-    assert!(log.contains("no platform.runtimeDone came"), "{log}");
+    assert!(log.contains("no platform.runtimeDone arrived"), "{log}");
     // The next one is as ever.
     world.answer(api, &invoke_as(&world, "r-2", 900_000));
     world.pass(SECOND * 5);

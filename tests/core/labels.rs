@@ -90,7 +90,7 @@ fn a_labelled_profile_that_is_refused_is_sent_as_it_would_be_without_labels() {
             let again = std::mem::take(world.written.get_mut(&connection).unwrap());
             assert_eq!(text(&again), text(&plain));
             let log = world.log();
-            let line = "The remote refuses labelled profiles, they go without labels";
+            let line = "The server refuses labelled profiles, they are sent without labels";
             assert_eq!(log.matches(line).count(), 1, "{log}");
             world.answer(connection, OK);
             let totals = world.totals();

@@ -1355,7 +1355,7 @@ fn without_telemetry_flush_mode_end_is_invoke() {
         }
         assert!(world.seen(api).starts_with("GET "), "{fault}");
         let log = world.log();
-        let line = "No telemetry here, flush mode end becomes invoke";
+        let line = "No telemetry available, flush mode end becomes invoke";
         assert_eq!(log.matches("level=warning").count(), 1, "{log}");
         assert!(log.contains(line), "{log}");
 
@@ -1447,7 +1447,13 @@ fn the_telemetry_port_takes_batches_and_nothing_else() {
         assert!(!world.written.contains_key(&id), "{request:.80}");
     }
     assert_eq!(world.totals().acknowledged, 0, "none of it is a profile");
-    assert_eq!(world.log().matches("Odd answer from Lambda").count(), 1);
+    assert_eq!(
+        world
+            .log()
+            .matches("Unexpected response from Lambda")
+            .count(),
+        1
+    );
 
     // Many connections take no more than a few places.
     let many: Vec<_> = (0..10).map(|_| world.relay.telemetry_accepted()).collect();

@@ -118,7 +118,7 @@ fn a_silent_upload_ends_the_hold_after_a_second() {
     let waited = world.pass_to_deadline();
     assert!(world.seen(api).starts_with("GET "));
     let log = world.log();
-    assert!(!log.contains("the remote is slow"), "{log}");
+    assert!(!log.contains("the server is slow"), "{log}");
     assert_eq!(waited, SECOND);
 }
 
@@ -247,7 +247,7 @@ fn what_freezes_killed_says_nothing_about_the_server() {
         world.seen_on_all();
     }
     let log = world.log();
-    assert!(!log.contains("Cannot reach the remote"), "{log}");
+    assert!(!log.contains("Cannot reach the server"), "{log}");
 }
 
 /// The status line says 200, then there is garbage, and the end.

@@ -50,7 +50,7 @@ impl Uplink {
             // No other address has any time either.
             self.finish_failed(cause, Outcome::GivenUp);
         } else if is_up(self.suspicion.map(|suspicion| suspicion.until)) {
-            self.die("silent since the sandbox was frozen".to_owned(), now);
+            self.die("no answer since the sandbox was frozen".to_owned(), now);
         } else if is_up(attempt.share) && self.transport.stage() != Stage::Open {
             let cause = ["timed out: ", self.stage_words()].concat();
             self.fail(cause, now);

@@ -161,7 +161,7 @@ impl Uplink {
     /// We are a copy: every other copy has the same connection and the same keys, so it must not be used again.
     pub(in crate::relay) fn forget(&mut self) {
         if !self.awaits_address() {
-            self.finish_failed("copied with the sandbox".to_owned(), Outcome::Died);
+            self.finish_failed("part of a SnapStart snapshot".to_owned(), Outcome::Died);
         }
     }
 
