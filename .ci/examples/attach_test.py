@@ -123,12 +123,14 @@ class Attach(unittest.TestCase):
     def test_readme_leaves_what_was_there(self):
         readme = (ROOT / "README.md").read_text()
         steps = readme[readme.index("### 3. "):readme.index("### 5. ")]
-        store, attach = re.findall(r"^```sh\n(.*?)^```", steps, re.DOTALL | re.MULTILINE)
+        ask, store, attach = re.findall(r"^```sh\n(.*?)^```", steps, re.DOTALL | re.MULTILINE)
         # What a reader puts in: the function's name, the layer's ARN, the password.
         store, names = re.subn(r"^FUNCTION=.*", "FUNCTION=shop", store, flags=re.MULTILINE)
         attach, arns = re.subn(r"^LAYER=.*", f"LAYER={self.old}", attach, flags=re.MULTILINE)
         self.assertEqual((names, arns), (1, 1))
-        script = f"set -euo pipefail\n{store}\n{attach.rstrip()}\n{attach.rstrip()} --write\n"
+        # A command that reads must end what is pasted: it would read the next line.
+        self.assertEqual(ask, "read -rs PASSWORD\n")
+        script = f"set -euo pipefail\n{ask}{store}\n{attach.rstrip()}\n{attach.rstrip()} --write\n"
         ran = self.run_it(["bash", "-c", script], input="a 'password'\n")
         self.assertEqual(ran.returncode, 0, ran.stderr)
         print(f"\n$ README.md, 3. and 4.\n{ran.stdout}", end="")
