@@ -125,9 +125,10 @@ class Attach(unittest.TestCase):
         steps = readme[readme.index("### 3. "):readme.index("### 5. ")]
         ask, store, attach = re.findall(r"^```sh\n(.*?)^```", steps, re.DOTALL | re.MULTILINE)
         # What a reader puts in: the function's name, the layer's ARN, the password.
-        store, names = re.subn(r"^FUNCTION=.*", "FUNCTION=shop", store, flags=re.MULTILINE)
-        attach, arns = re.subn(r"^LAYER=.*", f"LAYER={self.old}", attach, flags=re.MULTILINE)
-        self.assertEqual((names, arns), (1, 1))
+        for name, value in {"FUNCTION": "shop", "LAYER": self.old}.items():
+            attach, count = re.subn(rf"^{name}=.*", f"{name}={value}", attach, flags=re.MULTILINE)
+            self.assertEqual(count, 1)
+        store = store.replace("FUNCTION=my-function", "FUNCTION=shop")
         # A command that reads must end what is pasted: it would read the next line.
         self.assertEqual(ask, "read -rs PASSWORD\n")
         script = f"set -euo pipefail\n{ask}{store}\n{attach.rstrip()}\n{attach.rstrip()} --write\n"
