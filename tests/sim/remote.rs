@@ -284,8 +284,8 @@ impl World {
             self.note("address too late");
         }
         if late {
-            let now = self.clock.mono();
-            self.ledger.server.is_out_of_sight(now);
+            let (now, turn) = (self.clock.mono(), self.turn);
+            self.ledger.server.failed_unseen(turn, now);
         } else if self.remote.addresses.is_empty() {
             self.unreached(true);
         }

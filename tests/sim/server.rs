@@ -123,6 +123,12 @@ impl Server {
         }
     }
 
+    /// An attempt failed in this turn of which nothing was to be seen.
+    pub fn failed_unseen(&mut self, turn: u64, now: u64) {
+        self.failed = turn;
+        self.is_out_of_sight(now);
+    }
+
     /// Attempts failed of which nothing was to be seen, perhaps several.
     pub fn is_out_of_sight(&mut self, now: u64) {
         self.maybe_down = true;
