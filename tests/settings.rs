@@ -273,6 +273,19 @@ fn log_levels() {
     }
 }
 
+/// The extension we replace compares with `json`, and writes text for any other word.
+#[test]
+fn log_formats() {
+    for (word, json) in [("json", true), ("text", false), ("Text", false)] {
+        let (config, notes) = with("PYROSCOPE_LOG_FORMAT", word);
+        assert_eq!((config.log_format.json, notes.len()), (json, 0), "{word}");
+    }
+    for word in ["JSON", "jsno", " json", "logfmt"] {
+        let problem = format!("\"{word}\" is neither text nor json, using the default text");
+        expect_default("PYROSCOPE_LOG_FORMAT", word, &problem);
+    }
+}
+
 /// A level keeps its own lines and graver ones.
 #[test]
 fn a_level_keeps_lines() {
@@ -582,22 +595,6 @@ fn remote_addresses() {
             "/x",
         ),
         (
-            "http://profiles.example?a=b",
-            false,
-            profiles,
-            80,
-            profiles,
-            "",
-        ),
-        (
-            "http://profiles.example/p?a=b#c",
-            false,
-            profiles,
-            80,
-            profiles,
-            "/p",
-        ),
-        (
             "http://Profiles_1.Example.",
             false,
             "Profiles_1.Example.",
@@ -628,6 +625,23 @@ fn remote_addresses() {
             (tls, host, port, authority, path),
             "{address}"
         );
+    }
+}
+
+/// They are of no use to a relay. They may hold a key, so they are not quoted.
+#[test]
+fn a_query_or_fragment_of_the_address_costs_one_line() {
+    const NAME: &str = "PYROSCOPE_REMOTE_ADDRESS";
+    for (address, path) in [
+        ("http://127.0.0.1:9?key=s3cret", ""),
+        ("http://127.0.0.1:9/p?key=s3cret#c", "/p"),
+        ("http://127.0.0.1:9/p#s3cret", "/p"),
+        ("http://127.0.0.1:9/p?", "/p"),
+    ] {
+        let (config, _) = with(NAME, address);
+        assert_eq!(config.remote.expect("a remote").path, path, "{address}");
+        let problem = "has a query or a fragment, which is not used";
+        assert_eq!(said(&[(NAME, address)]), lines("warning", NAME, &[problem]));
     }
 }
 
@@ -790,9 +804,7 @@ fn credentials_and_tenant() {
     for (variables, fields) in [
         (&[][..], &[][..]),
         (&[TOKEN], &[bearer]),
-        (&[USER], &[]),
-        (&[PASSWORD], &[]),
-        (&[USER, ("PYROSCOPE_BASIC_AUTH_PASSWORD", "")], &[]),
+        (&[TOKEN, USER], &[bearer]),
         (&[USER, PASSWORD], &[basic]),
         (&[TOKEN, USER, PASSWORD], &[bearer]),
         (&[("PYROSCOPE_AUTH_TOKEN", ""), USER, PASSWORD], &[basic]),
@@ -802,6 +814,22 @@ fn credentials_and_tenant() {
         let config = config(variables);
         assert_eq!(config.notes, [], "{variables:?}");
         assert_eq!(pairs(&config), fields, "{variables:?}");
+    }
+}
+
+/// The extension we replace sends no credentials then, and does not say so.
+#[test]
+fn half_of_basic_credentials_names_the_variable_that_is_missing() {
+    const USER: &str = "PYROSCOPE_BASIC_AUTH_USER";
+    const PASSWORD: &str = "PYROSCOPE_BASIC_AUTH_PASSWORD";
+    for (set, missing) in [(USER, PASSWORD), (PASSWORD, USER)] {
+        let problem = format!("is not set, so {set} is not used");
+        // Empty is unset.
+        for more in [&[][..], &[(missing, "")]] {
+            let variables = [&[(set, "s3crethidden")], more].concat();
+            assert_eq!(pairs(&config(&variables)), []);
+            assert_eq!(said(&variables), lines("error", missing, &[&problem]));
+        }
     }
 }
 
@@ -1161,6 +1189,7 @@ fn all_bad_at_once() {
         ("PYROSCOPE_SELF_PROFILING", "?"),
         ("PYROSCOPE_UNIQUE_TIMES", "?"),
         ("PYROSCOPE_LOG_LEVEL", "?"),
+        ("PYROSCOPE_LOG_FORMAT", "?"),
     ]);
     let variable = |line: &String| {
         line.rsplit_once("variable=")
@@ -1177,6 +1206,7 @@ fn all_bad_at_once() {
             "PYROSCOPE_FLUSH_ON_INVOKE",
             "PYROSCOPE_HTTP_HEADERS",
             "PYROSCOPE_LISTEN_ADDRESS",
+            "PYROSCOPE_LOG_FORMAT",
             "PYROSCOPE_LOG_LEVEL",
             "PYROSCOPE_NUM_WORKERS",
             "PYROSCOPE_REMOTE_ADDRESS",

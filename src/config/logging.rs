@@ -1,5 +1,4 @@
-//! The form of log lines, from the `PYROSCOPE_LOG_*` settings. Little in them can be wrong: an unknown format is
-//! text, and any text is a time layout.
+//! The form of log lines, from the `PYROSCOPE_LOG_*` settings. Little in them can be wrong: any text is a time layout.
 //!
 //! `PYROSCOPE_LOG_FUNC_FIELD_NAME` and `PYROSCOPE_LOG_FILE_FIELD_NAME` name fields that the extension we replace
 //! never writes, and so are not read: logrus does not rename a field for the sake of a caller that it does not report.
@@ -8,14 +7,14 @@ use std::borrow::Cow;
 
 use crate::log::{Format, Names};
 
-use super::{Note, switch};
+use super::{Note, switch, warn};
 
 /// Reads the form through `env`.
 pub(super) fn read(env: &impl Fn(&str) -> Option<String>, notes: &mut Vec<Note>) -> Format {
     let or = |variable, default: Cow<'static, str>| env(variable).map_or(default, Cow::Owned);
     let default = Format::DEFAULT;
     Format {
-        json: env("PYROSCOPE_LOG_FORMAT").is_some_and(|word| word == "json"),
+        json: env("PYROSCOPE_LOG_FORMAT").is_some_and(|word| is_json(&word, notes)),
         timestamps: !switch(env, "PYROSCOPE_LOG_TIMESTAMP_DISABLE", false, notes),
         layout: or("PYROSCOPE_LOG_TIMESTAMP_FORMAT", default.layout),
         names: Names {
@@ -28,4 +27,17 @@ pub(super) fn read(env: &impl Fn(&str) -> Option<String>, notes: &mut Vec<Note>)
             ),
         },
     }
+}
+
+/// Only in small letters, as in the extension we replace.
+fn is_json(word: &str, notes: &mut Vec<Note>) -> bool {
+    if word != "json" && !word.eq_ignore_ascii_case("text") {
+        let problem = [
+            "\"",
+            word,
+            "\" is neither text nor json, using the default text",
+        ];
+        warn(notes, "PYROSCOPE_LOG_FORMAT", problem.concat());
+    }
+    word == "json"
 }

@@ -44,8 +44,15 @@ pub struct Remote {
 pub(super) fn read(env: &impl Fn(&str) -> Option<String>, notes: &mut Vec<Note>) -> Option<Remote> {
     const NAME: &str = "PYROSCOPE_REMOTE_ADDRESS";
     let address = env(NAME);
-    let mut remote = match Remote::parse(address.as_deref().unwrap_or(REMOTE_DEFAULT)) {
-        Ok(remote) => Some(remote),
+    let address = address.as_deref().unwrap_or(REMOTE_DEFAULT);
+    let mut remote = match Remote::parse(address) {
+        Ok(remote) => {
+            if address.contains(['?', '#']) {
+                let problem = "has a query or a fragment, which is not used";
+                warn(notes, NAME, problem.to_owned());
+            }
+            Some(remote)
+        }
         Err(problem) => {
             fail(
                 notes,
@@ -83,9 +90,20 @@ fn set_fields(env: &impl Fn(&str) -> Option<String>, notes: &mut Vec<Note>) -> F
     };
     if let Some(token) = env(TOKEN) {
         fields.set(notes, "Authorization", Form::Bearer, vec![(TOKEN, token)]);
-    } else if let (Some(user), Some(password)) = (env(USER), env(PASSWORD)) {
-        let values = vec![(USER, user), (PASSWORD, password)];
-        fields.set(notes, "Authorization", Form::Basic, values);
+    } else {
+        let mut half = |missing, set: &str| {
+            let problem = ["is not set, so ", set, " is not used"];
+            fail(notes, missing, problem.concat());
+        };
+        match (env(USER), env(PASSWORD)) {
+            (Some(user), Some(password)) => {
+                let values = vec![(USER, user), (PASSWORD, password)];
+                fields.set(notes, "Authorization", Form::Basic, values);
+            }
+            (Some(_), None) => half(PASSWORD, USER),
+            (None, Some(_)) => half(USER, PASSWORD),
+            (None, None) => {}
+        }
     }
     if let Some(tenant) = env(TENANT) {
         fields.set(notes, "X-Scope-OrgID", Form::Plain, vec![(TENANT, tenant)]);
@@ -179,7 +197,7 @@ impl Fields {
 }
 
 impl Remote {
-    /// Reads an http or https URL (RFC 3986). Query and fragment are of no use to a relay and ignored.
+    /// Reads an http or https URL (RFC 3986). Query and fragment are of no use to a relay, and left out.
     ///
     /// # Errors
     /// What is wrong, in words, without quoting the address: it may hold a password.
