@@ -16,14 +16,21 @@ pub enum Wish {
 pub fn wish(argument: &str) -> Option<Wish> {
     match argument {
         "--help" | "-h" => Some(Wish::Read(HELP)),
-        "--version" => Some(Wish::Read(VERSION)),
+        "--version" | "-V" => Some(Wish::Read(VERSION)),
         "--check" => Some(Wish::Check),
         _ => None,
     }
 }
 
+/// All there is to be asked for.
+macro_rules! usage {
+    () => {
+        "Usage: pyroscope-lambda-extension [--check | --help | --version]"
+    };
+}
+
 /// The answer to any other argument, which is not quoted: it may hold a token.
-pub const UNKNOWN: &str = "Unknown argument, --help lists those there are";
+pub const UNKNOWN: &str = concat!("Unknown argument. ", usage!());
 
 /// What nobody set a variable for, outside of Lambda.
 pub const NOT_LAMBDA: &str = "AWS_LAMBDA_RUNTIME_API is not set: this is not Lambda. \
@@ -32,13 +39,17 @@ pub const NOT_LAMBDA: &str = "AWS_LAMBDA_RUNTIME_API is not set: this is not Lam
 const VERSION: &str = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"), "\n");
 
 /// The options, and every setting there is, with its default.
-const HELP: &str = "\
+const HELP: &str = concat!(
+    usage!(),
+    "
+
 Relays continuous profiles from an AWS Lambda function to Pyroscope; Lambda starts it as an
 extension, without arguments.
 
-  --check      try the settings: resolve, connect, shake hands, send an empty profile; exit 0 or 1
-  --help       this
-  --version    the version
+  --check        says whether profiles would arrive, and if not, why: resolves, connects, shakes
+                 hands, sends an empty profile; exits with 0 or 1
+  -h, --help     this
+  -V, --version  the version
 
 Settings are environment variables. An empty one counts as unset. [Defaults]
 Token, user, password, tenant and headers may be the ARN of a secret in Secrets Manager or of a
@@ -79,32 +90,45 @@ parameter in Parameter Store, or file:///path: they are read while the function 
   PYROSCOPE_LOG_LEVEL_FIELD_NAME         for [level]
   PYROSCOPE_LOG_MSG_FIELD_NAME           for [msg]
   PYROSCOPE_LOG_LOGRUS_ERROR_FIELD_NAME  for [logrus_error]
-";
+"
+);
 
-/// What the answer to an empty request means: whether profiles are welcome, and why.
+/// What the answer to an empty request means: whether profiles are welcome, and why; after it, as a sentence of its own,
+/// what helps if not.
 ///
 /// The server looks at the credentials before it looks at the request, so whoever finds fault with the request
-/// has let us in.
+/// has let us in. A page for a browser is never Pyroscope's answer to an upload, whatever its status.
 #[must_use]
-pub const fn verdict(status: u16) -> (bool, &'static str) {
+pub const fn verdict(status: u16, is_page: bool) -> (bool, &'static str) {
     match status {
-        200..=299 => (true, "reached and authorised, profiles are welcome"),
-        400 | 415 | 422 => (
-            true,
-            "reached and authorised; no fault but that the profile is empty",
+        200..=299 | 400 | 415 | 422 if is_page => (
+            false,
+            "a web page answered, perhaps a login, and not Pyroscope. \
+            Check host and path of PYROSCOPE_REMOTE_ADDRESS",
         ),
-        300..=399 => (false, "points elsewhere, and redirects are not followed"),
-        401 | 403 => (false, "reached, but refused "),
+        200..=299 => (true, "profiles are welcome"),
+        400 | 415 | 422 => (true, "profiles are welcome, unlike this empty one"),
+        300..=399 => (
+            false,
+            "a redirect, and redirects are not followed. Check PYROSCOPE_REMOTE_ADDRESS",
+        ),
+        401 | 403 => (false, "refused "),
         404 | 405 => (
             false,
-            "no Pyroscope here: check host and path of PYROSCOPE_REMOTE_ADDRESS",
+            "no Pyroscope here. Check host and path of PYROSCOPE_REMOTE_ADDRESS",
         ),
         407 => (false, "a proxy on the way wants credentials"),
-        429 => (false, "reached and authorised, but over its limit for now"),
-        408 | 500..=599 => (false, "the server, or what stands before it, is in trouble"),
+        429 => (
+            false,
+            "the server is over its limit for now. Try again later, or raise the limit",
+        ),
+        408 | 500..=599 => (
+            false,
+            "the server, or a proxy before it, failed. Try again, then look at the server's log",
+        ),
         _ => (
             false,
-            "refused, which Pyroscope would not do to an empty profile",
+            "refused, which Pyroscope would not do to an empty profile. Check PYROSCOPE_REMOTE_ADDRESS",
         ),
     }
 }
@@ -161,8 +185,10 @@ mod tests {
     #[test]
     fn arguments() {
         assert_eq!(wish("--version"), Some(Wish::Read(VERSION)));
+        assert_eq!(wish("-V"), wish("--version"));
+        assert_eq!(wish("-h"), wish("--help"));
         assert_eq!(wish("--check"), Some(Wish::Check));
-        for other in ["", "-", "check", "--check=1", "--HELP"] {
+        for other in ["", "-", "check", "--check=1", "--HELP", "-v"] {
             assert_eq!(wish(other), None);
         }
     }
@@ -170,10 +196,11 @@ mod tests {
     #[test]
     fn verdicts() {
         for status in [200, 204, 400, 415, 422] {
-            assert!(verdict(status).0, "{status}");
+            assert!(verdict(status, false).0, "{status}");
+            assert!(!verdict(status, true).0, "{status}");
         }
         for status in [301, 401, 403, 404, 405, 407, 408, 413, 418, 429, 500, 503] {
-            assert!(!verdict(status).0, "{status}");
+            assert!(!verdict(status, false).0, "{status}");
         }
         assert!(wants_tls(&[21, 3, 3, 0, 2]));
         assert!(wants_tls(

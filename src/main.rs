@@ -22,13 +22,17 @@ fn main() -> ExitCode {
     }
     let config = Config::read(ENVIRONMENT);
     if config.runtime_api.is_none() && !config.dev_mode {
-        shell::complain(cli::NOT_LAMBDA);
+        // Such as a PYROSCOPE_DEV_MODE that does not say true.
+        for note in &config.notes {
+            shell::complain(&[note.variable, " ", &note.problem].concat(), false);
+        }
+        shell::complain(cli::NOT_LAMBDA, false);
         return ExitCode::FAILURE;
     }
     match shell::run(config, own_name(&path)) {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
-            shell::complain(&format!("the system gives no event queue: {error}"));
+            shell::complain(&format!("The system gives no event queue: {error}"), false);
             ExitCode::FAILURE
         }
     }
@@ -40,7 +44,7 @@ fn serve_person(wish: Option<Wish>) -> u8 {
         Some(Wish::Read(text)) => check::print(text.as_bytes()),
         Some(Wish::Check) => return check::run(ENVIRONMENT),
         None => {
-            shell::complain(cli::UNKNOWN);
+            shell::complain(cli::UNKNOWN, true);
             return MISUSED;
         }
     }

@@ -2,13 +2,16 @@
 
 mod support;
 
-use std::io::ErrorKind;
-use std::net::TcpListener;
+use std::fs::File;
+use std::io::{ErrorKind, Read as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, ExitStatus, Output, Stdio};
 
+use nix::pty::openpty;
 use rustls::version::{TLS12, TLS13};
-use support::certificates::{Authority, pem_file};
+use socket2::{Domain, Socket, Type};
+use support::certificates::{Authority, OUR_NAMES, pem_file};
 use support::extensions_api::ExtensionsApi;
 use support::play::{Gate, Play, Step, response};
 use support::proxy::{ESTABLISHED, Manner, Proxy};
@@ -29,25 +32,52 @@ fn binary() -> String {
 
 /// Runs the binary with these arguments in this environment and nothing else.
 fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    let mut command = command(arguments, variables);
+    command.output().expect("the binary to run")
+}
+
+fn command(arguments: &[&str], variables: &[(&str, &str)]) -> Command {
     let mut words = runner();
     words.push(binary());
-    Command::new(&words[0])
+    let mut command = Command::new(&words[0]);
+    command
         .args(&words[1..])
         .args(arguments)
         .env_clear()
         .envs(variables.iter().copied())
-        .stdin(Stdio::null())
-        .output()
-        .expect("the binary to run")
+        .stdin(Stdio::null());
+    command
+}
+
+/// The same, on a terminal: what is seen there.
+fn run_on_terminal(arguments: &[&str], variables: &[(&str, &str)]) -> (ExitStatus, String) {
+    let terminal = openpty(None, None).expect("a terminal");
+    let stdout = terminal.slave.try_clone().expect("a descriptor");
+    let mut command = command(arguments, variables);
+    let mut child = command
+        .stdout(stdout)
+        .stderr(terminal.slave)
+        .spawn()
+        .expect("the binary to run");
+    drop(command); // and with it our side of what the child writes to
+    let mut seen = Vec::new();
+    // Ends with an error once nobody has the other side: what was read until then counts.
+    let _ = File::from(terminal.master).read_to_end(&mut seen);
+    let status = child.wait().expect("its exit status");
+    let text = String::from_utf8(seen).expect("text");
+    (status, text.replace("\r\n", "\n"))
 }
 
 /// What `--check` said.
 struct Told {
     status: Option<i32>,
+    /// Line by line, one for each step.
     text: String,
+    /// The last line.
+    verdict: String,
 }
 
-/// Runs `--check`, and sees that no secret is told.
+/// Runs `--check`, and sees that no secret is told, and that the verdict and the exit status agree.
 #[track_caller]
 fn check(variables: &[(&str, &str)]) -> Told {
     let output = run(&["--check"], variables);
@@ -57,16 +87,30 @@ fn check(variables: &[(&str, &str)]) -> Told {
     for secret in SECRETS {
         assert!(!text.contains(secret), "{secret} in:\n{text}");
     }
+    assert!(
+        !text.replace('\n', "").contains(char::is_control),
+        "{text:?}"
+    );
+    let end = text.trim_end().rfind('\n').map_or(0, |end| end + 1);
+    let (text, verdict) = text.split_at(end);
     for line in text.lines() {
-        assert!(!line.contains(char::is_control), "{line:?}");
         assert!(
             line.chars().nth(10).is_some_and(|c| c != ' ') && line.chars().nth(9) == Some(' '),
             "not aligned: {line}"
         );
     }
+    let agreed = if verdict.starts_with("Profiles would arrive") {
+        0
+    } else {
+        assert!(verdict.starts_with("Profiles would not arrive: "));
+        1
+    };
+    assert_eq!(output.status.code(), Some(agreed), "{verdict}");
+    assert!(verdict.ends_with(".\n"), "{verdict}");
     Told {
         status: output.status.code(),
-        text,
+        text: text.to_owned(),
+        verdict: verdict.trim_end().to_owned(),
     }
 }
 
@@ -86,12 +130,30 @@ impl Told {
         assert_eq!(self.status, Some(0), "{}", self.text);
         assert!(self.steps().iter().all(|step| step.ends_with(" ok")));
         assert_eq!(self.steps().last().map(String::as_str), Some("answer ok"));
+        assert_eq!(self.verdict, "Profiles would arrive.");
+    }
+
+    /// Profiles would not arrive, for this reason.
+    #[track_caller]
+    fn expect_verdict(&self, reason: &str) {
+        assert_eq!(
+            self.verdict,
+            format!("Profiles would not arrive: {reason}.")
+        );
+    }
+
+    /// Exactly one step is bad, and its line holds all of `parts`; so does the verdict.
+    #[track_caller]
+    fn expect_bad(&self, step: &str, parts: &[&str]) {
+        assert_eq!(self.status, Some(1), "{}", self.text);
+        self.expect_bad_line(step, parts);
+        let (_, reason) = self.text.rsplit_once(" bad  ").expect("a bad line");
+        assert!(self.verdict.contains(reason.trim_end()), "{}", self.verdict);
     }
 
     /// Exactly one step is bad, and its line holds all of `parts`.
     #[track_caller]
-    fn expect_bad(&self, step: &str, parts: &[&str]) {
-        assert_eq!(self.status, Some(1), "{}", self.text);
+    fn expect_bad_line(&self, step: &str, parts: &[&str]) {
         let bad: Vec<&str> = (self.text.lines())
             .filter(|line| line.split_whitespace().nth(1) == Some("bad"))
             .collect();
@@ -117,6 +179,8 @@ fn path(file: &Path) -> &str {
     file.to_str().expect("a path in UTF-8")
 }
 
+const USAGE: &str = "Usage: pyroscope-lambda-extension [--check | --help | --version]";
+
 #[test]
 fn help_and_version_are_printed() {
     let help = run(&["--help"], &[]);
@@ -125,10 +189,14 @@ fn help_and_version_are_printed() {
     for word in ["--check", "PYROSCOPE_REMOTE_ADDRESS", "[10s]"] {
         assert!(text.contains(word), "{word} in:\n{text}");
     }
-    let version = run(&["--version"], &[]);
-    assert_eq!(version.status.code(), Some(0));
-    let told = format!("pyroscope-lambda-extension {}\n", env!("CARGO_PKG_VERSION"));
-    assert_eq!(version.stdout, told.as_bytes());
+    assert!(text.starts_with(&format!("{USAGE}\n\n")), "{text}");
+    assert_eq!(run(&["-h"], &[]).stdout, text.as_bytes());
+    for argument in ["--version", "-V"] {
+        let version = run(&[argument], &[]);
+        assert_eq!(version.status.code(), Some(0));
+        let told = format!("pyroscope-lambda-extension {}\n", env!("CARGO_PKG_VERSION"));
+        assert_eq!(version.stdout, told.as_bytes());
+    }
 }
 
 /// Even where everything is set for a run: it is not begun, and what was written is not repeated.
@@ -146,11 +214,66 @@ fn other_arguments_are_refused() {
         let output = run(arguments, &variables);
         assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0));
         let text = String::from_utf8(output.stderr).expect("text");
-        assert_eq!(text.lines().count(), 1);
-        assert!(
-            text.contains("--help") && !text.contains("s3cret"),
-            "{text}"
-        );
+        assert_eq!(text, format!("Unknown argument. {USAGE}\n"));
+    }
+}
+
+/// What is no log is no log line: only where a machine may read it.
+#[test]
+fn on_a_terminal_errors_are_sentences() {
+    let not_lambda = "AWS_LAMBDA_RUNTIME_API is not set: this is not Lambda. \
+        PYROSCOPE_DEV_MODE=true runs the relay alone, --help tells more.\n";
+    let (status, text) = run_on_terminal(&[], &[]);
+    assert_eq!((status.code(), text.as_str()), (Some(1), not_lambda));
+    let (status, text) = run_on_terminal(&["--chekc"], &[]);
+    let unknown = format!("Unknown argument. {USAGE}\n");
+    assert_eq!((status.code(), text), (Some(2), unknown));
+    let logged = run(&[], &[]).stderr;
+    assert!(logged.starts_with(b"time="), "{logged:?}");
+}
+
+/// A value that does not say true is the likeliest reason why there is no Lambda.
+#[test]
+fn a_dev_mode_that_does_not_say_true_is_named() {
+    let variables = [("PYROSCOPE_DEV_MODE", "yes")];
+    let problem = "PYROSCOPE_DEV_MODE \"yes\" is neither true nor false, using the default false\n";
+    let (status, text) = run_on_terminal(&[], &variables);
+    assert_eq!(status.code(), Some(1));
+    assert!(text.starts_with(problem), "{text}");
+    let logged = String::from_utf8(run(&[], &variables).stderr).expect("text");
+    assert_eq!(logged.lines().count(), 2, "{logged}");
+    assert!(logged.contains("neither true nor false"), "{logged}");
+}
+
+/// Red and green, on a terminal alone, unless `NO_COLOR` is set to something (no-color.org).
+#[test]
+fn on_a_terminal_the_verdict_is_in_colour() {
+    let remote = Pyroscope::http();
+    let (good, bad) = (remote.url(), "nonsense");
+    for (address, mark, verdict, rest) in [
+        (
+            good.as_str(),
+            "answer    \x1b[32mok   \x1b[0mstatus 200",
+            "\x1b[32mProfiles would arrive\x1b[0m.\n",
+            "",
+        ),
+        (
+            bad,
+            "settings  \x1b[31mbad  \x1b[0mPYROSCOPE_REMOTE_ADDRESS is",
+            "\x1b[31mProfiles would not arrive\x1b[0m: PYROSCOPE_REMOTE_ADDRESS is",
+            "lost.\n",
+        ),
+    ] {
+        for empty in [&[][..], &[("NO_COLOR", "")]] {
+            let (_, text) = run_on_terminal(&["--check"], &settings(address, empty));
+            assert!(text.contains(mark) && text.contains(verdict), "{text:?}");
+            assert!(text.ends_with(rest), "{text:?}");
+        }
+        let plain = [("NO_COLOR", "1")];
+        let (_, text) = run_on_terminal(&["--check"], &settings(address, &plain));
+        assert!(!text.contains('\x1b'), "{text:?}");
+        let told = check(&settings(address, &[]));
+        assert_eq!(text, format!("{}{}\n", told.text, told.verdict));
     }
 }
 
@@ -240,18 +363,90 @@ fn answers_that_mean_that_it_works() {
 
 #[test]
 fn answers_that_mean_that_it_does_not() {
-    for (status, words) in [
-        (404, "no Pyroscope here"),
-        (405, "no Pyroscope here"),
-        (413, "refused"),
-        (429, "limit"),
-        (500, "trouble"),
-        (503, "trouble"),
+    let look = "Check host and path of PYROSCOPE_REMOTE_ADDRESS";
+    let other =
+        "refused, which Pyroscope would not do to an empty profile. Check PYROSCOPE_REMOTE_ADDRESS";
+    let nothing = format!("no Pyroscope here. {look}");
+    let limit = "the server is over its limit for now. Try again later, or raise the limit";
+    let fails =
+        "the server, or a proxy before it, failed. Try again, then look at the server's log";
+    for (status, reason) in [
+        (404, nothing.as_str()),
+        (405, &nothing),
+        (413, other),
+        (429, limit),
+        (500, fails),
+        (502, fails),
+        (503, fails),
     ] {
         let remote = Pyroscope::http();
         remote.always(Play::answer(status));
         let told = check(&settings(&remote.url(), &[]));
-        told.expect_bad("answer", &[&format!("status {status}"), words]);
+        told.expect_bad("answer", &[&format!("status {status}")]);
+        told.expect_verdict(&format!("status {status}; {reason}"));
+    }
+}
+
+/// Those that are on the relay's list: any others may be what we sent.
+#[test]
+fn the_servers_words() {
+    for (status, body, words) in [
+        (
+            503,
+            "no healthy upstream",
+            "status 503: no healthy upstream; the server",
+        ),
+        (
+            500,
+            "s3cret: empty ring for t0ken-s3cret",
+            "status 500: empty ring; the server",
+        ),
+        (
+            404,
+            "404 page not found",
+            "status 404: 404 page not found; no Pyroscope",
+        ),
+        (502, "t0ken-s3cret", "status 502; the server"),
+    ] {
+        let remote = Pyroscope::http();
+        remote.always(Play::raw(response(status, &[], body.as_bytes())));
+        let token = [("PYROSCOPE_AUTH_TOKEN", "t0ken-s3cret")];
+        check(&settings(&remote.url(), &token)).expect_bad("answer", &[words]);
+    }
+}
+
+/// What a login answers with, or a server of web pages. Pyroscope says what it says as JSON, protobuf or plain text, or
+/// says nothing.
+#[test]
+fn a_page_is_not_pyroscopes_answer() {
+    let html = "<!doctype html><title>Log in</title>";
+    for (status, kind) in [
+        (200, "text/html; charset=utf-8"),
+        (200, "Text/HTML"),
+        (201, "application/xhtml+xml"),
+        (400, "text/html"),
+    ] {
+        let remote = Pyroscope::http();
+        let fields = [("Content-Type", kind)];
+        remote.always(Play::raw(response(status, &fields, html.as_bytes())));
+        let told = check(&settings(&remote.url(), &[]));
+        told.expect_bad("answer", &["a web page answered, "]);
+        told.expect_verdict(&format!(
+            "status {status}; a web page answered, perhaps a login, and not Pyroscope. \
+             Check host and path of PYROSCOPE_REMOTE_ADDRESS"
+        ));
+    }
+    for (status, kind, body) in [
+        (200, "application/proto", ""),
+        (200, "application/json", "{}"),
+        (200, "text/plain; charset=utf-8", "OK"),
+        (200, "", html),
+        (204, "", ""),
+    ] {
+        let remote = Pyroscope::http();
+        let fields = [("Content-Type", kind)];
+        remote.always(Play::raw(response(status, &fields, body.as_bytes())));
+        check(&settings(&remote.url(), &[])).expect_good();
     }
 }
 
@@ -261,7 +456,11 @@ fn a_redirect_is_told_without_what_may_be_secret_in_it() {
     let location = "https://us3r-s3cret:passw0rd-s3cret@else.where/login?t=s3cret#s3cret";
     remote.always(Play::raw(response(302, &[("Location", location)], b"")));
     let told = check(&settings(&remote.url(), &[]));
-    told.expect_bad("answer", &["status 302", "else.where/login"]);
+    told.expect_bad("answer", &["status 302"]);
+    told.expect_verdict(
+        "status 302: https://else.where/login; a redirect, and redirects are not followed. \
+         Check PYROSCOPE_REMOTE_ADDRESS",
+    );
 }
 
 /// The variables that were used are named, and no others.
@@ -301,6 +500,13 @@ fn refused_credentials() {
             let told = check(&settings(&remote.url(), &more));
             told.expect_bad("answer", &[&format!("status {status}"), "refused"]);
             assert!(told.text.ends_with(&format!("{named}\n")), "{}", told.text);
+            let advice = if more.iter().all(|set| *set == tenant) {
+                "Set PYROSCOPE_AUTH_TOKEN, or PYROSCOPE_BASIC_AUTH_USER and PYROSCOPE_BASIC_AUTH_PASSWORD"
+            } else {
+                "Check user, password or token, and that they may write profiles"
+            };
+            let end = format!("{named}. {advice}.");
+            assert!(told.verdict.ends_with(&end), "{}", told.verdict);
         }
     }
 }
@@ -316,10 +522,40 @@ fn refused_credentials_of_the_address() {
 
 #[test]
 fn half_of_basic_authorization() {
+    const USER: &str = "PYROSCOPE_BASIC_AUTH_USER";
+    const PASSWORD: &str = "PYROSCOPE_BASIC_AUTH_PASSWORD";
+    for (set, missing) in [(USER, PASSWORD), (PASSWORD, USER)] {
+        let remote = Pyroscope::http();
+        remote.next(Play::answer(401));
+        let url = remote.url();
+        let half = settings(&url, &[(set, "us3r-s3cret")]);
+        let problem = format!("{missing} is not set, so {set} is not used");
+        let told = check(&half);
+        assert!(told.text.contains(&format!("settings  bad  {problem}\n")));
+        told.expect_verdict(&format!(
+            "status 401; refused without credentials, as no setting gives any. {problem}"
+        ));
+        // Of a server that lets everybody in the truth is another.
+        let told = check(&half);
+        told.expect_bad_line("settings", &[&problem]);
+        let verdict = format!("Profiles would arrive, but {problem}.");
+        assert_eq!((told.status, told.verdict), (Some(0), verdict));
+    }
+}
+
+/// It is not what a server refuses credentials for.
+#[test]
+fn another_bad_setting_is_not_why_credentials_are_refused() {
     let remote = Pyroscope::http();
-    let half = [("PYROSCOPE_BASIC_AUTH_USER", "us3r-s3cret")];
-    let told = check(&settings(&remote.url(), &half));
-    told.expect_bad("settings", &["PYROSCOPE_BASIC_AUTH_PASSWORD"]);
+    remote.always(Play::answer(401));
+    let more = [
+        ("PYROSCOPE_NUM_WORKERS", "many"),
+        ("PYROSCOPE_AUTH_TOKEN", "t0ken-s3cret"),
+    ];
+    check(&settings(&remote.url(), &more)).expect_verdict(
+        "status 401; refused with credentials from PYROSCOPE_AUTH_TOKEN. Check user, password or token, \
+         and that they may write profiles",
+    );
 }
 
 #[test]
@@ -330,10 +566,13 @@ fn a_closed_port() {
         told.expect_bad("connect", &[host]);
         let refused = format!("127.0.0.1:{}: connection refused", port.number);
         assert!(told.text.contains(&refused), "{}", told.text);
+        told.expect_verdict(&format!(
+            "{host} cannot be reached: connection refused. Check PYROSCOPE_REMOTE_ADDRESS: host and port, \
+             and in a VPC the routes, NAT gateway and security group"
+        ));
     }
 }
 
-/// Whatever this machine's resolver says about it; it may take its time.
 /// However its address is written, and whether it runs or not.
 #[test]
 fn the_relay_itself() {
@@ -351,6 +590,10 @@ fn the_relay_itself() {
                 "connect",
                 &["PYROSCOPE_REMOTE_ADDRESS is this relay itself"],
             );
+            told.expect_verdict(
+                "PYROSCOPE_REMOTE_ADDRESS is this relay itself. It must lead to the server, \
+                 not back to the address that SDKs upload to",
+            );
         }
         let proxy = format!("http://0.0.0.0:{port}");
         let more = [
@@ -367,12 +610,24 @@ fn the_relay_itself() {
     }
 }
 
+/// Whatever this machine's resolver says about it; it may take its time.
 #[test]
 fn an_unknown_host() {
-    let mut variables = settings("https://no.such.host.invalid", &[]);
-    variables.push(("PYROSCOPE_TIMEOUT", "5s"));
-    let told = check(&variables);
-    told.expect_bad("name", &["no.such.host.invalid"]);
+    let timeout = ("PYROSCOPE_TIMEOUT", "5s");
+    let proxy = ("HTTPS_PROXY", "http://no.such.proxy.invalid:3128");
+    for (more, host, setting) in [
+        (
+            &[timeout][..],
+            "no.such.host.invalid",
+            "PYROSCOPE_REMOTE_ADDRESS",
+        ),
+        (&[timeout, proxy], "no.such.proxy.invalid", "HTTPS_PROXY"),
+    ] {
+        let told = check(&settings("https://no.such.host.invalid", more));
+        told.expect_bad("name", &[&format!("{host} cannot be resolved: ")]);
+        let advice = format!(". Check {setting}, and the DNS of the function's network.");
+        assert!(told.verdict.ends_with(&advice), "{}", told.verdict);
+    }
 }
 
 #[test]
@@ -381,7 +636,11 @@ fn an_untrusted_certificate() {
     let known = Authority::new("Bench Root").pem_file();
     for more in [&[][..], &[("SSL_CERT_FILE", path(known.path()))]] {
         let told = check(&settings(&remote.url(), more));
-        told.expect_bad("tls", &["localhost", "issued by nobody we trust"]);
+        told.expect_bad("tls", &[]);
+        told.expect_verdict(
+            "localhost: the server's certificate is issued by nobody we trust: \
+             name a PEM file with its issuer in SSL_CERT_FILE",
+        );
     }
     assert!(remote.requests().is_empty());
 }
@@ -395,8 +654,26 @@ fn a_certificate_for_another_name() {
         &remote.url(),
         &[("SSL_CERT_FILE", path(roots.path()))],
     ));
-    told.expect_bad("tls", &["localhost", "certificate is not for the host"]);
+    told.expect_bad("tls", &[]);
+    told.expect_verdict(
+        "localhost: the server's certificate is not for the host in the address: use a name that it is for",
+    );
     assert!(remote.requests().is_empty());
+}
+
+#[test]
+fn a_certificate_that_has_expired() {
+    let authority = Authority::new("Bench Root");
+    let key = rcgen::KeyPair::generate().expect("a key pair");
+    let leaf = authority.issue(&OUR_NAMES, &key, |params| {
+        params.not_after = rcgen::date_time_ymd(2001, 1, 1);
+    });
+    let remote = Pyroscope::https(Tls::with(leaf));
+    let roots = authority.pem_file();
+    let roots = [("SSL_CERT_FILE", path(roots.path()))];
+    let told = check(&settings(&remote.url(), &roots));
+    told.expect_bad("tls", &[]);
+    told.expect_verdict("localhost: the server's certificate has expired: renew it on the server");
 }
 
 /// The name is the proxy's to look up.
@@ -424,11 +701,18 @@ fn through_a_proxy() {
         "proxy",
         &["127.0.0.1: status 407, it wants other credentials"],
     );
+    assert!(
+        told.verdict.ends_with(". Check HTTPS_PROXY."),
+        "{}",
+        told.verdict
+    );
 
     let nobody = ReservedPort::new();
     let address = format!("127.0.0.1:{}", nobody.number);
     let told = check(&settings(&url, &[variables[0], ("HTTPS_PROXY", &address)]));
-    told.expect_bad("connect", &["check host and port of HTTPS_PROXY"]);
+    told.expect_bad("connect", &["127.0.0.1 cannot be reached"]);
+    let advice = ". Check HTTPS_PROXY: host and port, and in a VPC ";
+    assert!(told.verdict.contains(advice), "{}", told.verdict);
 }
 
 #[test]
@@ -471,7 +755,7 @@ fn bad_addresses() {
     }
 }
 
-/// It is told, the default is used, and the rest is tried.
+/// It is told, the default is used, and the rest is tried: a profile would be, too.
 #[test]
 fn bad_values() {
     for (variable, value) in [
@@ -486,8 +770,10 @@ fn bad_values() {
     ] {
         let remote = Pyroscope::http();
         let told = check(&settings(&remote.url(), &[(variable, value)]));
-        told.expect_bad("settings", &[variable]);
+        told.expect_bad_line("settings", &[variable]);
         assert!(told.steps().contains(&"answer ok".to_owned()));
+        let verdict = format!("Profiles would arrive, but {variable} ");
+        assert!(told.verdict.starts_with(&verdict), "{}", told.verdict);
     }
 }
 
@@ -498,16 +784,56 @@ fn a_server_that_never_answers() {
     silent.always(Play::answer(200).unanswered_until(&gate));
     let mute = TcpListener::bind("127.0.0.1:0").expect("a port of our own");
     let mute = mute.local_addr().expect("a bound socket has an address");
-    for (address, step) in [
-        (silent.url(), "answer"),
-        (format!("https://{mute}"), "tls"),
-        (format!("http://{mute}"), "answer"),
+    for (address, step, stage) in [
+        (silent.url(), "answer", "127.0.0.1: the answer"),
+        (
+            format!("https://{mute}"),
+            "tls",
+            "127.0.0.1: the TLS handshake",
+        ),
+        (format!("http://{mute}"), "answer", "127.0.0.1: the answer"),
     ] {
-        let limit = [("PYROSCOPE_TIMEOUT", "200ms")];
-        let told = check(&settings(&address, &limit));
-        told.expect_bad(step, &["timed out", "PYROSCOPE_TIMEOUT"]);
+        for (limit, time) in [("200ms", "200 ms"), ("1s", "1 s")] {
+            let told = check(&settings(&address, &[("PYROSCOPE_TIMEOUT", limit)]));
+            told.expect_bad(step, &[]);
+            told.expect_verdict(&format!(
+                "{stage} timed out after {time} (PYROSCOPE_TIMEOUT). \
+                 Check PYROSCOPE_REMOTE_ADDRESS: http or https, host and port"
+            ));
+        }
     }
     gate.open();
+}
+
+/// The other stages in which time may run out.
+#[test]
+fn a_connection_that_is_never_taken() {
+    let proxy = Proxy::start(Manner::Silence);
+    let at = proxy.addr().to_string();
+    let limit = ("PYROSCOPE_TIMEOUT", "200ms");
+    let told = check(&settings(
+        "https://pyroscope.invalid",
+        &[limit, ("HTTPS_PROXY", &at)],
+    ));
+    told.expect_verdict(
+        "127.0.0.1: its answer timed out after 200 ms (PYROSCOPE_TIMEOUT). Check HTTPS_PROXY",
+    );
+    // Nobody calls accept, and there is room for one.
+    let full = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let any: SocketAddr = ([127, 0, 0, 1], 0).into();
+    full.bind(&any.into()).expect("a port of our own");
+    full.listen(0).expect("a listener");
+    let full_at = full
+        .local_addr()
+        .expect("an address")
+        .as_socket()
+        .expect("of IPv4");
+    let _first = TcpStream::connect(full_at).expect("the one there is room for");
+    let told = check(&settings(&format!("http://{full_at}"), &[limit]));
+    told.expect_verdict(
+        "127.0.0.1 cannot be reached: connecting timed out after 200 ms (PYROSCOPE_TIMEOUT). \
+         Check PYROSCOPE_REMOTE_ADDRESS: host and port, and in a VPC the routes, NAT gateway and security group",
+    );
 }
 
 #[test]
@@ -547,7 +873,10 @@ fn the_wrong_scheme() {
         let remote = Pyroscope::http();
         remote.always(Play::raw(answer).then_close());
         let told = check(&settings(&remote.url(), &[]));
-        told.expect_bad("answer", &["must begin with https"]);
+        told.expect_bad("answer", &[]);
+        told.expect_verdict(
+            "127.0.0.1: TLS is spoken here: PYROSCOPE_REMOTE_ADDRESS must begin with https",
+        );
     }
     let remote = Pyroscope::http();
     let refusal = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n";

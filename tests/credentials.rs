@@ -193,7 +193,7 @@ fn what_a_store_refuses_is_logged_with_the_variable_the_code_and_the_permission(
                 "AccessDeniedException",
                 "User: arn:aws:sts::123456789012:assumed-role/r/f is not authorized to perform: secretsmanager:GetSecretValue",
             )),
-            "AccessDeniedException, the function's role may not secretsmanager:GetSecretValue",
+            "AccessDeniedException, the function's role needs the permission secretsmanager:GetSecretValue",
         ),
         (
             Some(Mood::Error(400, "ThrottlingException", "Rate exceeded")),
@@ -518,7 +518,7 @@ fn a_check_reads_them_and_says_each_step() {
     let (status, text) = check(&variables);
     assert_eq!(status, Some(1), "{text}");
     assert!(
-        text.ends_with(&format!("secret    bad  PYROSCOPE_AUTH_TOKEN, {at}: AccessDeniedException, the function's role may not secretsmanager:GetSecretValue\n")),
+        text.ends_with(&format!("Profiles would not arrive: PYROSCOPE_AUTH_TOKEN cannot be read from {at}: AccessDeniedException, the function's role needs the permission secretsmanager:GetSecretValue.\n")),
         "{text}"
     );
 
@@ -526,8 +526,55 @@ fn a_check_reads_them_and_says_each_step() {
     let (status, text) = check(&variables);
     assert_eq!(status, Some(1), "{text}");
     assert!(
-        text.ends_with("secret    bad  PYROSCOPE_AUTH_TOKEN, /nowhere/token: not found\n"),
+        text.ends_with(
+            "secret    bad  PYROSCOPE_AUTH_TOKEN cannot be read from /nowhere/token: not found\n\
+             Profiles would not arrive: PYROSCOPE_AUTH_TOKEN cannot be read from /nowhere/token: not found.\n"
+        ),
         "{text}"
     );
     assert_eq!(remote.requests().len(), 1);
+}
+
+/// It is the store's address that is wrong, not Pyroscope's.
+#[test]
+fn a_check_names_the_setting_that_leads_to_the_store() {
+    let port = support::sandbox::ReservedPort::new();
+    let nobody = format!("http://127.0.0.1:{}", port.number);
+    let wants_tls = Pyroscope::http();
+    wants_tls.always(
+        Play::raw(
+            "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n",
+        )
+        .then_close(),
+    );
+    let tls = wants_tls.url();
+    for own in ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SECRETS_MANAGER"] {
+        for (url, reason) in [
+            (
+                &tls,
+                format!(
+                    "{}: TLS is spoken here: {own} must begin with https",
+                    wants_tls.host()
+                ),
+            ),
+            (
+                &nobody,
+                format!(
+                    "127.0.0.1 cannot be reached: connection refused. Check {own}: host and port, \
+                     and in a VPC the routes, NAT gateway and security group"
+                ),
+            ),
+        ] {
+            let (status, text) = check(&[
+                ("PYROSCOPE_REMOTE_ADDRESS", "http://127.0.0.1:9"),
+                ("PYROSCOPE_AUTH_TOKEN", ARN),
+                (own, url),
+                ("AWS_ACCESS_KEY_ID", ID),
+                ("AWS_SECRET_ACCESS_KEY", SECRET),
+            ]);
+            assert_eq!(status, Some(1), "{text}");
+            let verdict = format!("\nProfiles would not arrive: {reason}.\n");
+            assert!(text.ends_with(&verdict), "{verdict} in:\n{text}");
+        }
+    }
 }

@@ -93,6 +93,8 @@ pub struct Stored {
     pub body: String,
     /// Where the service is reached.
     pub endpoint: Remote,
+    /// The setting that says so, if it is not AWS's own place.
+    pub setting: Option<&'static str>,
 }
 
 impl Stored {
@@ -193,7 +195,7 @@ struct Hint {
     text: &'static str,
 }
 
-const KMS: &str = ", the function's role may not kms:Decrypt with its key";
+const KMS: &str = ", the function's role needs the permission kms:Decrypt for its key";
 const CLOCK: &str = ", the clock of this machine is off";
 
 /// The first that fits counts. The stores ask KMS in the function's name.
@@ -205,7 +207,7 @@ const HINTS: [Hint; 6] = [
     hint(
         "AccessDeniedException",
         "",
-        ", the function's role may not ",
+        ", the function's role needs the permission ",
     ),
     hint("InvalidSignatureException", "Signature expired", CLOCK),
     hint("InvalidSignatureException", "not yet current", CLOCK),

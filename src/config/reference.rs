@@ -325,13 +325,14 @@ fn stored<'v>(
         "ssm" => (Service::Ssm, parameter(arn, kind, rest)?, ""),
         _ => return Err("the service must be secretsmanager or ssm"),
     };
-    let endpoint = endpoint(env, service, region, domain, notes)?;
+    let (endpoint, setting) = endpoint(env, service, region, domain, notes)?;
     let region = (*region).to_owned();
     let stored = Stored {
         service,
         region,
         body,
         endpoint,
+        setting,
     };
     Ok((Place::Store(Box::new(stored)), key))
 }
@@ -400,14 +401,14 @@ fn is_region(region: &str, partition: &str) -> bool {
     partition == own && hyphens >= 2 && last.is_ascii_digit()
 }
 
-/// Where the service is reached.
+/// Where the service is reached, and which setting says so.
 fn endpoint(
     env: &impl Fn(&str) -> Option<String>,
     service: Service,
     region: &str,
     domain: &str,
     notes: &mut Vec<Note>,
-) -> Result<Remote, &'static str> {
+) -> Result<(Remote, Option<&'static str>), &'static str> {
     let own = match service {
         Service::SecretsManager => "AWS_ENDPOINT_URL_SECRETS_MANAGER",
         Service::Ssm => "AWS_ENDPOINT_URL_SSM",
@@ -419,7 +420,7 @@ fn endpoint(
         };
         match Remote::parse(&url) {
             Ok(endpoint) => {
-                found = Some(endpoint);
+                found = Some((endpoint, Some(variable)));
                 break;
             }
             Err(problem) => {
@@ -428,12 +429,12 @@ fn endpoint(
             }
         }
     }
-    let mut endpoint = match found {
-        Some(endpoint) => endpoint,
-        None => Remote::parse(&aws_url(env, service, region, domain))?,
+    let (mut endpoint, setting) = match found {
+        Some(found) => found,
+        None => (Remote::parse(&aws_url(env, service, region, domain))?, None),
     };
     endpoint.proxy = proxy::read(env, &endpoint, notes);
-    Ok(endpoint)
+    Ok((endpoint, setting))
 }
 
 fn aws_url(

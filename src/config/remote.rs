@@ -91,18 +91,19 @@ fn set_fields(env: &impl Fn(&str) -> Option<String>, notes: &mut Vec<Note>) -> F
     if let Some(token) = env(TOKEN) {
         fields.set(notes, "Authorization", Form::Bearer, vec![(TOKEN, token)]);
     } else {
-        let mut half = |missing, set: &str| {
-            let problem = ["is not set, so ", set, " is not used"];
-            fail(notes, missing, problem.concat());
-        };
-        match (env(USER), env(PASSWORD)) {
+        let half = match (env(USER), env(PASSWORD)) {
             (Some(user), Some(password)) => {
                 let values = vec![(USER, user), (PASSWORD, password)];
                 fields.set(notes, "Authorization", Form::Basic, values);
+                None
             }
-            (Some(_), None) => half(PASSWORD, USER),
-            (None, Some(_)) => half(USER, PASSWORD),
-            (None, None) => {}
+            (Some(_), None) => Some((PASSWORD, USER)),
+            (None, Some(_)) => Some((USER, PASSWORD)),
+            (None, None) => None,
+        };
+        if let Some((missing, set)) = half {
+            let problem = ["is not set, so ", set, " is not used"];
+            fail(notes, missing, problem.concat());
         }
     }
     if let Some(tenant) = env(TENANT) {

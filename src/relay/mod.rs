@@ -22,7 +22,7 @@ mod outcome;
 mod owner;
 mod peers;
 mod phase;
-mod phrases;
+pub(crate) mod phrases;
 pub mod report;
 pub mod ring;
 mod shutdown;

@@ -21,7 +21,6 @@ use std::time::Duration;
 use crate::contract::Now;
 
 use super::backend::{Wait, jitter};
-use super::phrases;
 use super::ring::{Loss, PayloadId};
 use super::uplink::{Answer, Death, Finished, Outcome, Uplink};
 use super::{Phase, Relay};
@@ -90,7 +89,7 @@ impl Relay {
         }
         let wait = wait(answer, now);
         if wait.is_some() || is_transient(answer) {
-            let cause = phrases::words(answer);
+            let cause = answer.words();
             let random = (self.entropy)();
             match wait {
                 Some((pause, why)) => self.backend.asked_to_wait(pause, why, now, random),

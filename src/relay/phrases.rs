@@ -4,8 +4,6 @@
 //! of that. So nothing of an answer's text is logged: it is searched for what servers are known to say, and what was
 //! found is logged from the list here. Of a redirect it is where it points, without the parts that hold secrets.
 
-use super::uplink::Answer;
-
 /// What tells a reader more than the status does, one phrase a line. Where a server goes on with a number, a name or a
 /// quotation, the phrase ends before it or begins after it.
 ///
@@ -59,36 +57,36 @@ default backend";
 /// Most bytes of the place that a redirect names.
 const PLACE_BYTES_MAX: usize = 200;
 
-/// An answer in words: its status, and what is known of the rest.
-pub(super) fn words(answer: &Answer) -> String {
-    let mut words = ["status ", &answer.status.to_string()].concat();
+/// An answer in words: its status, and what is known of the rest: of the place that it names, and of its body.
+pub(crate) fn words(status: u16, place: &str, body: &[u8]) -> String {
+    let mut words = ["status ", &status.to_string()].concat();
     let mut joint = ": ";
     let mut add = |phrase: &str| {
         words += joint;
         words += phrase;
         joint = ", ";
     };
-    match answer.status {
+    match status {
         // Who refuses credentials is the likeliest to quote them, and the status says what is wrong.
         401 | 403 => {}
-        300..=399 if answer.place.is_empty() => {}
-        300..=399 => add(&answer.place),
+        300..=399 if place.is_empty() => {}
+        300..=399 => add(place),
         _ => PHRASES
             .split('\n')
-            .filter(|phrase| says(&answer.excerpt, phrase.as_bytes()))
+            .filter(|phrase| says(body, phrase.as_bytes()))
             .for_each(add),
     }
     words
 }
 
 /// Whether `phrase` is in `text`.
-fn says(text: &[u8], phrase: &[u8]) -> bool {
+pub(crate) fn says(text: &[u8], phrase: &[u8]) -> bool {
     text.windows(phrase.len()).any(|part| part == phrase)
 }
 
 /// Scheme, host and path of the place that a `Location` names, empty if it names none by these: no user and password,
 /// no parameters, no query.
-pub(super) fn place(location: &[u8]) -> String {
+pub(crate) fn place(location: &[u8]) -> String {
     let location = String::from_utf8_lossy(location);
     let end = location.find(['?', '#']).unwrap_or(location.len());
     let location = &location[..end];
@@ -127,14 +125,7 @@ mod tests {
 
     #[test]
     fn of_an_answer_only_what_is_known_is_named() {
-        let answer = |status, excerpt: &str, place: &str| {
-            words(&Answer {
-                status,
-                excerpt: excerpt.into(),
-                place: place.to_owned(),
-                ..Answer::default()
-            })
-        };
+        let answer = |status, body: &str, place| words(status, place, body.as_bytes());
         assert_eq!(answer(500, "s3cret", ""), "status 500");
         assert_eq!(
             answer(422, "s3cret invalid_argument: s3cret empty profile", ""),

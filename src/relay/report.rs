@@ -9,7 +9,6 @@ use crate::log::Level;
 
 use super::credentials::Failure;
 use super::phase::Why;
-use super::phrases;
 use super::ring::{LeftOut, Loss};
 use super::uplink::Answer;
 use super::{CONTROLLER, Relay, SVC};
@@ -103,7 +102,7 @@ impl Relay {
     pub(super) fn tell_refused(&mut self, answer: &Answer, now: Now) {
         self.tell_end_of_failure(now);
         if let Some(count) = self.limits.refused.happened(now.mono) {
-            let cause = phrases::words(answer);
+            let cause = answer.words();
             let fields = [("cause", (&cause).into()), ("profiles", count.into()), SVC];
             self.log.line(
                 Level::Error,
@@ -117,7 +116,7 @@ impl Relay {
     /// A profile is sent again without the settings' labels.
     pub(super) fn tell_unlabelled(&mut self, answer: &Answer, now: Now) {
         if let Some(count) = self.limits.unlabelled.happened(now.mono) {
-            let cause = phrases::words(answer);
+            let cause = answer.words();
             let fields = [("cause", (&cause).into()), ("profiles", count.into()), SVC];
             self.log.line(
                 Level::Warning,
@@ -157,7 +156,7 @@ impl Relay {
 
     /// The remote refuses the credentials. They are read again, unless they were just read.
     pub(super) fn log_unauthorized(&mut self, answer: &Answer, was_just_read: bool, now: Now) {
-        let cause = phrases::words(answer);
+        let cause = answer.words();
         let (level, msg) = if was_just_read {
             let msg = "The server refuses the credentials, profiles wait";
             (Level::Error, msg)

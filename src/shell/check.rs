@@ -1,23 +1,24 @@
-//! `--check`: tries what the relay would do with a profile, one step after another, and says on standard output
-//! what works and what does not.
+//! `--check`: tries what the relay would do with a profile, one step after another, says on standard output what works
+//! and what does not, and ends with a verdict: would profiles arrive?
 //!
 //! ```text
 //! settings ─▶ secret ─▶ roots ─▶ name ─▶ connect ─▶ proxy ─▶ tls ─▶ request ─▶ answer
 //!            (if any)  (https)                    (if any)  (https)
 //! ```
 //!
-//! A secret in one of AWS's stores has the same steps before it. [`line`] is the connection. For a person at a shell, so it may block; no wait outlasts `PYROSCOPE_TIMEOUT`. No secret is printed: of what
-//! the settings say only the variables' names, the server's name and port, and of what the server says only the
-//! status and the place a redirect names.
+//! A secret in one of AWS's stores has the same steps before it. [`line`] is the connection. For a person at a shell, so
+//! it may block; no wait outlasts `PYROSCOPE_TIMEOUT`. No secret is printed: of what the settings say only the variables'
+//! names, the server's name and port, and of what the server says only what the relay would log ([`phrases`]).
 
 mod line;
 mod secret;
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, stdout};
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
+use nix::unistd::write;
 
 use crate::cli;
 use crate::config::{Config, Remote};
@@ -25,13 +26,17 @@ use crate::contract::{Peer, RootSource, error_words};
 use crate::http1::head;
 use crate::http1::header_slots;
 use crate::relay::forward::{self, Added};
+use crate::relay::phrases;
 use crate::tls::{Client, Roots, Tls};
 
 use super::clock;
 use super::dns::Dns;
 use super::roots;
 
-use line::{Answer, Line, WANTS_TLS, left};
+use line::{Answer, Line, TIMED_OUT, WANTS_TLS, left};
+
+const ADDRESS: &str = "PYROSCOPE_REMOTE_ADDRESS";
+const HTTPS_PROXY: &str = "HTTPS_PROXY";
 
 /// A profile upload without a profile. Pyroscope looks at the credentials, finds nothing in it to store, and says so.
 const REQUEST: &[u8] = b"POST /push.v1.PusherService/Push HTTP/1.1\r\n\
@@ -50,36 +55,93 @@ const SOURCES: [(&str, &str); 4] = [
     ("PYROSCOPE_TENANT_ID", "PYROSCOPE_TENANT_ID"),
 ];
 
+/// How something went, and what a terminal is sent to show it in colour: red, green or none.
+type Mark = (&'static str, &'static str);
+
+const BAD: Mark = ("bad  ", "\x1b[31m");
+const OK: Mark = ("ok   ", "\x1b[32m");
+const NOTE: Mark = ("--   ", "");
+
+/// A step that may fail, and what is said then.
+struct Step {
+    /// In ten columns.
+    name: &'static str,
+    /// What is waited for.
+    wait: &'static str,
+    /// Stands between the host and the cause.
+    joint: &'static str,
+    /// What there is to check besides the setting.
+    help: &'static str,
+}
+
+const NAME: &Step = &Step {
+    name: "name      ",
+    wait: "the lookup",
+    joint: " cannot be resolved: ",
+    help: ", and the DNS of the function's network",
+};
+const CONNECT: &Step = &Step {
+    name: "connect   ",
+    wait: "connecting",
+    joint: " cannot be reached: ",
+    help: ": host and port, and in a VPC the routes, NAT gateway and security group",
+};
+const PROXY: &Step = &Step {
+    name: "proxy     ",
+    wait: "its answer",
+    joint: ": ",
+    help: "",
+};
+const TLS: &Step = &Step {
+    name: "tls       ",
+    wait: "the TLS handshake",
+    ..ANSWER
+};
+const ANSWER: Step = Step {
+    name: "answer    ",
+    wait: "the answer",
+    joint: ": ",
+    help: ": http or https, host and port",
+};
+
 /// How a variable's value is had.
 pub type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
 
-/// Tries the settings in `env`. Gives the exit status: 0 if profiles would arrive and every setting is good.
+/// Tries the settings in `env`. Gives the exit status: 0 if profiles would arrive.
 pub fn run(env: Environment) -> u8 {
     let mut config = Config::read(env);
+    let is_set = |name| env(name).is_some_and(|value| !value.is_empty());
     let mut check = Check {
         env,
         timeout: config.timeout,
-        sound: true,
+        in_colour: stdout().is_terminal() && !is_set("NO_COLOR"),
+        flaw: String::new(),
+        obstacle: String::new(),
     };
     check.settings(&config);
-    if let Some(mut remote) = config.remote.take() {
-        // Where it stopped, it has said why.
-        let _ = check.remote(&config, &mut remote);
-    }
-    u8::from(!check.sound)
+    let mut remote = config.remote.take();
+    let arrived = remote
+        .as_mut()
+        .and_then(|remote| check.remote(&config, remote));
+    check.conclude(arrived.is_some())
 }
 
 /// Writes `text` for a person to read.
-pub fn print(text: &[u8]) {
-    // Nobody to tell if nobody reads it.
-    let _ = std::io::stdout().write_all(text);
+pub fn print(mut text: &[u8]) {
+    // If standard output is closed, there is nowhere to report it. Its buffer would be 500 bytes of code.
+    while let Ok(written @ 1..) = write(stdout(), text) {
+        text = text.get(written..).unwrap_or_default();
+    }
 }
 
 struct Check<'e> {
     env: Environment<'e>,
     timeout: Duration,
-    /// Nothing bad was found yet.
-    sound: bool,
+    in_colour: bool,
+    /// The first thing found that is bad, and does not keep profiles from arriving.
+    flaw: String,
+    /// What does, and what helps.
+    obstacle: String,
 }
 
 /// Whom an https server may be vouched for by.
@@ -91,28 +153,24 @@ struct Trust {
 
 impl Check<'_> {
     fn settings(&mut self, config: &Config) {
-        const STEP: &str = "settings";
+        const STEP: &str = "settings  ";
         for note in &config.notes {
-            self.bad(STEP, &[note.variable, " ", &note.problem]);
+            let words = [note.variable, " ", &note.problem];
+            if note.variable == ADDRESS && config.remote.is_none() {
+                self.fail(STEP, &words);
+            } else {
+                self.bad(STEP, &words);
+            }
         }
-        let is_set = |name| (self.env)(name).is_some_and(|value| !value.is_empty());
-        let halves = [
-            is_set("PYROSCOPE_BASIC_AUTH_USER"),
-            is_set("PYROSCOPE_BASIC_AUTH_PASSWORD"),
-        ];
-        if halves[0] != halves[1] && !is_set("PYROSCOPE_AUTH_TOKEN") {
-            let problem = " are both needed, and one of them is not set";
-            self.bad(STEP, &[SOURCES[2].1, problem]);
-        }
-        if self.sound {
-            ok(STEP, &["every value can be used"]);
+        if config.notes.is_empty() {
+            self.ok(STEP, &["every value can be used"]);
         }
     }
 
-    /// All that has to do with the server; `None` where it cannot go on.
+    /// All that has to do with the server; `None` where it cannot go on, and has said why.
     fn remote(&mut self, config: &Config, remote: &mut Remote) -> Option<()> {
         self.read_secrets(config, remote)?;
-        let mut line = self.reach(config, remote, "PYROSCOPE_REMOTE_ADDRESS")?;
+        let mut line = self.reach(config, remote, ADDRESS)?;
         self.send(&mut line, remote)
     }
 
@@ -124,24 +182,30 @@ impl Check<'_> {
             None
         };
         let until = clock().mono + self.timeout;
-        let addresses = self.resolve(remote, until)?;
-        let mut line = self.connect(config, remote, setting, &addresses, until)?;
+        let peer = match remote.proxy {
+            Some(_) => HTTPS_PROXY,
+            None => setting,
+        };
+        let addresses = self.resolve(remote, peer, until)?;
+        let mut line = self.connect(config, remote, peer, &addresses, until)?;
         self.pass_proxy(&mut line, remote)?;
         if let Some(trust) = trust {
-            self.shake_hands(&mut line, &trust, remote)?;
+            self.shake_hands(&mut line, &trust, remote, setting)?;
         }
         Some(line)
     }
 
     fn trust(&mut self, config: &Config, remote: &Remote) -> Option<Trust> {
-        const STEP: &str = "roots";
+        const STEP: &str = "roots     ";
         let (mut roots, mut added) = (Roots::mozilla(), Vec::new());
         let mut known = "the built-in ones".to_owned();
         for RootSource { variable, pem } in
             roots::read(config.ca_file.clone(), &config.ca_directories)
         {
             match pem.map(|pem| roots.add(&pem)) {
-                Err(kind) => self.bad(STEP, &[variable, ": ", error_words(kind)]),
+                Err(kind) => {
+                    self.bad(STEP, &[variable, " cannot be read: ", error_words(kind)]);
+                }
                 Ok(found) => {
                     if found.added > 0 {
                         known += ", ";
@@ -167,22 +231,26 @@ impl Check<'_> {
                 }
             }
         }
-        ok(STEP, &[&known]);
+        self.ok(STEP, &[&known]);
         match Client::new(&remote.host, roots) {
             Ok(client) => Some(Trust { client, added }),
             Err(cause) => {
-                self.bad("tls", &[&remote.host, " ", &cause]);
+                self.fail(TLS.name, &[&remote.host, " ", &cause]);
                 None
             }
         }
     }
 
-    fn resolve(&mut self, remote: &Remote, until: Instant) -> Option<Vec<SocketAddr>> {
-        const STEP: &str = "name";
+    fn resolve(
+        &mut self,
+        remote: &Remote,
+        setting: &'static str,
+        until: Instant,
+    ) -> Option<Vec<SocketAddr>> {
         let (host, _) = remote.peer();
         match resolve(remote.peer_name(), until) {
             Err(cause) => {
-                self.bad(STEP, &[host, ": ", &cause]);
+                self.fail_at(NAME, host, &cause, setting);
                 None
             }
             Ok(addresses) => {
@@ -191,7 +259,7 @@ impl Check<'_> {
                     list += if list.is_empty() { " is " } else { ", " };
                     list += &address.ip().to_string();
                 }
-                ok(STEP, &[host, &list]);
+                self.ok(NAME.name, &[host, &list]);
                 Some(addresses)
             }
         }
@@ -206,11 +274,7 @@ impl Check<'_> {
         addresses: &[SocketAddr],
         until: Instant,
     ) -> Option<Line> {
-        const STEP: &str = "connect";
-        let setting = match remote.proxy {
-            Some(_) => "HTTPS_PROXY",
-            None => setting,
-        };
+        let mut last = "";
         // The relay that would listen there need not run: this takes its place.
         let port = remote.peer().1;
         let own = config.listen.iter().filter(|own| own.port() == port);
@@ -221,48 +285,50 @@ impl Check<'_> {
                 Ok(line) => {
                     let ends = line.ends(&config.listen).ok();
                     if ends.is_some_and(|ends| ends.are_both_ours(&config.listen)) {
-                        self.bad(STEP, &[setting, " is this relay itself"]);
+                        let words = " is this relay itself. It must lead to the server, not back \
+                            to the address that SDKs upload to";
+                        self.fail(CONNECT.name, &[setting, words]);
                         return None;
                     }
-                    ok(STEP, &[&name]);
+                    self.ok(CONNECT.name, &[&name]);
                     return Some(line);
                 }
-                Err(cause) => say(STEP, "--", &[&name, ": ", cause]),
+                Err(cause) => {
+                    self.say(CONNECT.name, NOTE, &[&name, ": ", cause]);
+                    last = cause;
+                }
             }
         }
-        let host = remote.peer().0;
-        let words = [
-            host,
-            " takes no connection: check host and port of ",
-            setting,
-            ", and the function's network",
-        ];
-        self.bad(STEP, &words);
+        self.fail_at(CONNECT, remote.peer().0, last, setting);
         None
     }
 
     /// Has the proxy make the connection a tunnel, if there is one.
     fn pass_proxy(&mut self, line: &mut Line, remote: &Remote) -> Option<()> {
-        const STEP: &str = "proxy";
         let Some(proxy) = &remote.proxy else {
             return Some(());
         };
         match line.tunnel(&proxy.connect) {
             Ok(()) => {
-                ok(STEP, &[&proxy.host, " reaches ", &remote.host]);
+                self.ok(PROXY.name, &[&proxy.host, " reaches ", &remote.host]);
                 Some(())
             }
             Err(cause) => {
-                self.bad(STEP, &[&proxy.host, ": ", &cause]);
+                self.fail_at(PROXY, &proxy.host, &cause, HTTPS_PROXY);
                 None
             }
         }
     }
 
-    fn shake_hands(&mut self, line: &mut Line, trust: &Trust, remote: &Remote) -> Option<()> {
-        const STEP: &str = "tls";
+    fn shake_hands(
+        &mut self,
+        line: &mut Line,
+        trust: &Trust,
+        remote: &Remote,
+        setting: &'static str,
+    ) -> Option<()> {
         if let Err(cause) = line.shake_hands(&trust.client) {
-            self.bad(STEP, &[&remote.host, ": ", &cause]);
+            self.fail_at(TLS, &remote.host, &cause, setting);
             return None;
         }
         let version = line.tls().map_or("", Tls::version);
@@ -271,17 +337,13 @@ impl Check<'_> {
         } else {
             trust.added.join(" or ")
         };
-        ok(
-            STEP,
-            &[
-                "version ",
-                version,
-                ", the certificate is for ",
-                &remote.host,
-                " and vouched for by ",
-                &by,
-            ],
-        );
+        let words = [
+            "version ",
+            version,
+            ", the certificate is vouched for by ",
+            &by,
+        ];
+        self.ok(TLS.name, &words);
         Some(())
     }
 
@@ -305,6 +367,7 @@ impl Check<'_> {
         if credentials.is_none() && remote.fallback_authorization.is_some() {
             credentials = Some("the user in PYROSCOPE_REMOTE_ADDRESS");
         }
+        let are_set = credentials.is_some();
         let credentials = [credentials, self.source("X-Scope-OrgID")];
         let credentials: Vec<&str> = credentials.into_iter().flatten().collect();
         let credentials = if credentials.is_empty() {
@@ -313,35 +376,45 @@ impl Check<'_> {
             "with credentials from ".to_owned() + &credentials.join(", ")
         };
         if let Err(cause) = line.write(&request(remote)?) {
-            self.bad("request", &[&cause]);
+            self.fail_at(&ANSWER, &remote.host, &cause, ADDRESS);
             return None;
         }
-        ok("request", &["an empty profile, ", &credentials]);
+        self.ok("request   ", &["an empty profile, ", &credentials]);
         match line.answer() {
-            Err(cause) => self.bad("answer", &[&cause]),
-            Ok(answer) => self.judge(&answer, line.tls().is_some(), &credentials),
+            Err(cause) => {
+                self.fail_at(&ANSWER, &remote.host, &cause, ADDRESS);
+                None
+            }
+            Ok(answer) => self.explain(&answer, &credentials, are_set),
         }
-        Some(())
     }
 
-    fn judge(&mut self, answer: &Answer, tls: bool, credentials: &str) {
-        const STEP: &str = "answer";
-        if !tls && answer.status == 400 && cli::wants_tls(&answer.body) {
-            return self.bad(STEP, &[WANTS_TLS]);
-        }
-        let (welcome, meaning) = cli::verdict(answer.status);
-        let status = answer.status.to_string();
-        let (joint, detail) = match answer.status {
-            300..=399 => (": ", answer.location.as_str()),
-            401 | 403 => ("", credentials),
+    /// Says what the answer means; `None` if it is that profiles do not arrive.
+    fn explain(&mut self, answer: &Answer, credentials: &str, are_set: bool) -> Option<()> {
+        let (welcome, meaning) = cli::verdict(answer.status, answer.is_page);
+        let (credentials, advice) = match answer.status {
+            401 | 403 if phrases::says(self.flaw.as_bytes(), b"_AUTH_") => {
+                (credentials, &*self.flaw)
+            }
+            401 | 403 if !are_set => (
+                credentials,
+                "Set PYROSCOPE_AUTH_TOKEN, or PYROSCOPE_BASIC_AUTH_USER and PYROSCOPE_BASIC_AUTH_PASSWORD",
+            ),
+            401 | 403 => (
+                credentials,
+                "Check user, password or token, and that they may write profiles",
+            ),
             _ => ("", ""),
         };
-        let words = ["status ", &status, ": ", meaning, joint, detail];
-        if welcome {
-            ok(STEP, &words);
-        } else {
-            self.bad(STEP, &words);
+        let joint = if advice.is_empty() { "" } else { ". " };
+        let status = phrases::words(answer.status, &answer.place, &answer.body);
+        let words = [&status, "; ", meaning, credentials, joint, advice].concat();
+        if !welcome {
+            self.fail(ANSWER.name, &[&words]);
+            return None;
         }
+        self.ok(ANSWER.name, &[&words]);
+        Some(())
     }
 
     /// The setting that puts the field of that name on requests.
@@ -357,30 +430,82 @@ impl Check<'_> {
         SOURCES.iter().find(sets).map(|&(_, name)| name)
     }
 
+    /// Why it is not gone on after that step with that host, whose name is from that setting.
+    fn fail_at(&mut self, step: &Step, host: &str, cause: &str, setting: &str) {
+        let (late, mut cause) = (self.late(step.wait), cause);
+        if cause == TIMED_OUT {
+            cause = &late;
+        }
+        let [joint, setting, help] = if cause == WANTS_TLS {
+            [": ", setting, " must begin with https"]
+        } else if phrases::says(cause.as_bytes(), b"certificate") {
+            [""; 3] // It says by itself what helps.
+        } else {
+            [". Check ", setting, step.help]
+        };
+        let words = [host, step.joint, cause, joint, setting, help];
+        self.fail(step.name, &words);
+    }
+
+    /// What was waited for in vain, and for how long.
+    fn late(&self, wait: &str) -> String {
+        let ms = self.timeout.as_millis() as u64;
+        let (time, unit) = if ms.is_multiple_of(1000) {
+            (ms / 1000, " s (PYROSCOPE_TIMEOUT)")
+        } else {
+            (ms, " ms (PYROSCOPE_TIMEOUT)")
+        };
+        [wait, " timed out after ", &time.to_string(), unit].concat()
+    }
+
+    fn ok(&self, step: &str, words: &[&str]) {
+        self.say(step, OK, words);
+    }
+
+    /// What is bad, and does not keep profiles from arriving.
     fn bad(&mut self, step: &str, words: &[&str]) {
-        self.sound = false;
-        say(step, "bad", words);
+        self.say(step, BAD, words);
+        if self.flaw.is_empty() {
+            self.flaw = words.concat();
+        }
     }
-}
 
-fn ok(step: &str, words: &[&str]) {
-    say(step, "ok", words);
-}
+    /// Why profiles do not arrive, and after it, as a sentence of its own, what helps: only the verdict has that.
+    fn fail(&mut self, step: &str, words: &[&str]) {
+        self.obstacle = words.concat();
+        let fact = self.obstacle.split_once(". ");
+        let fact = fact.map_or(&*self.obstacle, |(fact, _)| fact);
+        self.say(step, BAD, &[fact]);
+    }
 
-/// Prints one line: what was tried, how it went, and more in words.
-fn say(step: &str, mark: &str, words: &[&str]) {
-    let mut line = Vec::new();
-    for (column, width) in [(step, 10), (mark, 5)] {
-        line.extend_from_slice(column.as_bytes());
-        line.resize(line.len() + width - column.len(), b' ');
+    /// Prints the verdict, and gives the exit status.
+    fn conclude(&self, arrived: bool) -> u8 {
+        let (verdict, joint, rest) = if arrived {
+            (("Profiles would arrive", OK.1), ", but ", &self.flaw)
+        } else {
+            (("Profiles would not arrive", BAD.1), ": ", &self.obstacle)
+        };
+        let joint = if rest.is_empty() { "" } else { joint };
+        self.say("", verdict, &[joint, rest, "."]);
+        u8::from(!arrived)
     }
-    // A terminal obeys control characters, whoever they are from.
-    for c in words.iter().flat_map(|word| word.chars()) {
-        let seen = if c.is_control() { '?' } else { c };
-        line.extend_from_slice(seen.encode_utf8(&mut [0; 4]).as_bytes());
+
+    /// Prints one line: what was tried, in ten columns, how it went, and more in words.
+    fn say(&self, step: &str, (mark, colour): Mark, words: &[&str]) {
+        let (colour, end) = if self.in_colour {
+            (colour, "\x1b[0m")
+        } else {
+            ("", "")
+        };
+        let mut line = [step, colour, mark, end].concat().into_bytes();
+        // A terminal obeys control characters, whoever they are from.
+        for c in words.iter().flat_map(|word| word.chars()) {
+            let seen = if c.is_control() { '?' } else { c };
+            line.extend_from_slice(seen.encode_utf8(&mut [0; 4]).as_bytes());
+        }
+        line.push(b'\n');
+        print(&line);
     }
-    line.push(b'\n');
-    print(&line);
 }
 
 /// The request as the relay would send it.

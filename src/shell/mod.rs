@@ -15,7 +15,7 @@ mod sockets;
 mod stages;
 mod stderr;
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, IsTerminal as _, stderr};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -92,10 +92,16 @@ pub fn run(config: Config, name: String) -> std::io::Result<u8> {
     }
 }
 
-/// Says why there is nothing to run, where there is no relay and no log.
-pub fn complain(problem: &str) {
+/// Says why there is nothing to run, where there is no relay and no log. `to_person`: surely somebody reads it, as on a
+/// terminal.
+pub fn complain(problem: &str, to_person: bool) {
     let mut log = Log::new(Level::Error);
-    log.line(Level::Error, clock().unix_ms, problem, &[SVC]);
+    if to_person || stderr().is_terminal() {
+        log.take()
+            .extend_from_slice(&[problem.as_bytes(), b"\n"].concat());
+    } else {
+        log.line(Level::Error, clock().unix_ms, problem, &[SVC]);
+    }
     stderr::write(&mut log, Some(clock().mono + LAST_LINES_MAX));
 }
 

@@ -426,14 +426,16 @@ const fn alert_words(number: u8) -> &'static str {
 fn certificate_words(reason: &CertificateError) -> &'static str {
     match reason {
         CertificateError::UnknownIssuer => {
-            "is issued by nobody we trust (SSL_CERT_FILE adds issuers)"
+            "is issued by nobody we trust: name a PEM file with its issuer in SSL_CERT_FILE"
         }
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "has expired",
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "has expired: renew it on the server"
+        }
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             "is not valid yet"
         }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            "is not for the host of PYROSCOPE_REMOTE_ADDRESS"
+            "is not for the host in the address: use a name that it is for"
         }
         CertificateError::BadSignature => "has a bad signature, or a key that is too weak",
         CertificateError::BadEncoding => "is malformed",

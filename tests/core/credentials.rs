@@ -386,14 +386,14 @@ fn errors_of_the_store_are_logged_by_their_code_and_nothing_of_its_words() {
                 400,
                 r#"{"__type":"AccessDeniedException","Message":"User: s3cret is not authorized to perform: secretsmanager:GetSecretValue"}"#,
             ),
-            "AccessDeniedException, the function's role may not secretsmanager:GetSecretValue",
+            "AccessDeniedException, the function's role needs the permission secretsmanager:GetSecretValue",
         ),
         (
             json(
                 400,
                 r#"{"__type":"AccessDeniedException","Message":"Access to KMS is not allowed"}"#,
             ),
-            "AccessDeniedException, the function's role may not kms:Decrypt with its key",
+            "AccessDeniedException, the function's role needs the permission kms:Decrypt for its key",
         ),
         (
             json(

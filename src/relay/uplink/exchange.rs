@@ -47,6 +47,13 @@ pub(in crate::relay) struct Answer {
     pub(in crate::relay) excerpt: Vec<u8>,
 }
 
+impl Answer {
+    /// In words, for the log.
+    pub(in crate::relay) fn words(&self) -> String {
+        phrases::words(self.status, &self.place, &self.excerpt)
+    }
+}
+
 impl Uplink {
     pub(super) fn read_answer(&mut self, ring: &Ring, now: Now) {
         let State::Exchange(exchange) = &mut self.state else {

@@ -8,8 +8,9 @@ use crate::cli;
 use crate::contract::{Ends, error_words};
 use crate::http1::HEAD_BYTES_MAX;
 use crate::http1::buffer::ReceiveBuffer;
+use crate::http1::fields;
 use crate::http1::response::ResponseReader;
-use crate::http1::{fields, head};
+use crate::relay::phrases;
 use crate::shell::clock;
 use crate::shell::sockets::ends;
 use crate::tls::{Client, Tls};
@@ -20,11 +21,11 @@ const ANSWER_BODY_MAX: usize = 64 * 1024;
 /// First size of the buffer for answers.
 const INBOX_START: usize = 4096;
 
-const TIMED_OUT: &str = "timed out, PYROSCOPE_TIMEOUT is over";
+/// The cause of all that `PYROSCOPE_TIMEOUT` ends.
+pub(super) const TIMED_OUT: &str = error_words(ErrorKind::TimedOut);
 
-/// Said when a request in clear meets a server that wants TLS.
-pub(super) const WANTS_TLS: &str =
-    "TLS is spoken here: PYROSCOPE_REMOTE_ADDRESS must begin with https";
+/// The cause when a request in clear meets a server that wants TLS.
+pub(super) const WANTS_TLS: &str = "TLS is spoken here";
 
 /// See the module's documentation.
 pub(super) struct Line {
@@ -38,7 +39,9 @@ pub(super) struct Line {
 pub(super) struct Answer {
     pub(super) status: u16,
     /// Where a redirect points, without what may be secret in it.
-    pub(super) location: String,
+    pub(super) place: String,
+    /// It is a page for a browser.
+    pub(super) is_page: bool,
     pub(super) body: Vec<u8>,
 }
 
@@ -158,43 +161,36 @@ impl Line {
             }
             let Answer {
                 status,
-                location,
+                place,
+                is_page,
                 body,
             } = &mut answer;
             let result = reader.read(
                 &mut inbox,
-                |head| (*status, *location) = (head.status, location_of(head)),
+                |head| {
+                    let value = |name| fields::value(head.headers, name).unwrap_or_default();
+                    *status = head.status;
+                    *place = phrases::place(value("location"));
+                    let mut parts = value("content-type").windows(4);
+                    *is_page = parts.any(|part| part.eq_ignore_ascii_case(b"html"));
+                },
                 |piece| body.extend_from_slice(piece),
             );
-            match result {
-                Err(_) if reader.has_head() => return Ok(answer),
-                Err(cause) => return Err(cause.to_owned()),
-                Ok(()) => {}
-            }
-            match more {
-                _ if reader.done().is_some() || answer.body.len() > ANSWER_BODY_MAX => {
-                    return Ok(answer);
-                }
-                Ok(true) => {}
+            let is_whole = reader.done().is_some() || answer.body.len() > ANSWER_BODY_MAX;
+            match (result, more) {
+                (Err(cause), _) if !reader.has_head() => return Err(cause.to_owned()),
+                (Ok(()), Ok(true)) if !is_whole => {}
                 // A final status counts, whatever becomes of the rest.
-                _ if reader.has_head() => return Ok(answer),
-                Ok(false) => return Err("connection closed without an answer".to_owned()),
-                Err(cause) => return Err(cause),
+                _ if reader.has_head() => break,
+                (_, Err(cause)) => return Err(cause),
+                (_, Ok(_)) => return Err("connection closed without an answer".to_owned()),
             }
         }
+        if self.tls.is_none() && answer.status == 400 && cli::wants_tls(&answer.body) {
+            return Err(WANTS_TLS.to_owned());
+        }
+        Ok(answer)
     }
-}
-
-/// Where a redirect points, without what may be secret in it.
-fn location_of(head: &head::Response) -> String {
-    let location = fields::value(head.headers, "location").unwrap_or_default();
-    let location = location
-        .split(|b| b"?#".contains(b))
-        .next()
-        .unwrap_or_default();
-    // What stands before an @ is a user and a password.
-    let location = location.rsplit(|&b| b == b'@').next().unwrap_or_default();
-    String::from_utf8_lossy(location).into_owned()
 }
 
 /// Whether an answer can begin so.
@@ -224,7 +220,7 @@ pub(super) fn left(until: Instant) -> Result<Duration, &'static str> {
 /// An error of the system in words; a socket's own timeout shows as `WouldBlock`.
 const fn words(kind: ErrorKind) -> &'static str {
     match kind {
-        ErrorKind::WouldBlock | ErrorKind::TimedOut => TIMED_OUT,
+        ErrorKind::WouldBlock => TIMED_OUT,
         kind => error_words(kind),
     }
 }

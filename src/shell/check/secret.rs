@@ -8,9 +8,13 @@ use crate::contract::error_words;
 use crate::shell::{clock, roots};
 
 use super::line::Answer;
-use super::{Check, ok};
+use super::{ANSWER, Check, Step};
 
-const STEP: &str = "secret";
+const SECRET: &Step = &Step {
+    name: "secret    ",
+    ..ANSWER
+};
+const STEP: &str = SECRET.name;
 
 impl Check<'_> {
     /// Reads every credential, and sets the fields made of them; `None` where one is missing.
@@ -28,18 +32,20 @@ impl Check<'_> {
                         keys = Some(self.keys(config, &references, variable)?);
                     }
                     let request = stored.request(keys.as_ref()?, clock().unix_ms);
-                    let answer = self.ask(config, &stored.endpoint, variable, &request)?;
+                    let setting = stored.setting.unwrap_or(variable);
+                    let answer = self.ask(config, &stored.endpoint, setting, &request)?;
                     stored.secret(answer.status, &answer.body)
                 }
             };
             match value {
                 Ok(value) => values.push(value),
                 Err(cause) => {
-                    self.bad(STEP, &[variable, ", ", place, ": ", &cause]);
+                    let words = [variable, " cannot be read from ", place, ": ", &cause];
+                    self.fail(STEP, &words);
                     return None;
                 }
             }
-            ok(STEP, &[variable, " is read from ", place]);
+            self.ok(STEP, &[variable, " is read from ", place]);
         }
         match references.fields(&values) {
             Ok(mut fields) => {
@@ -48,8 +54,8 @@ impl Check<'_> {
                 Some(())
             }
             Err(unfit) => {
-                let words = [unfit.variable, ", ", &unfit.place, ": ", unfit.why];
-                self.bad(STEP, &words);
+                let words = [unfit.variable, ", from ", &unfit.place, ": ", unfit.why];
+                self.fail(STEP, &words);
                 None
             }
         }
@@ -74,7 +80,7 @@ impl Check<'_> {
         match keys {
             Ok(keys) => Some(keys),
             Err(cause) => {
-                self.bad(STEP, &[variable, ": ", &cause]);
+                self.fail(STEP, &[variable, ": ", &cause]);
                 None
             }
         }
@@ -91,7 +97,7 @@ impl Check<'_> {
         match line.write(request).and_then(|()| line.answer()) {
             Ok(answer) => Some(answer),
             Err(cause) => {
-                self.bad(STEP, &[setting, ", ", &endpoint.authority, ": ", &cause]);
+                self.fail_at(SECRET, &endpoint.authority, &cause, setting);
                 None
             }
         }
