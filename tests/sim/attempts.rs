@@ -278,9 +278,10 @@ pub fn in_turn(addresses: &[SocketAddr], first_v6: bool) -> Vec<SocketAddr> {
 }
 
 impl Remote {
-    /// Attempts that surely count: nothing makes them suspect.
+    /// Attempts that surely count: nothing makes them suspect. Of a blurred one that is not known.
     pub fn busy_least(&self) -> u64 {
-        let counts = |(_, attempt): &(u64, &Attempt)| attempt.suspicion.is_none();
+        let counts =
+            |(_, attempt): &(u64, &Attempt)| attempt.suspicion.is_none() && !attempt.blurred;
         self.attempts.iter().filter(counts).count() as u64
     }
 
@@ -294,7 +295,7 @@ impl Remote {
     /// Those that surely count, and whose connection does not stand yet.
     pub fn unproven_least(&self) -> u64 {
         let counts = |(number, attempt): &(u64, &Attempt)| {
-            attempt.suspicion.is_none() && self.is_connecting(*number)
+            attempt.suspicion.is_none() && !attempt.blurred && self.is_connecting(*number)
         };
         self.attempts.iter().filter(counts).count() as u64
     }

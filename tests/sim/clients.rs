@@ -543,7 +543,9 @@ impl World {
             let next = client.requests.get(client.answers);
             let payload = next.map(|request| &self.ledger.payloads[request.payload]);
             let early = |place: Option<u64>| place.is_some_and(|place| place < mark);
-            let half = payload.is_some_and(|own| own.is_half_read() && early(own.place));
+            let counts =
+                |own: &Payload| own.is_half_read() && !own.times.left_out && early(own.place);
+            let half = payload.is_some_and(|own| counts(own));
             speaks && half && now + SLACK < until && !client.over
         })
     }
