@@ -20,6 +20,8 @@ pub struct Client {
 pub struct Posted {
     /// None: the connection ended instead.
     pub status: Option<u16>,
+    /// When its first byte was written.
+    pub from: Instant,
     /// From the request's first byte to the end of the answer's head.
     pub took: Duration,
 }
@@ -52,7 +54,7 @@ impl Client {
                 (None, from.elapsed())
             }
         };
-        Posted { status, took }
+        Posted { status, from, took }
     }
 
     fn exchange(&mut self) -> Option<(u16, Instant)> {

@@ -4,8 +4,11 @@
 use crate::Effort;
 use crate::figures::{Judged, Row, Spread, Unit, micros};
 use crate::lambda::Lambda;
+use crate::pinned::Pinned;
 use crate::remote::Remote;
 use crate::subjects::{Subject, in_turn, wait_until};
+
+pub const GROUP: &str = "start and idle";
 
 /// Starts of one round. Its figure is their lower quartile: a start is short, and one that had to wait for a CPU, behind
 /// others on this machine, says nothing about the program.
@@ -18,8 +21,9 @@ const INVOCATIONS: usize = 5;
 const QUIET_LOOKS: usize = 200;
 
 pub fn measure(subjects: &[Subject], effort: Effort) -> Vec<Row> {
+    let _pinned = Pinned::start();
     let remote = Remote::http();
-    let row = |what: &str, unit, judged| Row::new("start and idle", what, unit, judged);
+    let row = |what: &str, unit, judged| Row::new(GROUP, what, unit, judged);
     let mut rows = [
         row("exec → register", Unit::Micros, Judged::Ratio).promised(1.25),
         row("exec → first next", Unit::Micros, Judged::Ratio).promised(1.25),
@@ -33,7 +37,12 @@ pub fn measure(subjects: &[Subject], effort: Effort) -> Vec<Row> {
         row("idle RSS", Unit::Kib, Judged::Itself).promised(600.0),
         row("idle private memory", Unit::Kib, Judged::Itself).promised(200.0),
         row("threads when idle", Unit::Count, Judged::Itself).promised(1.0),
+        row("binary", Unit::Bytes, Judged::Itself),
     ];
+    let (binary, measured) = rows.split_last_mut().expect("a row for it");
+    for (number, subject) in subjects.iter().enumerate() {
+        binary.add(number, subject.bytes());
+    }
     for _ in 0..effort.rounds {
         let mut starts = vec![Vec::with_capacity(STARTS); subjects.len()];
         for time in 0..STARTS {
@@ -42,7 +51,7 @@ pub fn measure(subjects: &[Subject], effort: Effort) -> Vec<Row> {
             }
         }
         for (number, starts) in starts.iter().enumerate() {
-            for (column, row) in rows.iter_mut().enumerate() {
+            for (column, row) in measured.iter_mut().enumerate() {
                 let figures: Vec<f64> = starts.iter().map(|start| start[column]).collect();
                 row.add(number, Spread::of(&figures).low);
             }

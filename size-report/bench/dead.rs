@@ -6,11 +6,12 @@ use std::net::{SocketAddr, TcpStream};
 use crate::client::Client;
 use crate::figures::{Judged, Row, Spread, Unit, micros};
 use crate::lambda::Lambda;
+use crate::pinned::Pinned;
 use crate::remote::{Refusing, Remote, Silent};
 use crate::subjects::Subject;
 use crate::{Effort, GUARD};
 
-const GROUP: &str = "a dead backend, beside a healthy one";
+pub const GROUP: &str = "a dead backend, beside a healthy one";
 
 /// Invocations of one round, each with one upload. All payloads together fit the ring.
 const INVOCATIONS: usize = 60;
@@ -24,6 +25,7 @@ struct Turn {
 }
 
 pub fn measure(ours: &Subject, effort: Effort) -> Vec<Row> {
+    let _pinned = Pinned::start();
     let (healthy, refusing, silent) = (Remote::http(), Refusing::start(), Silent::start());
     let row = |what, unit, judged| Row::new(GROUP, what, unit, judged);
     let mut rows = [

@@ -13,6 +13,8 @@ pub struct Row {
     pub released: Vec<f64>,
     pub judged: Judged,
     pub promise: Option<f64>,
+    /// Why there are no figures, or what they are worth.
+    pub remark: Option<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -20,6 +22,7 @@ pub enum Unit {
     Micros,
     Millis,
     Kib,
+    Bytes,
     PerSecond,
     Count,
 }
@@ -50,6 +53,7 @@ impl Row {
             released: Vec::new(),
             judged,
             promise: None,
+            remark: None,
         }
     }
 
@@ -87,6 +91,22 @@ impl Row {
             .map(|(own, base)| own / base)
             .collect();
         Spread::of(&ratios)
+    }
+
+    /// The Go extension's figure over ours, where both are more than nothing.
+    pub fn released_over_ours(&self) -> Option<f64> {
+        let (own, other) = (Spread::of(&self.ours), Spread::of(&self.released));
+        let times = other.median / own.median;
+        (times.is_finite() && times > 0.0).then_some(times)
+    }
+
+    /// Whether the Go extension's figure is the better one, by more than chance: most of its rounds are better than most of ours.
+    pub fn released_is_better(&self) -> bool {
+        let (own, other) = (Spread::of(&self.ours), Spread::of(&self.released));
+        match self.judged {
+            Judged::RatioOfMore => other.low > own.high,
+            Judged::Ratio | Judged::Itself => other.high < own.low,
+        }
     }
 
     /// Whether the figure is on the wrong side of the limit.

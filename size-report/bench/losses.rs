@@ -8,6 +8,8 @@ use crate::lambda::Lambda;
 use crate::remote::{Refusing, Remote};
 use crate::subjects::{FLOOR, Running, Subject};
 
+pub const GROUP: &str = "lost of what got its 200";
+
 /// Enough to see that it is always so.
 const ROUNDS: usize = 5;
 
@@ -27,15 +29,7 @@ const IN_OUTAGE: u32 = 200;
 const LOST_AFTER: Duration = Duration::from_secs(4);
 
 pub fn measure(subjects: &[Subject]) -> Vec<Row> {
-    let row = |what: String| {
-        Row::new(
-            "lost of what got its 200",
-            what,
-            Unit::Count,
-            Judged::Itself,
-        )
-        .promised(0.0)
-    };
+    let row = |what: String| Row::new(GROUP, what, Unit::Count, Judged::Itself).promised(0.0);
     let mut rows = [
         row(format!(
             "of {AT_SHUTDOWN} waiting at SHUTDOWN, remote takes 500 ms"

@@ -23,6 +23,7 @@ mod client;
 mod cold;
 mod dead;
 mod figures;
+mod first;
 mod lambda;
 mod losses;
 mod page;
@@ -31,6 +32,7 @@ mod pinned;
 mod relay;
 mod remote;
 mod subjects;
+mod throttled;
 mod tls;
 
 #[path = "../../tests/support/certificates.rs"]
@@ -44,7 +46,6 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use figures::Row;
-use pinned::Pinned;
 use subjects::Subject;
 
 /// How long anything may take before the bench gives up: far above what it takes on a busy machine.
@@ -59,36 +60,42 @@ pub struct Effort {
     rounds: usize,
     /// Payloads of one round are divided by this.
     shortened: usize,
+    /// Rounds with a freeze, which takes a second.
+    thaws: usize,
 }
 
 const FULL: Effort = Effort {
     rounds: 31,
     shortened: 1,
+    thaws: 15,
 };
 
 /// For continuous integration: well under a minute.
 const QUICK: Effort = Effort {
     rounds: 15,
     shortened: 4,
+    thaws: 5,
 };
 
 struct Arguments {
     subjects: Vec<Subject>,
     effort: Effort,
     record: bool,
+    /// The one part to measure, by what its name begins with.
+    only: Option<String>,
     /// Where the results go.
     folder: PathBuf,
 }
 
 fn main() -> ExitCode {
     let Some(arguments) = Arguments::read(env::args().skip(1)) else {
-        eprintln!("usage: latency [--quick] [--record] FOLDER FLOOR OURS [GO]");
+        eprintln!("usage: latency [--quick] [--record | --only PART] FOLDER FLOOR OURS [GO]");
         return ExitCode::FAILURE;
     };
     let (began, load) = (Instant::now(), page::load());
     let recorded = fs::read_to_string(RECORDED).unwrap_or_default();
     let recorded = page::read_recorded(&recorded);
-    let rows = measure(&arguments.subjects, arguments.effort);
+    let rows = measure(&arguments);
     print!("{}", page::table(&rows, &arguments.subjects, &recorded));
     println!("{}", page::surroundings(began.elapsed(), load));
     let written =
@@ -104,14 +111,16 @@ fn main() -> ExitCode {
 }
 
 impl Arguments {
-    fn read(arguments: impl Iterator<Item = String>) -> Option<Self> {
+    fn read(mut arguments: impl Iterator<Item = String>) -> Option<Self> {
         let mut effort = FULL;
         let mut record = false;
+        let mut only = None;
         let mut paths = Vec::new();
-        for argument in arguments {
+        while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--quick" => effort = QUICK,
                 "--record" => record = true,
+                "--only" => only = Some(arguments.next()?),
                 // What `cargo bench` says to every bench.
                 "--bench" => {}
                 path => paths.push(PathBuf::from(path)),
@@ -121,32 +130,42 @@ impl Arguments {
         let folder = paths.next()?;
         let mut subjects = vec![Subject::floor(paths.next()?), Subject::ours(paths.next()?)];
         subjects.extend(paths.next().map(Subject::released));
+        // A part is not what the next run compares itself with.
+        if record && only.is_some() {
+            return None;
+        }
         Some(Self {
             subjects,
             effort,
             record,
+            only,
             folder,
         })
     }
 }
 
-fn measure(subjects: &[Subject], effort: Effort) -> Vec<Row> {
-    let mut rows = Vec::new();
-    let mut part = |name: &str, measured: Vec<Row>| {
-        eprintln!("bench: {name} measured");
-        rows.extend(measured);
-    };
-    let pinned = Pinned::start();
-    part("start", cold::measure(subjects, effort));
-    drop(pinned);
-    part("what is lost", losses::measure(subjects));
-    for load in relay::LOADS {
-        part(load.name, relay::measure(load, subjects, effort));
-    }
+fn measure(arguments: &Arguments) -> Vec<Row> {
+    let (subjects, effort) = (&arguments.subjects, arguments.effort);
     let ours = &subjects[subjects::OURS];
-    let _pinned = Pinned::start();
-    part("TLS", tls::measure(ours, effort));
-    part("a dead backend", dead::measure(ours, effort));
+    let mut rows = Vec::new();
+    let mut part = |name: &str, measured: &dyn Fn() -> Vec<Row>| {
+        let only = arguments.only.as_deref();
+        if only.is_none_or(|only| name.starts_with(only)) {
+            rows.extend(measured());
+            eprintln!("bench: {name} measured");
+        }
+    };
+    part(first::GROUP, &|| first::measure(subjects, effort));
+    part(losses::GROUP, &|| losses::measure(subjects));
+    part(cold::GROUP, &|| cold::measure(subjects, effort));
+    for load in relay::LOADS {
+        part(load.name, &|| relay::measure(load, subjects, effort));
+    }
+    part(tls::GROUP, &|| tls::measure(ours, effort));
+    part(dead::GROUP, &|| dead::measure(ours, effort));
+    for load in relay::SATURATED {
+        part(load.name, &|| relay::measure(load, subjects, effort));
+    }
     rows
 }
 

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::figures::{Judged, Row, Spread, Unit};
+use crate::relay::{WHY_NO_PROMISE, is_saturated};
 use crate::subjects::Subject;
 
 /// A load above which the figures say more about the others than about the programs measured. A build before
@@ -25,6 +26,9 @@ pub fn table(rows: &[Row], subjects: &[Subject], recorded: &[Recorded]) -> Strin
     let mut worse = 0;
     for row in rows {
         if row.group != group {
+            if is_saturated(row.group) && !is_saturated(group) {
+                let _ = writeln!(out, "\n{WHY_NO_PROMISE}");
+            }
             group = row.group;
             let released = if with_released {
                 "         Go   Go ratio"
@@ -33,13 +37,13 @@ pub fn table(rows: &[Row], subjects: &[Subject], recorded: &[Recorded]) -> Strin
             };
             let _ = writeln!(
                 out,
-                "\n{group:<48} {:>10} {:>10} {released} {:>7} {:>17} {:>9} {:>8}",
+                "\n{group:<56} {:>10} {:>10} {released} {:>7} {:>17} {:>9} {:>8}",
                 "base", "ours", "judged", "quartiles", "recorded", "promise",
             );
         }
         let judged = row.judged();
         let before = find(recorded, &row.what);
-        let mut remarks = Vec::new();
+        let mut remarks = Vec::from_iter(row.remark.as_deref());
         if let Some(promise) = row.promise
             && row.breaks(judged.median, promise)
         {
@@ -49,6 +53,9 @@ pub fn table(rows: &[Row], subjects: &[Subject], recorded: &[Recorded]) -> Strin
             worse += 1;
             remarks.push("A QUARTER WORSE");
         }
+        if row.released_is_better() {
+            remarks.push("GO IS BETTER");
+        }
         let released = if with_released {
             released_columns(row)
         } else {
@@ -56,7 +63,7 @@ pub fn table(rows: &[Row], subjects: &[Subject], recorded: &[Recorded]) -> Strin
         };
         let _ = writeln!(
             out,
-            "  {:<46} {:>10} {:>10} {released} {:>7} {:>17} {:>9} {:>8}  {}",
+            "  {:<54} {:>10} {:>10} {released} {:>7} {:>17} {:>9} {:>8}  {}",
             row.what
                 .strip_prefix(row.group)
                 .map_or(&*row.what, |rest| rest.trim_start_matches([':', ' '])),
@@ -71,7 +78,7 @@ pub fn table(rows: &[Row], subjects: &[Subject], recorded: &[Recorded]) -> Strin
     }
     let _ = writeln!(
         out,
-        "\nbase: the floor; for TLS, rustls encrypting in memory; for a dead backend, a healthy one. \
+        "\nbase: the floor; for TLS: CPU over plain, rustls encrypting in memory; for a dead backend, a healthy one. \
          judged: ours / base, or ours itself.\n{worse} a quarter worse than recorded."
     );
     out
@@ -81,11 +88,13 @@ fn released_columns(row: &Row) -> String {
     let Some(ratio) = row.released() else {
         return format!("{:>10} {:>10}", "-", "-");
     };
-    format!(
-        "{:>10} {:>10}",
-        figure(&row.released, row.unit),
-        told(row, ratio.median)
-    )
+    let beside = match row.judged {
+        Judged::Itself => row
+            .released_over_ours()
+            .map_or_else(|| "-".to_owned(), |times| format!("{times:.1} × us")),
+        Judged::Ratio | Judged::RatioOfMore => told(row, ratio.median),
+    };
+    format!("{:>10} {beside:>10}", figure(&row.released, row.unit))
 }
 
 /// The figure in the middle, with its unit.
@@ -94,10 +103,11 @@ fn figure(figures: &[f64], unit: Unit) -> String {
         return "-".to_owned();
     }
     let middle = Spread::of(figures).median;
-    let digits = if middle < 20.0 && unit != Unit::Count && unit != Unit::Kib {
-        1
-    } else {
+    let is_whole = matches!(unit, Unit::Count | Unit::Kib | Unit::Bytes);
+    let digits = if is_whole {
         0
+    } else {
+        usize::from(middle < 20.0)
     };
     format!("{middle:.digits$}{}", unit.word())
 }
@@ -105,6 +115,7 @@ fn figure(figures: &[f64], unit: Unit) -> String {
 /// What is judged, as it is told: a ratio, or a figure.
 fn told(row: &Row, judged: f64) -> String {
     match row.judged {
+        _ if judged.is_nan() => "-".to_owned(),
         Judged::Ratio | Judged::RatioOfMore => format!("{judged:.2}"),
         Judged::Itself if row.unit == Unit::Millis => format!("{judged:.2}"),
         Judged::Itself => format!("{judged:.0}"),
@@ -127,6 +138,7 @@ impl Unit {
             Self::Micros => " µs",
             Self::Millis => " ms",
             Self::Kib => " KiB",
+            Self::Bytes => " B",
             Self::PerSecond => " /s",
             Self::Count => "",
         }

@@ -1,16 +1,16 @@
 //! The remote: takes whatever comes, answers 200, counts.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls::{HandshakeKind, ServerConfig, ServerConnection, StreamOwned};
 
 use crate::GUARD;
-use crate::certificates::{Authority, OUR_NAMES};
+use crate::certificates::{Authority, Leaf, OUR_NAMES};
 use crate::lambda::content_length;
 
 /// Connections served at once: more than any load has clients, or any relay opens.
@@ -22,6 +22,16 @@ pub struct Remote {
     address: SocketAddr,
     secure: bool,
     pub arrivals: Arc<Arrivals>,
+    sessions: Arc<Sessions>,
+}
+
+/// The TLS connections of a remote.
+#[derive(Default)]
+struct Sessions {
+    open: Mutex<Vec<TcpStream>>,
+    opened: AtomicUsize,
+    closed: Arrivals,
+    resumed: AtomicUsize,
 }
 
 /// How a remote speaks.
@@ -48,7 +58,7 @@ pub struct Hold {
 impl Hold {
     /// Ends the connections of what is held, and waits until they have ended.
     pub fn drop_all(&self) {
-        self.dropped.add();
+        self.dropped.add(Instant::now());
         assert!(self.closed.wait(self.count, GUARD), "they do not end");
     }
 
@@ -57,7 +67,7 @@ impl Hold {
         let number = self.seen.fetch_add(1, SeqCst);
         let mine = (self.first..self.first + self.count).contains(&number);
         if mine {
-            self.held.add();
+            self.held.add(Instant::now());
             self.dropped.wait(1, GUARD);
         }
         mine
@@ -94,11 +104,31 @@ impl Remote {
 
     /// One whose certificate is by `authority`.
     pub fn https(authority: &Authority) -> Self {
+        Self::https_as(server_config(authority.leaf(&OUR_NAMES)))
+    }
+
+    pub fn https_as(config: Arc<ServerConfig>) -> Self {
         let manner = Manner {
-            tls: Some(server_config(authority)),
+            tls: Some(config),
             ..Manner::default()
         };
         Self::serve(port(), manner)
+    }
+
+    /// Ends every TLS connection as a server does that has waited long enough, and waits until they have ended.
+    pub fn hang_up(&self) {
+        let open = self.sessions.open.lock();
+        for connection in open.unwrap_or_else(PoisonError::into_inner).drain(..) {
+            // Its thread, which reads, finds the end and says goodbye. The client may have gone before.
+            let _ = connection.shutdown(Shutdown::Read);
+        }
+        let all = self.sessions.opened.load(SeqCst);
+        assert!(self.sessions.closed.wait(all, GUARD), "they do not end");
+    }
+
+    /// How many of the connections that have ended took up an earlier session.
+    pub fn resumed(&self) -> usize {
+        self.sessions.resumed.load(SeqCst)
     }
 
     pub fn url(&self) -> String {
@@ -107,19 +137,22 @@ impl Remote {
     }
 
     fn serve(listener: TcpListener, manner: Manner) -> Self {
+        LazyLock::force(&BEGINNING);
         let remote = Self {
             address: listener
                 .local_addr()
                 .expect("a bound socket has an address"),
             secure: manner.tls.is_some(),
             arrivals: Arc::default(),
+            sessions: Arc::default(),
         };
         // All there from the beginning: none is made while something is measured.
         let listener = Arc::new(listener);
         for _ in 0..THREADS {
             let (listener, manner) = (Arc::clone(&listener), manner.clone());
             let arrivals = Arc::clone(&remote.arrivals);
-            thread::spawn(move || accept_all(&listener, &manner, &arrivals));
+            let sessions = Arc::clone(&remote.sessions);
+            thread::spawn(move || accept_all(&listener, &manner, &arrivals, &sessions));
         }
         remote
     }
@@ -129,9 +162,8 @@ fn port() -> TcpListener {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port of our own")
 }
 
-/// A TLS server that `authority` vouches for.
-pub fn server_config(authority: &Authority) -> Arc<ServerConfig> {
-    let leaf = authority.leaf(&OUR_NAMES);
+/// A TLS server that shows this certificate.
+pub fn server_config(leaf: Leaf) -> Arc<ServerConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -141,31 +173,56 @@ pub fn server_config(authority: &Authority) -> Arc<ServerConfig> {
     Arc::new(config.expect("a certificate that fits its key"))
 }
 
-fn accept_all(listener: &TcpListener, manner: &Manner, arrivals: &Arrivals) {
+fn accept_all(listener: &TcpListener, manner: &Manner, arrivals: &Arrivals, sessions: &Sessions) {
     let mut buffer = vec![0; READ_BYTES_MAX];
     for connection in listener.incoming().flatten() {
         // A measured program is killed in the end: its connections may end anyhow.
         let _ = connection.set_nodelay(true);
         if let Some(config) = &manner.tls {
-            let session = ServerConnection::new(Arc::clone(config)).expect("a TLS session");
-            let stream = StreamOwned::new(session, connection);
-            serve(stream, manner, &mut buffer, arrivals);
+            let kept = connection.try_clone().expect("one more descriptor");
+            let mut open = sessions.open.lock().unwrap_or_else(PoisonError::into_inner);
+            open.push(kept);
+            sessions.opened.fetch_add(1, SeqCst);
+            drop(open);
+            serve_secure(connection, config, manner, &mut buffer, arrivals, sessions);
         } else {
-            serve(connection, manner, &mut buffer, arrivals);
+            serve(&mut &connection, manner, &mut buffer, arrivals);
         }
         if let Some(hold) = &manner.hold {
-            hold.closed.add();
+            hold.closed.add(Instant::now());
         }
     }
 }
 
+fn serve_secure(
+    connection: TcpStream,
+    config: &Arc<ServerConfig>,
+    manner: &Manner,
+    buffer: &mut [u8],
+    arrivals: &Arrivals,
+    sessions: &Sessions,
+) {
+    let session = ServerConnection::new(Arc::clone(config)).expect("a TLS session");
+    let mut stream = StreamOwned::new(session, connection);
+    serve(&mut stream, manner, buffer, arrivals);
+    if stream.conn.handshake_kind() == Some(HandshakeKind::Resumed) {
+        sessions.resumed.fetch_add(1, SeqCst);
+    }
+    stream.conn.send_close_notify();
+    // The client may have gone before.
+    let _ = stream.flush();
+    let _ = stream.sock.shutdown(Shutdown::Both);
+    sessions.closed.add(Instant::now());
+}
+
 fn serve(
-    mut connection: impl Read + Write,
+    connection: &mut (impl Read + Write),
     manner: &Manner,
     buffer: &mut [u8],
     arrivals: &Arrivals,
 ) {
-    while read_request(&mut connection, buffer).is_some() {
+    while read_request(connection, buffer).is_some() {
+        let at = Instant::now();
         if manner.hold.as_ref().is_some_and(|hold| hold.held()) {
             return;
         }
@@ -176,7 +233,7 @@ fn serve(
         if answered.and_then(|()| connection.flush()).is_err() {
             return;
         }
-        arrivals.add();
+        arrivals.add(at);
     }
 }
 
@@ -213,17 +270,24 @@ fn read(connection: &mut impl Read, buffer: &mut [u8]) -> Option<usize> {
     connection.read(buffer).ok().filter(|&length| length > 0)
 }
 
-/// How many payloads have come, and news of it.
+/// What [`Arrivals::last`] is counted from.
+static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// How many payloads have come and were answered, and news of it.
 #[derive(Default)]
 pub struct Arrivals {
     count: AtomicUsize,
+    last_ns: AtomicU64,
     waiting: AtomicUsize,
     lock: Mutex<()>,
     changed: Condvar,
 }
 
 impl Arrivals {
-    fn add(&self) {
+    fn add(&self, at: Instant) {
+        let since = at.saturating_duration_since(*BEGINNING).as_nanos();
+        self.last_ns
+            .store(u64::try_from(since).unwrap_or(u64::MAX), SeqCst);
         self.count.fetch_add(1, SeqCst);
         // Nobody is woken for nothing.
         if self.waiting.load(SeqCst) > 0 {
@@ -234,6 +298,11 @@ impl Arrivals {
 
     pub fn count(&self) -> usize {
         self.count.load(SeqCst)
+    }
+
+    /// When all of the last one was there.
+    pub fn last(&self) -> Instant {
+        *BEGINNING + Duration::from_nanos(self.last_ns.load(SeqCst))
     }
 
     /// Waits until there are `count`, at most for `limit`; whether there are.

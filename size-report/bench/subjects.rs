@@ -13,6 +13,7 @@ use nix::unistd::Pid;
 
 use crate::GUARD;
 use crate::lambda::Lambda;
+use crate::throttled::Group;
 
 /// Where these are among the subjects.
 pub const FLOOR: usize = 0;
@@ -45,7 +46,34 @@ impl Subject {
 
     /// Starts it in the surroundings given. No log is written but of errors, and nobody reads that.
     pub fn start(&self, lambda: &Lambda, remote: &str, settings: &[(&str, &str)]) -> Running {
-        let mut command = Command::new(&self.binary);
+        self.spawn(Command::new(&self.binary), lambda, remote, settings)
+    }
+
+    /// The same with as much of a processor as the group has, from its first instruction on.
+    pub fn start_within(
+        &self,
+        group: &Group,
+        lambda: &Lambda,
+        remote: &str,
+        settings: &[(&str, &str)],
+    ) -> Running {
+        self.spawn(group.command(&self.binary), lambda, remote, settings)
+    }
+
+    /// What its file takes.
+    pub fn bytes(&self) -> f64 {
+        let file = fs::metadata(&self.binary);
+        let file = file.unwrap_or_else(|error| panic!("{}: {error}", self.binary.display()));
+        f64::from(u32::try_from(file.len()).unwrap_or(u32::MAX))
+    }
+
+    fn spawn(
+        &self,
+        mut command: Command,
+        lambda: &Lambda,
+        remote: &str,
+        settings: &[(&str, &str)],
+    ) -> Running {
         command
             .env_clear()
             .env("AWS_LAMBDA_RUNTIME_API", lambda.address().to_string())

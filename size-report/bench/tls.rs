@@ -13,13 +13,16 @@ use rustls::pki_types::pem::PemObject;
 use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
 use rustls::{ClientConfig, RootCertStore, ServerConnection};
 
-use crate::certificates::Authority;
+use crate::certificates::{Authority, OUR_NAMES};
 use crate::client::Client;
 use crate::figures::{Judged, Row, Unit, micros};
 use crate::lambda::Lambda;
+use crate::pinned::Pinned;
 use crate::remote::{Remote, server_config};
 use crate::subjects::Subject;
 use crate::{Effort, GUARD};
+
+pub const GROUP: &str = "TLS";
 
 /// The payloads' sizes, and how many there are in a round.
 const LOADS: [(&str, usize, usize); 3] = [
@@ -37,6 +40,7 @@ const SEALED_AT_ONCE: usize = 64 << 10;
 const OVERHEAD: usize = 4096;
 
 pub fn measure(ours: &Subject, effort: Effort) -> Vec<Row> {
+    let _pinned = Pinned::start();
     let authority = Authority::new("the bench's authority");
     let roots = authority.pem_file();
     let trusted = roots.path().to_str().expect("a path of our own making");
@@ -45,7 +49,7 @@ pub fn measure(ours: &Subject, effort: Effort) -> Vec<Row> {
     for (size, payload_bytes, payloads) in LOADS {
         let payloads = payloads / effort.shortened;
         let what = format!("{size} over TLS: CPU over plain / rustls alone");
-        let mut row = Row::new("TLS", what, Unit::Micros, Judged::Ratio).promised(1.2);
+        let mut row = Row::new(GROUP, what, Unit::Micros, Judged::Ratio).promised(1.2);
         for _ in 0..effort.rounds {
             let settings = [("PYROSCOPE_NUM_WORKERS", "1"), ("SSL_CERT_FILE", trusted)];
             let over_plain = relayed(ours, &plain, &settings, payload_bytes, payloads);
@@ -136,7 +140,8 @@ fn handshaken(authority: &Authority) -> UnbufferedClientConnection {
         .with_no_client_auth();
     let name = ServerName::try_from("localhost").expect("a name");
     let mut client = UnbufferedClientConnection::new(Arc::new(config), name).expect("a client");
-    let mut server = ServerConnection::new(server_config(authority)).expect("a server");
+    let mut server =
+        ServerConnection::new(server_config(authority.leaf(&OUR_NAMES))).expect("a server");
     let mut inbox = Vec::new();
     loop {
         let UnbufferedStatus { discard, state, .. } = client.process_tls_records(&mut inbox);

@@ -33,8 +33,12 @@ impl Authority {
 
     /// A root whose certificate says something out of the ordinary.
     pub fn made(name: &str, adjust: impl FnOnce(&mut CertificateParams)) -> Self {
+        Self::keyed(name, KeyPair::generate().expect("a key pair"), adjust)
+    }
+
+    /// The same with a key of any kind.
+    pub fn keyed(name: &str, key: KeyPair, adjust: impl FnOnce(&mut CertificateParams)) -> Self {
         let params = authority(name, adjust);
-        let key = KeyPair::generate().expect("a key pair");
         let pem = params.self_signed(&key).expect("a root certificate").pem();
         Self {
             issuer: Issuer::new(params, key),
@@ -45,8 +49,17 @@ impl Authority {
 
     /// An authority that this one vouches for.
     pub fn intermediate(&self, name: &str, adjust: impl FnOnce(&mut CertificateParams)) -> Self {
+        self.intermediate_keyed(name, KeyPair::generate().expect("a key pair"), adjust)
+    }
+
+    /// The same with a key of any kind.
+    pub fn intermediate_keyed(
+        &self,
+        name: &str,
+        key: KeyPair,
+        adjust: impl FnOnce(&mut CertificateParams),
+    ) -> Self {
         let params = authority(name, adjust);
-        let key = KeyPair::generate().expect("a key pair");
         let signed = params.signed_by(&key, &self.issuer);
         let certificate = signed.expect("an intermediate certificate");
         let own = vec![certificate.der().clone()];
