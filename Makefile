@@ -11,7 +11,7 @@ export PATH := $(CARGO_HOME)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build release layer dist reproduce demo test e2e e2e-pyroscope examples publish fuzz mutants lint size bench
+.PHONY: help setup build release layer dist reproduce demo test e2e e2e-pyroscope examples publish fuzz mutants lint size bench init
 .PHONY: ci clean verify smoke mutants-changed
 
 help: ## show this list
@@ -88,6 +88,7 @@ lint: ## check format, lints, the project's rules, prose and workflows
 	@.ci/docs
 	@.ci/prose
 	@.ci/workflows
+	@size-report/figures.py --check
 	@.ci/deny
 
 size: layer ## measure bytes, memory and work against their budget; RECORD=1 keeps the figures
@@ -95,10 +96,15 @@ size: layer ## measure bytes, memory and work against their budget; RECORD=1 kee
 	@.ci/build x86_64 measured
 	@size-report/measure $(if $(RECORD),--record)
 
+init: build ## how much longer an init takes in AWS's emulator, after make e2e; RECORD=1 keeps it
+	@tests/e2e/sandbox size-report/bench/init $(if $(RECORD),--record) $(or $(ROUNDS),30) $(BINARY) $$(size-report/bench/released $(BENCH)/go)
+	@$(if $(RECORD),size-report/figures.py)
+
 bench: build ## time it beside the least a relay can do and the Go extension; RECORD=1 keeps the ratios
 	@.ci/build $(HERE) floor
 	@cargo bench --quiet --locked --bench latency -- $(if $(CI),--quick) $(if $(RECORD),--record) $(BENCH) \
 		$(CURDIR)/dist/measured/floor-$(HERE) $(BINARY) $$(size-report/bench/released $(BENCH)/go)
+	@$(if $(RECORD),size-report/figures.py)
 
 ci: export FUZZ_SECONDS ?= 10
 ci: ## all of it, as continuous integration does, within half an hour

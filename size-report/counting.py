@@ -26,12 +26,16 @@ RUNS = {
     "push-tls 2 KiB": ("push-tls", 2 * KIB, 256),
     "push-tls 64 KiB": ("push-tls", 64 * KIB, 64),
     "push-tls 1 MiB": ("push-tls", MIB, 16),
+    "trust": ("trust", 0, 16),
     "parse": ("parse", 0, 100),
     "forward": ("forward", 0, 100),
     "labels": ("labels", 0, 100),
 }
 # All that musl's malloc, calloc, aligned_alloc and realloc come down to. A block that realloc has to move counts twice.
 ALLOCATORS = {"__libc_malloc_impl", "__libc_realloc"}
+
+# The first of its kind: with the roots, the key exchange and the chain.
+FIRST = {"first push-tls 2 KiB": ("push-tls", 2 * KIB)}
 
 Cost = collections.namedtuple("Cost", "instructions allocations")
 
@@ -41,7 +45,9 @@ def costs(program):
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         runs = {name: [pool.submit(cost, program, path, size, n) for n in (count, 2 * count)]
                 for name, (path, size, count) in RUNS.items()}
-        return {name: share(*(run.result() for run in pair), RUNS[name][2]) for name, pair in runs.items()}
+        first = {name: pool.submit(cost, program, path, size, 1) for name, (path, size) in FIRST.items()}
+        return {name: share(*(run.result() for run in pair), RUNS[name][2]) for name, pair in runs.items()} | {
+            name: run.result() for name, run in first.items()}
 
 
 def share(once, twice, count):

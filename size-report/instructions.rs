@@ -19,7 +19,9 @@ use pyroscope_lambda_extension::contract::{Command, ConnId, Ends, Now, RootSourc
 use pyroscope_lambda_extension::http1::{fields, head, header_slots};
 use pyroscope_lambda_extension::relay::forward::{self, Added};
 use pyroscope_lambda_extension::relay::{Relay, labels};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, PKCS_ECDSA_P384_SHA384,
+};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection};
 use schema::{Function, Label, Line, Location, Profile, PushRequest, RawProfileSeries};
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
         "profile" => World::new("http").relay(&profile(bytes), count),
         "jfr" => World::new("http").relay(&request(JFR, bytes), count),
         "push-tls" => World::new("https").relay(&request(PUSH, bytes), count),
+        "trust" => World::new("https").trust(count),
         "parse" => parse(&request(PUSH, 0), count),
         "forward" => forward_heads(&request(PUSH, 0), count),
         "labels" => add_labels(count),
@@ -230,6 +233,13 @@ impl World {
         assert_eq!(self.relay.totals().relayed, count as u64);
     }
 
+    /// Makes the TLS client with the roots that are built in, which is all most functions have.
+    fn trust(&mut self, count: usize) {
+        for _ in 0..count {
+            ours(|| self.relay.roots(Vec::new(), self.now));
+        }
+    }
+
     /// As the shell does it: everything that can be done without waiting.
     fn turn(&mut self) {
         loop {
@@ -266,14 +276,15 @@ impl World {
                 };
                 self.uplink = Some((id, server));
                 let local = SocketAddr::from(([10, 0, 0, 99], 50_000));
-                self.relay.connected(id, Ends { local, peer }, self.now);
+                ours(|| self.relay.connected(id, Ends { local, peer }, self.now));
             }
             Command::ReadRoots(..) => {
                 let pem = self.authority.iter().map(|authority| RootSource {
                     variable: "SSL_CERT_FILE",
                     pem: Ok(authority.pem.clone().into_bytes()),
                 });
-                self.relay.roots(pem.collect(), self.now);
+                let pem = pem.collect();
+                ours(|| self.relay.roots(pem, self.now));
             }
             other => unreachable!("{other:?} is not asked for here"),
         }
@@ -371,19 +382,30 @@ struct Authority {
 }
 
 impl Authority {
+    /// A P-256 leaf, by a P-384 intermediate, by a P-384 root, as many public servers have it.
     fn new() -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().expect("a key pair");
-        let pem = params.self_signed(&key).expect("a root certificate").pem();
-        let issuer = Issuer::new(params, key);
+        let key = || KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).expect("a key pair");
+        let authority = |name: &str| {
+            let mut params = CertificateParams::default();
+            params.distinguished_name.push(DnType::CommonName, name);
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            params
+        };
+        let (params, root) = (authority("root"), key());
+        let pem = params.self_signed(&root).expect("a root certificate").pem();
+        let root = Issuer::new(params, root);
+        let (params, intermediate) = (authority("intermediate"), key());
+        let shown = params
+            .signed_by(&intermediate, &root)
+            .expect("a certificate");
+        let issuer = Issuer::new(params, intermediate);
         let key = KeyPair::generate().expect("a key pair");
         let params = CertificateParams::new([HOST.to_owned()]).expect("a good name");
         let leaf = params.signed_by(&key, &issuer).expect("a certificate");
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let server = ServerConfig::builder()
             .with_no_client_auth()
-            .with_single_cert(vec![leaf.der().clone()], key)
+            .with_single_cert(vec![leaf.der().clone(), shown.der().clone()], key)
             .expect("certificate and key belong together");
         Self {
             pem,

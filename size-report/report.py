@@ -20,6 +20,11 @@ NOISE = {"instructions": 0.001, "KiB": 0.05}
 
 INK, PALE, CODE, CONSTANTS, GOOD, BAD, GRID = "#222", "#777", "#2f6f9f", "#a9cbe3", "#4d9a5b", "#c0392b", "#ddd"
 LINES = ["#2f6f9f", "#c77d2e", "#4d9a5b", "#8a5aa8"]
+PAGE, TROUGH = "#fff", "#eee"
+# On a dark page each has another. A style sheet counts for more than the attribute, and who knows none draws the light one.
+DARK = {INK: "#e6edf3", PALE: "#9198a1", GRID: "#30363d", PAGE: "#0d1117", TROUGH: "#21262d",
+        CODE: "#58a6ff", CONSTANTS: "#1f4b77", GOOD: "#3fb950", BAD: "#f85149"} | dict(
+            zip(LINES, ("#58a6ff", "#e09b4f", "#3fb950", "#bc8cff")))
 WIDTH, LEFT, RIGHT, LINE = 1000, 270, 760, 24
 
 
@@ -139,9 +144,14 @@ def picture(figures, details, history):
     y = draw_history(parts, y, history) + 20
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {y}" width="{WIDTH}" height="{y}" '
-        f'font-family="DejaVu Sans, Verdana, sans-serif" font-size="13">\n<rect width="100%" height="100%" fill="#fff"/>\n'
+        f'font-family="DejaVu Sans, Verdana, sans-serif" font-size="13">\n<style>@media (prefers-color-scheme: dark) {{ {dark()} }}</style>\n'
+        f'<rect width="100%" height="100%" fill="{PAGE}"/>\n'
         + "\n".join(parts) + "\n</svg>\n"
     )
+
+
+def dark():
+    return " ".join(f'[fill="{light}"] {{ fill: {color} }} [stroke="{light}"] {{ stroke: {color} }}' for light, color in DARK.items())
 
 
 def draw_crates(parts, y, rows, total):
@@ -168,7 +178,7 @@ def draw_promises(parts, y, figures):
             continue
         width = RIGHT - LEFT
         label(parts, LEFT - 10, y + 16, name, "end")
-        box(parts, LEFT, y + 3, width, LINE - 6, "#eee")
+        box(parts, LEFT, y + 3, width, LINE - 6, TROUGH)
         box(parts, LEFT, y + 3, min(figure / promise, 1) * width, LINE - 6, GOOD if figure <= promise else BAD)
         note = f"{shown(figure)} of {promise:,} {unit}"
         if mark:

@@ -1,18 +1,22 @@
 //! A sandbox's start: how long until Lambda hears of it, and what it takes to be there. No client connects: to find
 //! out where would put other things into the caches, and cost either of them a third of what it does by itself.
 
-use crate::Effort;
+use crate::client::Client;
 use crate::figures::{Judged, Row, Spread, Unit, micros};
 use crate::lambda::Lambda;
 use crate::pinned::Pinned;
 use crate::remote::Remote;
 use crate::subjects::{Subject, in_turn, wait_until};
+use crate::{Effort, GUARD};
 
 pub const GROUP: &str = "start and idle";
 
 /// Starts of one round. Its figure is their lower quartile: a start is short, and one that had to wait for a CPU, behind
 /// others on this machine, says nothing about the program.
 const STARTS: usize = 12;
+
+/// Of the one upload of which the log is counted.
+const UPLOAD_BYTES: usize = 2000;
 
 /// Invocations that belong to a start's CPU time.
 const INVOCATIONS: usize = 5;
@@ -40,8 +44,14 @@ pub fn measure(subjects: &[Subject], effort: Effort) -> Vec<Row> {
         row("binary", Unit::Bytes, Judged::Itself),
     ];
     let (binary, measured) = rows.split_last_mut().expect("a row for it");
+    let mut log = row(
+        "log of a healthy sandbox, one upload",
+        Unit::Bytes,
+        Judged::Itself,
+    );
     for (number, subject) in subjects.iter().enumerate() {
         binary.add(number, subject.bytes());
+        log.add(number, logged_bytes(subject, &remote));
     }
     for _ in 0..effort.rounds {
         let mut starts = vec![Vec::with_capacity(STARTS); subjects.len()];
@@ -57,7 +67,28 @@ pub fn measure(subjects: &[Subject], effort: Effort) -> Vec<Row> {
             }
         }
     }
-    rows.into()
+    let mut rows = Vec::from(rows);
+    rows.push(log);
+    rows
+}
+
+/// What a sandbox writes that starts, relays one profile and ends.
+fn logged_bytes(subject: &Subject, remote: &Remote) -> f64 {
+    let log = tempfile::tempfile().expect("a temporary file");
+    let mut lambda = Lambda::start();
+    let mut running = subject.start_logging(&lambda, &remote.url(), &log);
+    lambda.register();
+    lambda.wait_parked();
+    let before = remote.arrivals.count();
+    let mut client = Client::connect(running.address(), UPLOAD_BYTES);
+    assert_eq!(client.post().status, Some(200), "an upload refused");
+    assert!(remote.arrivals.wait(before + 1, GUARD), "it did not arrive");
+    lambda.invoke();
+    lambda.wait_parked();
+    lambda.shut_down();
+    running.wait_ended();
+    let bytes = log.metadata().expect("a file").len();
+    f64::from(u32::try_from(bytes).unwrap_or(u32::MAX))
 }
 
 fn start_once(subject: &Subject, remote: &Remote) -> [f64; 7] {

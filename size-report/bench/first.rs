@@ -16,6 +16,7 @@ use crate::certificates::{Authority, OUR_NAMES};
 use crate::client::Client;
 use crate::figures::{Judged, Row, Unit, micros};
 use crate::lambda::Lambda;
+use crate::losses;
 use crate::pinned::Pinned;
 use crate::remote::{Remote, server_config};
 use crate::subjects::{FLOOR, OURS, Running, Subject, in_turn};
@@ -61,7 +62,7 @@ pub fn measure(subjects: &[Subject], effort: Effort) -> Vec<Row> {
     if group.is_none() {
         rows[THROTTLED].remark = Some(NONE_HERE.to_owned());
     }
-    let mut lost = [0; WHAT.len()];
+    let mut lost = vec![0.0; subjects.len()];
     let _pinned = Pinned::start();
     let (elliptic, rsa) = (World::elliptic(), World::rsa());
     for round in 0..effort.rounds {
@@ -72,10 +73,7 @@ pub fn measure(subjects: &[Subject], effort: Effort) -> Vec<Row> {
                     rows[at].add(number, taken.cpu);
                     rows[at + 1].add(number, taken.arrived);
                 }
-                None => {
-                    assert_ne!(number, OURS, "{}: it did not arrive", rows[at].what);
-                    lost[at] += 1;
-                }
+                None => lost[number] += 1.0,
             };
             let is_to_thaw = round < effort.thaws;
             let life = live(subject, &elliptic, is_to_thaw, number == OURS);
@@ -85,19 +83,21 @@ pub fn measure(subjects: &[Subject], effort: Effort) -> Vec<Row> {
                 add(THAWED, life.thawed.as_ref());
             }
             add(RSA, live_once(subject, &rsa).as_ref());
-            if let Some(group) = &group
-                && let Some(taken) = live_throttled(subject, &elliptic, group)
-            {
-                rows[THROTTLED].add(number, taken.arrived);
+            if let Some(group) = &group {
+                match live_throttled(subject, &elliptic, group) {
+                    Some(taken) => rows[THROTTLED].add(number, taken.arrived),
+                    None => lost[number] += 1.0,
+                }
             }
         }
     }
-    for (row, lost) in rows.iter_mut().zip(lost) {
-        if lost > 0 {
-            row.remark = Some(format!("Go lost {lost}"));
-        }
+    let mut lost_row = Row::new(losses::GROUP, LOST, Unit::Count, Judged::Itself).promised(0.0);
+    for (number, _) in subjects.iter().enumerate().filter(|(n, _)| *n != FLOOR) {
+        lost_row.add(number, lost[number]);
     }
-    rows.into()
+    let mut rows = Vec::from(rows);
+    rows.push(lost_row);
+    rows
 }
 
 /// What is measured, and what is promised of it.
@@ -121,6 +121,9 @@ const WHAT: [(&str, Option<f64>); 9] = [
         None,
     ),
 ];
+
+/// What did not arrive of all the profiles above.
+const LOST: &str = "of the profiles above";
 
 /// Where among the rows.
 const THROTTLED: usize = 2;

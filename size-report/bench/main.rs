@@ -46,7 +46,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use figures::Row;
-use subjects::Subject;
+use subjects::{OURS, Subject};
 
 /// How long anything may take before the bench gives up: far above what it takes on a busy machine.
 pub const GUARD: Duration = Duration::from_secs(30);
@@ -89,7 +89,9 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let Some(arguments) = Arguments::read(env::args().skip(1)) else {
-        eprintln!("usage: latency [--quick] [--record | --only PART] FOLDER FLOOR OURS [GO]");
+        eprintln!(
+            "usage: latency [--quick] [--record | --only PART] FOLDER FLOOR OURS [GO]; GO is needed to record"
+        );
         return ExitCode::FAILURE;
     };
     let (began, load) = (Instant::now(), page::load());
@@ -130,8 +132,8 @@ impl Arguments {
         let folder = paths.next()?;
         let mut subjects = vec![Subject::floor(paths.next()?), Subject::ours(paths.next()?)];
         subjects.extend(paths.next().map(Subject::released));
-        // A part is not what the next run compares itself with.
-        if record && only.is_some() {
+        // What is recorded is what the pages show and the next run compares itself with: all of it, beside the Go extension.
+        if record && (only.is_some() || subjects.len() <= OURS + 1) {
             return None;
         }
         Some(Self {
@@ -146,7 +148,7 @@ impl Arguments {
 
 fn measure(arguments: &Arguments) -> Vec<Row> {
     let (subjects, effort) = (&arguments.subjects, arguments.effort);
-    let ours = &subjects[subjects::OURS];
+    let ours = &subjects[OURS];
     let mut rows = Vec::new();
     let mut part = |name: &str, measured: &dyn Fn() -> Vec<Row>| {
         let only = arguments.only.as_deref();

@@ -17,14 +17,15 @@ const LINE: f64 = 26.0;
 /// Of a panel's title, down to its scale.
 const TITLE: f64 = 52.0;
 
-const STYLE: &str = "text{font:13px sans-serif;fill:var(--ink)}.head{font-size:17px;font-weight:600}\
-    .small{font-size:11px;fill:var(--pale)}.grid{stroke:var(--grid)}.one{stroke:var(--pale)}\
-    .kept{fill:var(--good);stroke:var(--good)}.broken{fill:var(--bad);stroke:var(--bad)}\
-    .free{fill:var(--plain);stroke:var(--plain)}.go{fill:var(--go)}.page{fill:var(--page)}\
-    .promise{stroke:var(--ink);stroke-width:2}.recorded{fill:none;stroke:var(--pale)}\
-    svg{--page:#fff;--ink:#24292f;--pale:#57606a;--grid:#d8dee4;--good:#1a7f37;--bad:#cf222e;--plain:#0969da;--go:#9a6700}\
-    @media(prefers-color-scheme:dark){svg{--page:#0d1117;--ink:#e6edf3;--pale:#9198a1;--grid:#30363d;--good:#3fb950;\
-    --bad:#f85149;--plain:#58a6ff;--go:#d29922}}";
+/// What the parts look like on a light page, and what is different on a dark one. Not by variables, which some programs
+/// that draw SVG do not know.
+const STYLE: &str = "text{font:13px sans-serif;fill:#24292f}.head{font-size:17px;font-weight:600}.page{fill:#ffffff}\
+    .small{font-size:11px;fill:#57606a;stroke:#ffffff;stroke-width:3;paint-order:stroke}.grid{stroke:#d8dee4}.one{stroke:#57606a}\
+    .kept{fill:#1a7f37;stroke:#1a7f37}.broken{fill:#cf222e;stroke:#cf222e}.free{fill:#0969da;stroke:#0969da}\
+    .go{fill:#9a6700}.promise{stroke:#24292f;stroke-width:2}.recorded{fill:none;stroke:#57606a}\
+    @media(prefers-color-scheme:dark){text{fill:#e6edf3}.page{fill:#0d1117}.small{fill:#9198a1;stroke:#0d1117}\
+    .grid{stroke:#30363d}.one{stroke:#9198a1}.kept{fill:#3fb950;stroke:#3fb950}.broken{fill:#f85149;stroke:#f85149}\
+    .free{fill:#58a6ff;stroke:#58a6ff}.go{fill:#d29922}.promise{stroke:#e6edf3}.recorded{stroke:#9198a1}}";
 
 /// A logarithmic scale, and what is written along it.
 struct Scale {
@@ -48,9 +49,10 @@ const TIMES: Scale = Scale {
 };
 
 const RATIOS: Scale = Scale {
-    least: 0.25,
-    most: 16.0,
+    least: 0.125,
+    most: 32.0,
     marks: &[
+        (0.125, "0.125 ×"),
         (0.25, "0.25 ×"),
         (0.5, "0.5 ×"),
         (1.0, "1 ×"),
@@ -58,6 +60,7 @@ const RATIOS: Scale = Scale {
         (4.0, "4 ×"),
         (8.0, "8 ×"),
         (16.0, "16 ×"),
+        (32.0, "32 ×"),
     ],
 };
 
@@ -239,8 +242,7 @@ fn draw_losses(svg: &mut String, y: &mut f64, rows: &[&Row]) {
     }
     let _ = writeln!(
         svg,
-        "<text class=\"head\" x=\"20\" y=\"{y:.1}\">{}</text>",
-        "Lost of what got its 200"
+        "<text class=\"head\" x=\"20\" y=\"{y:.1}\">Lost of what got its 200</text>"
     );
     let mut at = *y + 26.0;
     for row in rows {

@@ -1,6 +1,6 @@
 //! The programs that are measured: how each is started, and what the system says about it while it runs.
 
-use std::fs;
+use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -49,6 +49,14 @@ impl Subject {
         self.spawn(Command::new(&self.binary), lambda, remote, settings)
     }
 
+    /// Starts it with the log that a user gets, into a file.
+    pub fn start_logging(&self, lambda: &Lambda, remote: &str, log: &File) -> Running {
+        let mut command = Command::new(&self.binary);
+        let own = || Stdio::from(log.try_clone().expect("one more descriptor"));
+        command.stdout(own()).stderr(own());
+        self.launch(command, lambda, remote, &[])
+    }
+
     /// The same with as much of a processor as the group has, from its first instruction on.
     pub fn start_within(
         &self,
@@ -74,16 +82,25 @@ impl Subject {
         remote: &str,
         settings: &[(&str, &str)],
     ) -> Running {
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let quiet = [&[("PYROSCOPE_LOG_LEVEL", "error")], settings].concat();
+        self.launch(command, lambda, remote, &quiet)
+    }
+
+    fn launch(
+        &self,
+        mut command: Command,
+        lambda: &Lambda,
+        remote: &str,
+        settings: &[(&str, &str)],
+    ) -> Running {
         command
             .env_clear()
             .env("AWS_LAMBDA_RUNTIME_API", lambda.address().to_string())
             .env("PYROSCOPE_REMOTE_ADDRESS", remote)
             .env("PYROSCOPE_LISTEN_ADDRESS", "127.0.0.1:0")
-            .env("PYROSCOPE_LOG_LEVEL", "error")
             .envs(settings.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
+            .stdin(Stdio::null());
         let started = Instant::now();
         let child = command
             .spawn()

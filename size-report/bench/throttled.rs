@@ -2,7 +2,8 @@
 //!
 //! Where the system has no control groups, or lets us make none, there is none.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -45,7 +46,12 @@ impl Group {
     }
 
     fn limit(&self, version: Version) -> Option<()> {
-        let write = |file: &str, text: String| fs::write(self.folder.join(file), text).ok();
+        // What is not there is not made: then this is no control group.
+        let write = |file: &str, text: String| {
+            let path = self.folder.join(file);
+            let mut file = File::options().write(true).open(path).ok()?;
+            file.write_all(text.as_bytes()).ok()
+        };
         match version {
             Version::One => {
                 write("cpu.cfs_period_us", PERIOD_US.to_string())?;
