@@ -234,13 +234,12 @@ fn compared(story: &Story) -> String {
         "<table>\n<thead><tr><th></th><th scope=\"col\">this extension</th><th scope=\"col\">Grafana's 1.7.1</th></tr></thead>\n\
          <tbody>\n{rows}</tbody>\n</table>\n"
     );
-    let on = story
-        .recorded_on
-        .as_deref()
-        .unwrap_or(recorded::beside_recorded());
+    // Without git's history nobody knows.
+    let on = story.recorded_on.as_deref();
+    let on = on.map_or_else(|| "earlier".to_owned(), |on| format!("on {on}"));
     let sub = format!(
-        "<strong class=\"recorded\">Recorded on {on}, not in this run</strong>, for both extensions in the same runs on one machine: \
-         size-report/latency.tsv by <code>make bench</code>, size and init in size-report/beside.tsv."
+        "<strong class=\"recorded\">Recorded {on}, not in this run</strong>, for both extensions in the same runs on one machine: \
+         size-report/latency.tsv by <code>make bench</code>, size-report/init.tsv by <code>make init</code>."
     );
     section("Beside Grafana's extension", &sub, &content)
 }

@@ -14,17 +14,13 @@ pub struct Compared {
 }
 
 const LATENCY: &str = include_str!("../../../size-report/latency.tsv");
-const BESIDE: &str = include_str!("../../../size-report/beside.tsv");
+const INIT: &str = include_str!("../../../size-report/init.tsv");
 
 /// What is shown: the table, its row, what the page calls it.
 const SHOWN: [(&str, &str, &str); 8] = [
-    (BESIDE, "binary, x86_64", "size of the binary, x86_64"),
+    (LATENCY, "binary", "size of the binary, x86_64"),
     (LATENCY, "idle RSS", "memory when idle"),
-    (
-        BESIDE,
-        "init of a Python function is longer by",
-        "a function's init is longer by",
-    ),
+    (INIT, "init", "a function's init is longer by"),
     (LATENCY, "exec → register", "from exec to registered"),
     (
         LATENCY,
@@ -67,11 +63,6 @@ pub fn figures() -> Vec<Compared> {
     compared.collect()
 }
 
-/// When the figures that `make bench` does not record were recorded.
-pub fn beside_recorded() -> &'static str {
-    cell(BESIDE, "binary, x86_64", "recorded")
-}
-
 /// The text in a table's row and column, both by name.
 fn cell(table: &'static str, row: &str, column: &str) -> &'static str {
     let mut lines = table.lines().map(|line| line.split('\t'));
@@ -87,7 +78,7 @@ fn cell(table: &'static str, row: &str, column: &str) -> &'static str {
 
 fn shown(value: f64, unit: &str) -> String {
     match unit {
-        "bytes" => format!("{} bytes", grouped(value as u64)),
+        "B" => format!("{} bytes", grouped(value as u64)),
         "KiB" => size((value * 1024.0) as u64),
         "µs" => short(Duration::from_secs_f64(value / 1e6)),
         "ms" => format!("{value:.2} ms"),
