@@ -56,10 +56,12 @@ fn read_directory(directory: &str, all: &mut Vec<u8>) -> io::Result<()> {
 pub(crate) fn bounded(path: &Path) -> io::Result<Vec<u8>> {
     use io::Read as _;
     // To open a pipe would be to wait for its other end.
-    if !fs::metadata(path)?.is_file() {
+    let metadata = fs::metadata(path)?;
+    if !metadata.is_file() {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    let mut bytes = Vec::new();
+    // Room for all of it and for the read that finds its end: two reads, instead of one for each doubling.
+    let mut bytes = Vec::with_capacity((metadata.len() as usize).min(PEM_BYTES_MAX) + 64);
     fs::File::open(path)?
         .take(PEM_BYTES_MAX as u64)
         .read_to_end(&mut bytes)?;

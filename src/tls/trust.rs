@@ -3,6 +3,11 @@
 //! One case more than `webpki` has: `openssl req -x509` makes a certificate that says it is an authority's, and
 //! servers of one's own show it as theirs. It may serve if it is byte for byte one that the user has named. All
 //! else about it is checked as for any other.
+//!
+//! A chain ends at one root. The built-in ones stay where the linker has put them, and only those that bear the name of
+//! an issuer in the chain are copied for the check.
+
+use std::iter;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
@@ -13,13 +18,15 @@ use rustls::server::ParsedCertificate;
 use rustls::{
     CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
 };
+use webpki::EndEntityCert;
 
 use super::SIGNATURES;
 
 /// Certificate authorities to trust.
 #[derive(Debug)]
 pub struct Roots {
-    store: RootCertStore,
+    /// Besides the built-in ones.
+    added: RootCertStore,
     /// Of the certificates that were added.
     named: Vec<Digest>,
 }
@@ -41,9 +48,7 @@ impl Roots {
     #[must_use]
     pub fn mozilla() -> Self {
         Self {
-            store: RootCertStore {
-                roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
-            },
+            added: RootCertStore::empty(),
             named: Vec::new(),
         }
     }
@@ -65,7 +70,7 @@ impl Roots {
 
     fn add_one(&mut self, certificate: CertificateDer<'_>) -> Option<()> {
         let digest = digest(&certificate)?;
-        self.store.add(certificate).ok()?;
+        self.added.add(certificate).ok()?;
         self.named.push(digest);
         Some(())
     }
@@ -83,7 +88,7 @@ impl ServerCertVerifier for Roots {
         let certificate = ParsedCertificate::try_from(shown)?;
         match verify_server_cert_signed_by_trust_anchor(
             &certificate,
-            &self.store,
+            &self.issuers(shown, intermediates),
             intermediates,
             now,
             SIGNATURES.all,
@@ -120,6 +125,29 @@ impl ServerCertVerifier for Roots {
 }
 
 impl Roots {
+    /// The roots by which one of these certificates says it was issued.
+    fn issuers(
+        &self,
+        shown: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+    ) -> RootCertStore {
+        let mut store = RootCertStore::empty();
+        for certificate in iter::once(shown).chain(intermediates) {
+            // What cannot be read is refused later, with the reason.
+            let Ok(certificate) = EndEntityCert::try_from(certificate) else {
+                continue;
+            };
+            for roots in [webpki_roots::TLS_SERVER_ROOTS, &self.added.roots] {
+                for root in roots {
+                    if certificate.issuer() == root.subject.as_ref() {
+                        store.roots.push(root.clone());
+                    }
+                }
+            }
+        }
+        store
+    }
+
     /// Whether the user has named this very certificate.
     fn has_named(&self, certificate: &CertificateDer<'_>) -> bool {
         digest(certificate).is_some_and(|digest| self.named.contains(&digest))
@@ -150,4 +178,62 @@ fn check_purpose(certificate: &[u8]) -> Result<(), Error> {
 fn digest(certificate: &[u8]) -> Option<Digest> {
     let digest = ring::digest::digest(&ring::digest::SHA256, certificate);
     digest.as_ref().try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DistinguishedName, DnType, DnValue, Issuer, KeyPair};
+
+    use super::*;
+
+    /// A certificate that says it was issued by "Internet Security Research Group", whose names are in this order.
+    fn issued_by_isrg(common_name: &str) -> CertificateDer<'static> {
+        let mut name = DistinguishedName::new();
+        for (kind, value) in [
+            (DnType::CountryName, "US"),
+            (DnType::OrganizationName, "Internet Security Research Group"),
+            (DnType::CommonName, common_name),
+        ] {
+            name.push(kind, DnValue::PrintableString(value.try_into().unwrap()));
+        }
+        let mut params = CertificateParams::default();
+        params.distinguished_name = name;
+        let issuer = Issuer::new(params, KeyPair::generate().unwrap());
+        let key = KeyPair::generate().unwrap();
+        let leaf = CertificateParams::default().signed_by(&key, &issuer);
+        leaf.unwrap().der().clone()
+    }
+
+    fn has(root: &rustls::pki_types::TrustAnchor<'_>, name: &str) -> bool {
+        let subject: &[u8] = &root.subject;
+        subject.ends_with(name.as_bytes())
+    }
+
+    #[test]
+    fn of_the_built_in_roots_the_issuers_of_the_chain_are_tried_and_no_others() {
+        let roots = Roots::mozilla();
+        let [first, second] = ["ISRG Root X1", "ISRG Root X2"].map(issued_by_isrg);
+        let stranger = issued_by_isrg("ISRG Root X0");
+        let junk = CertificateDer::from(vec![0x30, 0x00]);
+
+        let found = roots.issuers(&first, &[]).roots;
+        assert_eq!(found.len(), 1, "of a leaf");
+        assert!(has(&found[0], "ISRG Root X1"));
+        let found = roots.issuers(&stranger, &[junk, second]).roots;
+        assert_eq!(found.len(), 1, "of an intermediate, whatever else is shown");
+        assert!(has(&found[0], "ISRG Root X2"));
+        assert_eq!(roots.issuers(&stranger, &[]).roots, []);
+    }
+
+    #[test]
+    fn an_added_root_is_tried_as_well() {
+        let mut params = CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let own = params.self_signed(&key).unwrap();
+        let mut roots = Roots::mozilla();
+        assert_eq!(roots.issuers(own.der(), &[]).roots, []);
+        assert_eq!(roots.add(own.pem().as_bytes()).added, 1);
+        assert_eq!(roots.issuers(own.der(), &[]).roots.len(), 1);
+    }
 }
