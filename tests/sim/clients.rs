@@ -545,7 +545,7 @@ impl World {
             let early = |place: Option<u64>| place.is_some_and(|place| place < mark);
             let counts =
                 |own: &Payload| own.is_half_read() && !own.times.left_out && early(own.place);
-            let half = payload.is_some_and(|own| counts(own));
+            let half = payload.is_some_and(counts);
             speaks && half && now + SLACK < until && !client.over
         })
     }
