@@ -169,4 +169,32 @@ mod tests {
             "the label \"l30\" is one more than 30, it is left out"
         );
     }
+
+    #[test]
+    fn names_values_and_all_of_them_may_be_so_long_and_no_longer() {
+        let count = |name: usize, value: usize| {
+            let (name, value) = ("n".repeat(name), "v".repeat(value));
+            labels(&format!("{{\"{name}\": \"{value}\"}}")).0.len()
+        };
+        assert_eq!((count(1024, 1), count(1025, 1)), (1, 0), "a name");
+        assert_eq!((count(1, 2048), count(1, 2049)), (1, 0), "a value");
+        let all = |last: usize| {
+            let value = "v".repeat(2047);
+            let members: Vec<String> = (0..7).map(|n| format!("\"l{n}\": \"{value}\"")).collect();
+            let text = format!(
+                "{{{}, \"m\": \"{}\"}}",
+                members.join(", "),
+                "v".repeat(last)
+            );
+            labels(&text)
+        };
+        // Names of two bytes, values of 2,047: seven of them leave 2,041 of the 16 KiB.
+        assert_eq!(all(2040).0.len(), 8);
+        let (labels, problems) = all(2041);
+        assert_eq!(labels.len(), 7);
+        assert_eq!(
+            problems,
+            ["the label \"m\" makes more than 16 KiB with those before it, it is left out"]
+        );
+    }
 }

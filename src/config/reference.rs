@@ -644,6 +644,76 @@ mod tests {
     }
 
     #[test]
+    fn a_place_is_read_once_and_another_one_beside_it() {
+        let count = |token, tenant| {
+            let vars = [
+                ("PYROSCOPE_AUTH_TOKEN", token),
+                ("PYROSCOPE_TENANT_ID", tenant),
+            ];
+            references(&vars).1.sources.len()
+        };
+        assert_eq!(count("file:///a", "file:///a"), 1);
+        assert_eq!(count("file:///a", "file:///b"), 2);
+        assert_eq!(count(SECRET, "file:///a"), 2);
+    }
+
+    #[test]
+    fn each_part_of_a_secrets_arn_must_be_one() {
+        let start = "arn:aws:secretsmanager:eu-west-1:123456789012";
+        for end in [
+            "secrets:a",
+            "secret:",
+            "secret:a b",
+            "secret:a:k:s t",
+            "secret:a:k::v w",
+            "secret:a:k:s:v:more",
+        ] {
+            let value = format!("{start}:{end}");
+            let config = config(&[("PYROSCOPE_AUTH_TOKEN", &value)]);
+            let problems: Vec<_> = config.notes.iter().map(|note| &note.problem).collect();
+            let is_named = |problem: &&String| problem.contains("it must end in secret:NAME");
+            assert!(problems.iter().any(is_named), "{end}: {problems:?}");
+        }
+        for end in ["secret:a", "secret:a:k", "secret:a:k:s", "secret:a:k:s:v"] {
+            stored(&format!("{start}:{end}"), &[]);
+        }
+    }
+
+    #[test]
+    fn in_govcloud_parameter_store_is_fips_as_it_is() {
+        let fips = [("AWS_USE_FIPS_ENDPOINT", "true")];
+        let host = |arn: &str| stored(arn, &fips).endpoint.host;
+        for (service, region, end, expected) in [
+            (
+                "ssm",
+                "us-gov-west-1",
+                "parameter/a",
+                "ssm.us-gov-west-1.amazonaws.com",
+            ),
+            (
+                "ssm",
+                "us-east-1",
+                "parameter/a",
+                "ssm-fips.us-east-1.amazonaws.com",
+            ),
+            (
+                "secretsmanager",
+                "us-gov-west-1",
+                "secret:a",
+                "secretsmanager-fips.us-gov-west-1.amazonaws.com",
+            ),
+        ] {
+            let partition = if region.starts_with("us-gov") {
+                "aws-us-gov"
+            } else {
+                "aws"
+            };
+            let arn = format!("arn:{partition}:{service}:{region}:123456789012:{end}");
+            assert_eq!(host(&arn), expected);
+        }
+    }
+
+    #[test]
     fn keys_are_the_environments_or_asked_for() {
         let id = ("AWS_ACCESS_KEY_ID", "id");
         let secret = ("AWS_SECRET_ACCESS_KEY", "key");

@@ -108,4 +108,18 @@ mod tests {
         assert!((0..10_000).all(|minute| Share::ALL.has(u64::MAX, minute)));
         assert!((0..10_000).all(|minute| Share::ALL.has(minute, 0)));
     }
+
+    #[test]
+    fn a_minute_is_drawn_by_splitmix64() {
+        // The upper half of what another implementation gives for that session and minute.
+        for (session, minute, drawn) in [
+            (0, 1, 0xe220_a838),
+            (1, 0, 0x5692_161d),
+            (0x2545_f491_4f6c_dd1d, 29_921_360, 0x7273_ecde),
+            (u64::MAX, 29_921_361, 0xf237_d930),
+        ] {
+            assert!(!Share(drawn).has(session, minute), "{session:#x}");
+            assert!(Share(drawn + 1).has(session, minute), "{session:#x}");
+        }
+    }
 }
