@@ -1,59 +1,14 @@
 //! Credentials by reference: when they are read, what waits for them, and what is lost without them.
 
-use std::io::ErrorKind;
 use std::time::Duration;
 
-use pyroscope_lambda_extension::contract::{ConnId, End, Peer};
 use pyroscope_lambda_extension::relay::ring::Loss;
 
-use crate::world::{OK, World, event, invoke, sandbox_with, status};
+use super::stores::{SECRET, expect_token, kept, store};
+use super::world::{OK, World, event, invoke, sandbox_with, status};
 
 /// A file, read by the shell at once.
 const FILE: (&str, &str) = ("PYROSCOPE_AUTH_TOKEN", "file:///run/secrets/token");
-
-/// A secret in a store that is spoken to in clear, at an address.
-const SECRET: [(&str, &str); 4] = [
-    (
-        "PYROSCOPE_AUTH_TOKEN",
-        "arn:aws:secretsmanager:eu-west-1:123456789012:secret:token-AbCdEf",
-    ),
-    ("AWS_ENDPOINT_URL", "http://10.0.0.7:4566"),
-    ("AWS_ACCESS_KEY_ID", "AKID"),
-    ("AWS_SECRET_ACCESS_KEY", "s3cret"),
-];
-
-const STORE: &str = "10.0.0.7:4566";
-
-fn json(status: u16, body: &str) -> String {
-    format!(
-        "HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    )
-}
-
-fn kept(secret: &str) -> String {
-    json(200, &format!(r#"{{"SecretString":"{secret}"}}"#))
-}
-
-/// The connection to the store that is asked for stands, and the request for the secret is on it.
-fn store(world: &mut World) -> ConnId {
-    let (_, address) = *world.connecting.last().expect("the store is connected to");
-    assert_eq!(address, STORE.parse().unwrap());
-    let id = world.connect();
-    let request = world.seen(id);
-    assert!(request.starts_with("POST / HTTP/1.1\r\n"), "{request}");
-    assert!(
-        request.contains("\r\nx-amz-target: secretsmanager.GetSecretValue\r\n"),
-        "{request}"
-    );
-    assert!(
-        request.ends_with(
-            "\r\n\r\n{\"SecretId\":\"arn:aws:secretsmanager:eu-west-1:123456789012:secret:token-AbCdEf\"}"
-        ),
-        "{request}"
-    );
-    id
-}
 
 fn shutdown(world: &World, ms: u64) -> String {
     let at = world.now.unix_ms + ms;
@@ -64,15 +19,6 @@ fn shutdown(world: &World, ms: u64) -> String {
 
 fn tell_file(world: &mut World, text: &str) {
     world.file = Ok(text.as_bytes().to_vec());
-}
-
-fn expect_token(request: &str, token: &str) {
-    let line = format!("\r\nAuthorization: Bearer {token}\r\n");
-    assert_eq!(request.matches("uthorization").count(), 1, "{request}");
-    assert!(request.contains(&line), "{request}");
-    let (head, body) = request.split_once("\r\n\r\n").expect("a whole head");
-    assert_eq!(body, "x");
-    assert!(!head.contains("arn:") && !head.contains("file:"), "{head}");
 }
 
 #[test]
@@ -143,54 +89,6 @@ fn in_a_sandbox_that_is_copied_they_are_read_by_each_copy() {
     world.answer(api, &invoke(&world, 3000));
     let id = store(&mut world);
     world.answer(id, &kept("t0ken"));
-    let remote = world.connect();
-    expect_token(&world.seen(remote), "t0ken");
-}
-
-#[test]
-fn the_keys_come_from_the_container_endpoint_where_the_environment_has_none() {
-    let container = [
-        ("AWS_ACCESS_KEY_ID", ""),
-        (
-            "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-            "http://127.0.0.1:9001/2021-04-23/credentials",
-        ),
-        ("AWS_CONTAINER_AUTHORIZATION_TOKEN", "container-token"),
-    ];
-    let mut world = World::new(&[&container[..], &SECRET].concat());
-    let (_, address) = *world.connecting.last().unwrap();
-    assert_eq!(address, "127.0.0.1:9001".parse().unwrap());
-    let keys = world.connect();
-    let request = world.seen(keys);
-    assert!(
-        request.starts_with("GET /2021-04-23/credentials HTTP/1.1\r\n"),
-        "{request}"
-    );
-    assert!(
-        request.contains("\r\nauthorization: container-token\r\n"),
-        "{request}"
-    );
-    world.answer(
-        keys,
-        &json(
-            200,
-            r#"{"AccessKeyId":"ASIA1","SecretAccessKey":"s3cret","Token":"t/k+n=","Expiration":"2027-01-01T00:00:00Z"}"#,
-        ),
-    );
-    let (_, address) = *world.connecting.last().unwrap();
-    assert_eq!(address, STORE.parse().unwrap());
-    let id = world.connect();
-    let request = world.seen(id);
-    assert!(
-        request.contains(" Credential=ASIA1/20270115/eu-west-1/secretsmanager/aws4_request, "),
-        "{request}"
-    );
-    assert!(
-        request.contains("\r\nx-amz-security-token: t/k+n=\r\n"),
-        "{request}"
-    );
-    world.answer(id, &kept("t0ken"));
-    world.post("x");
     let remote = world.connect();
     expect_token(&world.seen(remote), "t0ken");
 }
@@ -376,169 +274,4 @@ fn what_can_be_read_at_the_end_is_sent() {
     expect_token(&world.seen(remote), "token");
     world.answer(remote, OK);
     assert_eq!((world.exit, world.totals().relayed), (Some(0), 1));
-}
-
-#[test]
-fn errors_of_the_store_are_logged_by_their_code_and_nothing_of_its_words() {
-    for (answer, cause) in [
-        (
-            json(
-                400,
-                r#"{"__type":"AccessDeniedException","Message":"User: s3cret is not authorized to perform: secretsmanager:GetSecretValue"}"#,
-            ),
-            "AccessDeniedException, the function's role needs the permission secretsmanager:GetSecretValue",
-        ),
-        (
-            json(
-                400,
-                r#"{"__type":"AccessDeniedException","Message":"Access to KMS is not allowed"}"#,
-            ),
-            "AccessDeniedException, the function's role needs the permission kms:Decrypt for its key",
-        ),
-        (
-            json(
-                400,
-                r#"{"__type":"com.amazonaws.x#ResourceNotFoundException","message":"s3cret"}"#,
-            ),
-            "ResourceNotFoundException",
-        ),
-        (
-            json(
-                400,
-                r#"{"__type":"ThrottlingException","message":"Rate exceeded"}"#,
-            ),
-            "ThrottlingException",
-        ),
-        (
-            json(
-                400,
-                r#"{"__type":"InvalidSignatureException","message":"Signature expired: 20270115T080000Z is now earlier than s3cret"}"#,
-            ),
-            "InvalidSignatureException, the clock of this machine is off",
-        ),
-        (json(400, r#"{"__type":"s3cret"}"#), "status 400"),
-        (json(503, "s3cret"), "status 503"),
-        (json(200, "{}"), "the answer is not one of this service"),
-        (
-            json(200, r#"{"SecretBinary":"c3s="}"#),
-            "the secret is binary, not text",
-        ),
-        (json(200, r#"{"SecretString":""}"#), "it is empty"),
-        (
-            kept(r"s3c\nret"),
-            "it has a line break or control character in it",
-        ),
-        ("HTTP/1.1 nonsense\r\n\r\n".to_owned(), "malformed"),
-    ] {
-        let mut world = World::new(&SECRET);
-        let id = store(&mut world);
-        world.offer(id, answer.as_bytes(), usize::MAX);
-        let log = world.log();
-        assert_eq!(log.matches("level=error").count(), 1, "{log}");
-        assert!(log.contains(cause), "{cause}: {log}");
-        assert!(log.contains(" place=\"10.0.0.7:4566\" "), "{log}");
-        assert!(log.contains(" variable=PYROSCOPE_AUTH_TOKEN\n"), "{log}");
-        assert!(!log.contains("s3c"), "{log}");
-        assert!(!world.written.contains_key(&id), "closed");
-        world.post("x");
-        world.pass_to_deadline();
-        let id = store(&mut world);
-        world.answer(id, &kept("t0ken"));
-        let remote = world.connect();
-        expect_token(&world.seen(remote), "t0ken");
-    }
-}
-
-#[test]
-fn a_store_that_is_slow_or_dead_costs_an_attempts_time_and_no_more() {
-    let mut world = World::new(&SECRET);
-    world.post("x");
-    let silent = store(&mut world);
-    assert_eq!(world.pass_to_deadline(), Duration::from_secs(10));
-    assert!(!world.written.contains_key(&silent));
-    assert!(world.log().contains("cause=\"timed out: answer\""));
-    world.pass_to_deadline();
-    world.refuse();
-    world.pass_to_deadline();
-    let broken = store(&mut world);
-    world.close(broken, End::Io(ErrorKind::ConnectionReset));
-    world.pass_to_deadline();
-    let id = store(&mut world);
-    world.answer(id, &kept("t0ken"));
-    let remote = world.connect();
-    expect_token(&world.seen(remote), "t0ken");
-}
-
-#[test]
-fn a_freeze_in_the_middle_costs_a_second_and_no_failure() {
-    for seen in [true, false] {
-        let (mut world, api) = sandbox_with(&SECRET);
-        world.post("x");
-        let dead = store(&mut world);
-        if seen {
-            world.now.mono += Duration::from_mins(5);
-            world.now.unix_ms += 300_000;
-            world.relay.thawed(Duration::from_mins(5), world.now);
-            world.settle();
-        } else {
-            world.answer(api, &invoke(&world, 60_000));
-        }
-        world.pass(Duration::from_secs(1));
-        assert!(!world.written.contains_key(&dead), "{seen}");
-        let id = store(&mut world);
-        world.pass(Duration::from_secs(9));
-        world.answer(id, &kept("t0ken"));
-        let remote = world.connect();
-        expect_token(&world.seen(remote), "t0ken");
-        assert!(!world.log().contains("level=error"), "{seen}");
-    }
-}
-
-#[test]
-fn a_stores_name_is_looked_up_and_a_late_answer_is_for_nobody() {
-    let named = [("AWS_ENDPOINT_URL", "http://store.test:4566")];
-    let mut world = World::new(&[&named[..], &SECRET].concat());
-    world.post("x");
-    let asked = [(Peer::Store, "store.test:4566".to_owned())];
-    assert_eq!(world.resolving, asked);
-    world.pass(Duration::from_secs(10));
-    assert!(world.log().contains("cause=\"timed out: name lookup\""));
-    world.pass_to_deadline();
-    assert_eq!(world.resolving, asked, "one lookup at a time");
-    world
-        .relay
-        .resolved(Peer::Store, Ok(vec![STORE.parse().unwrap()]), world.now);
-    world.settle();
-    let id = store(&mut world);
-    world.answer(id, &kept("t0ken"));
-    let remote = world.connect();
-    expect_token(&world.seen(remote), "t0ken");
-}
-
-#[test]
-fn a_store_that_is_this_relay_is_none() {
-    let own = [("AWS_ENDPOINT_URL", "http://127.0.0.1:4040")];
-    let mut world = World::new(&[&own[..], &SECRET].concat());
-    let (id, address) = world.connecting.pop().unwrap();
-    let ends = pyroscope_lambda_extension::contract::Ends {
-        local: "127.0.0.1:50000".parse().unwrap(),
-        peer: address,
-    };
-    world.relay.connected(id, ends, world.now);
-    world.settle();
-    let log = world.log();
-    assert!(log.contains("this relay itself listens there"), "{log}");
-    assert_eq!(world.totals().acknowledged, 0);
-}
-
-#[test]
-fn without_keys_nobody_is_asked() {
-    let none = [("AWS_ACCESS_KEY_ID", "")];
-    let mut world = World::new(&[&none[..], &SECRET].concat());
-    assert_eq!(world.connecting, []);
-    let log = world.log();
-    assert!(
-        log.contains("no AWS keys: AWS_ACCESS_KEY_ID is not set"),
-        "{log}"
-    );
 }

@@ -7,6 +7,8 @@ use pyroscope_lambda_extension::relay::ring::Loss;
 
 use super::world::{ELSEWHERE, OK, World, status};
 
+const SECOND: Duration = Duration::from_secs(1);
+
 #[test]
 fn a_payload_goes_through_and_its_connection_is_used_again() {
     let mut world = World::new(&[]);
@@ -317,4 +319,24 @@ fn what_is_answered_is_in_the_totals() {
     let answered = world.seen(client).matches("200 OK").count() as u64;
     assert!(answered > 0);
     assert_eq!(told, answered, "the closing line had told it");
+}
+
+#[test]
+fn the_connection_that_was_idle_last_is_used_first() {
+    let mut world = World::new(&[]);
+    let both = [(); 2].map(|()| {
+        world.post("x");
+        world.connect()
+    });
+    for turn in [[0, 1], [1, 0]] {
+        for at in turn {
+            world.answer(both[at], OK);
+            world.seen(both[at]);
+            world.pass(SECOND);
+        }
+        world.post("next");
+        assert!(world.seen(both[turn[1]]).ends_with("next"));
+        world.post("one more");
+        assert!(world.seen(both[turn[0]]).ends_with("one more"));
+    }
 }

@@ -11,7 +11,11 @@
 //! | `clients` | clients that are slow, silent, many, or ask for too much |
 //! | `modes` | the flush modes, one by one |
 //! | `silence` | connections that die without a word |
-//! | `failing` | servers that fail, ask for patience or are slow; several addresses; the end |
+//! | `failing` | servers that fail, ask for patience or are slow |
+//! | `racing` | a server with several addresses |
+//! | `credentials` | credentials by reference: when they are read, what waits for them |
+//! | `stores` | the store that keeps them |
+//! | `server` | no test: a server that answers when and what a test says |
 //! | `encrypted` | servers that speak TLS, or should |
 //! | `flush` | what Lambda waits for, and copies of a snapshot |
 //! | `labels` | labels of the settings |
@@ -36,10 +40,13 @@ mod lambda;
 mod limits;
 mod modes;
 mod odd;
+mod racing;
 mod sampling;
+mod server;
 mod shutdown;
 mod silence;
 mod statuses;
+mod stores;
 mod times;
 #[path = "../support/world.rs"]
 mod world;
