@@ -351,3 +351,10 @@ impl Uplink {
         }
     }
 }
+
+#[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a made-up clock has to start somewhere"
+)]
+mod tests;
