@@ -132,8 +132,11 @@ impl Shell {
         loop {
             // First the answers that wait: nobody's function waits for what `step` begins.
             let mut moved = self.write_all(now);
-            self.stages.enter(Stage::Step);
-            while let Some(command) = self.relay.step(now) {
+            loop {
+                self.stages.enter(Stage::Step);
+                let Some(command) = self.relay.step(now) else {
+                    break;
+                };
                 moved = true;
                 if let Command::Exit(status) = command {
                     self.write_all(now);
@@ -141,7 +144,6 @@ impl Shell {
                 }
                 self.stages.enter(Stage::Perform);
                 self.perform(command, now);
-                self.stages.enter(Stage::Step);
             }
             moved |= self.write_all(now);
             if !moved && !self.relay.has_finished() {

@@ -96,7 +96,6 @@ impl Shell {
     /// Writes everything the core has, as far as the sockets take it. Whether anything moved.
     pub(super) fn write_all(&mut self, now: Now) -> bool {
         let mut moved = false;
-        self.stages.enter(Stage::Write);
         for at in (0..self.sockets.len()).rev() {
             while self.sockets[at].writable && !self.sockets[at].connecting {
                 let socket = &mut self.sockets[at];

@@ -27,26 +27,8 @@ impl Stages {
     }
 
     /// What comes next is that.
-    #[inline]
     pub(super) fn enter(&mut self, stage: Stage) {
-        self.enter_with(|| stage);
-    }
-
-    /// The same where finding the stage costs something.
-    #[inline]
-    pub(super) fn enter_with(&mut self, stage: impl FnOnce() -> Stage) {
-        if self.on {
-            self.change(stage());
-        }
-    }
-
-    /// What was spent since the last call, up to the last change.
-    pub(super) fn take(&mut self) -> Option<Spent> {
-        self.on.then(|| std::mem::take(&mut self.spent))
-    }
-
-    fn change(&mut self, stage: Stage) {
-        if stage == self.current {
+        if !self.on || stage == self.current {
             return;
         }
         // It exists on every Linux; without it all profiles are empty, and none is sent.
@@ -57,6 +39,19 @@ impl Stages {
             self.since_ns = now_ns;
         }
         self.current = stage;
+    }
+
+    /// The same where finding the stage costs something.
+    #[inline]
+    pub(super) fn enter_with(&mut self, stage: impl FnOnce() -> Stage) {
+        if self.on {
+            self.enter(stage());
+        }
+    }
+
+    /// What was spent since the last call, up to the last change.
+    pub(super) fn take(&mut self) -> Option<Spent> {
+        self.on.then(|| std::mem::take(&mut self.spent))
     }
 }
 
