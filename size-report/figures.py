@@ -7,7 +7,7 @@ A page says where a figure or a table goes, and which one:
     ...
     <!-- end -->
 
-What is between the marks is written here, from latency.tsv (make bench RECORD=1) and init.tsv (make init RECORD=1);
+What is between the marks is written here, and README's first picture (beside.svg) is drawn, from latency.tsv (make bench RECORD=1) and init.tsv (make init RECORD=1);
 nobody writes it by hand. --check changes nothing, and exits 1 where a page differs, or where a figure was never recorded.
 """
 import csv
@@ -101,6 +101,53 @@ def top(recorded):
         ("memory when idle", *memory(recorded)),
     ]
     return markdown(["", "Grafana's 1.7.1", "this one"], rows)
+
+
+PICTURE = HERE / "beside.svg"
+STYLE = """<style>
+text { font: 14px system-ui, "Segoe UI", "Noto Sans", sans-serif; fill: #24292f }
+.head { font-weight: 600; font-size: 16px } .quiet { fill: #59636e }
+.ours { fill: #1a7f4b } .go { fill: #8c959f }
+@media (prefers-color-scheme: dark) {
+  text { fill: #e6edf3 } .quiet { fill: #9198a1 } .ours { fill: #3fb977 } .go { fill: #6e7681 }
+}
+</style>
+"""
+
+
+def picture(recorded):
+    """README's first picture: a few things that a user feels, each with a bar for this extension and one for Grafana's."""
+    rows = []
+    for words, what in [
+        ("First profile of a cold sandbox arrives after", "first profile, chain of P-384: arrives after"),
+        ("… with the processor of a 128 MB function", "the same at 7.2 % of a processor: arrives after"),
+        ("CPU for the first profile", "first profile, chain of P-384: CPU since exec"),
+    ]:
+        go, ours = both(recorded.bench, what)
+        rows.append((words, ours / go, *(times(value)[0] for value in (ours, go))))
+    go, ours = both(recorded.longer, "init")
+    rows.append(("A function's init takes longer by", ours / go, *reversed(init(recorded))))
+    go, ours = both(recorded.bench, "idle RSS")
+    rows.append(("Memory when idle", ours / go, *reversed(memory(recorded))))
+    go, ours = both(recorded.bench, "binary")
+    rows.append(("Size of the binary", ours / go, *(f"{size / 2**20:.1f} MiB" for size in (ours, go))))
+    go, ours = both(recorded.bench, "of 60 waiting at SHUTDOWN, remote takes 500 ms")
+    rows.append(("Lost of 60 profiles that wait at shutdown", ours / go, f"{ours:.0f}", f"{go:.0f}"))
+    lines, height = [], 64 + 52 * len(rows)
+    for n, (words, share, ours, go) in enumerate(rows):
+        y = 60 + 52 * n
+        short = max(300 * share, 1.5)
+        lines.append(f"""<text x="16" y="{y + 19}">{words}</text>
+<rect class="ours" x="330" y="{y}" width="{short:.1f}" height="14" rx="2"/><text x="{338 + short:.1f}" y="{y + 12}">{ours}</text>
+<rect class="go" x="330" y="{y + 17}" width="300" height="14" rx="2"/><text class="quiet" x="638" y="{y + 29}">{go}</text>
+""")
+    spoken = "; ".join(f"{words}: {ours}, Grafana's {go}" for words, _, ours, go in rows)
+    return f"""<svg xmlns="http://www.w3.org/2000/svg" width="720" height="{height}" viewBox="0 0 720 {height}" role="img" aria-label="{spoken}">
+{STYLE}<text class="head" x="16" y="32">Shorter is better</text>
+<rect class="ours" x="330" y="20" width="14" height="14" rx="2"/><text x="350" y="32">this extension</text>
+<rect class="go" x="470" y="20" width="14" height="14" rx="2"/><text class="quiet" x="490" y="32">Grafana's 1.7.1</text>
+{"".join(lines)}</svg>
+"""
 
 
 def init(recorded):
@@ -250,6 +297,16 @@ def main():
         elif after != before:
             (ROOT / page).write_text(after)
             print(f"figures: {page} written")
+    try:
+        drawn = picture(recorded)
+        if not PICTURE.exists() or PICTURE.read_text() != drawn:
+            if "--check" in sys.argv:
+                breaches.append(f"{PICTURE.name}: is not what was recorded: size-report/figures.py draws it")
+            else:
+                PICTURE.write_text(drawn)
+                print(f"figures: {PICTURE.name} drawn")
+    except NotRecorded as missing:
+        breaches.append(f"{PICTURE.name}: {missing}")
     print("\n".join(f"figures: {breach}" for breach in breaches), end="\n" if breaches else "")
     sys.exit(bool(breaches))
 
