@@ -560,8 +560,8 @@ fn a_check_names_the_setting_that_leads_to_the_store() {
             (
                 &nobody,
                 format!(
-                    "127.0.0.1 cannot be reached: connection refused. Check {own}: host and port, \
-                     and in a VPC the routes, NAT gateway and security group"
+                    "{} cannot be reached: connection refused. Check {own}: host and port",
+                    nobody.strip_prefix("http://").unwrap()
                 ),
             ),
         ] {

@@ -70,27 +70,30 @@ struct Step {
     wait: &'static str,
     /// Stands between the host and the cause.
     joint: &'static str,
-    /// What there is to check besides the setting.
-    help: &'static str,
+    /// What there is to check besides the setting; and if it took too long.
+    help: [&'static str; 2],
 }
 
 const NAME: &Step = &Step {
     name: "name      ",
     wait: "the lookup",
     joint: " cannot be resolved: ",
-    help: ", and the DNS of the function's network",
+    help: [", and the DNS of the function's network"; 2],
 };
 const CONNECT: &Step = &Step {
     name: "connect   ",
     wait: "connecting",
     joint: " cannot be reached: ",
-    help: ": host and port, and in a VPC the routes, NAT gateway and security group",
+    help: [
+        ": host and port",
+        ", and in a VPC the routes, NAT gateway and security group",
+    ],
 };
 const PROXY: &Step = &Step {
     name: "proxy     ",
     wait: "its answer",
     joint: ": ",
-    help: "",
+    help: [""; 2],
 };
 const TLS: &Step = &Step {
     name: "tls       ",
@@ -101,7 +104,10 @@ const ANSWER: Step = Step {
     name: "answer    ",
     wait: "the answer",
     joint: ": ",
-    help: ": http or https, host and port",
+    help: [
+        ": http or https, host and port",
+        ": http or https, host and port, and the server's load",
+    ],
 };
 
 /// How a variable's value is had.
@@ -276,7 +282,7 @@ impl Check<'_> {
     ) -> Option<Line> {
         let mut last = "";
         // The relay that would listen there need not run: this takes its place.
-        let port = remote.peer().1;
+        let (host, port) = remote.peer();
         let own = config.listen.iter().filter(|own| own.port() == port);
         let _listeners: Vec<_> = own.map(TcpListener::bind).collect();
         for (at, address) in addresses.iter().enumerate() {
@@ -285,8 +291,7 @@ impl Check<'_> {
                 Ok(line) => {
                     let ends = line.ends(&config.listen).ok();
                     if ends.is_some_and(|ends| ends.are_both_ours(&config.listen)) {
-                        let words = " is this relay itself. It must lead to the server, not back \
-                            to the address that SDKs upload to";
+                        let words = " is this relay itself. It must lead to the server";
                         self.fail(CONNECT.name, &[setting, words]);
                         return None;
                     }
@@ -299,7 +304,8 @@ impl Check<'_> {
                 }
             }
         }
-        self.fail_at(CONNECT, remote.peer().0, last, setting);
+        let peer = [host, ":", &port.to_string()].concat();
+        self.fail_at(CONNECT, &peer, last, setting);
         None
     }
 
@@ -332,34 +338,17 @@ impl Check<'_> {
             return None;
         }
         let version = line.tls().map_or("", Tls::version);
-        let by = if trust.added.is_empty() || self.is_known_without(line, remote) {
-            "a built-in root".to_owned()
-        } else {
-            trust.added.join(" or ")
-        };
+        let by = trust.added.join(" or ");
+        let joint = if by.is_empty() { "" } else { " or " };
         let words = [
             "version ",
             version,
-            ", the certificate is vouched for by ",
+            ", the certificate is trusted by a built-in root",
+            joint,
             &by,
         ];
         self.ok(TLS.name, &words);
         Some(())
-    }
-
-    /// Whether the built-in roots alone would do, by another handshake.
-    fn is_known_without(&self, line: &Line, remote: &Remote) -> bool {
-        let until = clock().mono + self.timeout;
-        let (Ok(client), Ok(ends)) = (Client::new(&remote.host, Roots::mozilla()), line.ends(&[]))
-        else {
-            return false;
-        };
-        let Ok(mut line) = Line::connect(ends.peer, 1, until) else {
-            return false;
-        };
-        let proxy = remote.proxy.as_ref();
-        proxy.is_none_or(|proxy| line.tunnel(&proxy.connect).is_ok())
-            && line.shake_hands(&client).is_ok()
     }
 
     fn send(&mut self, line: &mut Line, remote: &Remote) -> Option<()> {
@@ -371,7 +360,7 @@ impl Check<'_> {
         let credentials = [credentials, self.source("X-Scope-OrgID")];
         let credentials: Vec<&str> = credentials.into_iter().flatten().collect();
         let credentials = if credentials.is_empty() {
-            "without credentials, as no setting gives any".to_owned()
+            "without credentials (none are set)".to_owned()
         } else {
             "with credentials from ".to_owned() + &credentials.join(", ")
         };
@@ -433,15 +422,16 @@ impl Check<'_> {
     /// Why it is not gone on after that step with that host, whose name is from that setting.
     fn fail_at(&mut self, step: &Step, host: &str, cause: &str, setting: &str) {
         let (late, mut cause) = (self.late(step.wait), cause);
+        let [mut help, late_help] = step.help;
         if cause == TIMED_OUT {
-            cause = &late;
+            (cause, help) = (&late, late_help);
         }
         let [joint, setting, help] = if cause == WANTS_TLS {
             [": ", setting, " must begin with https"]
         } else if phrases::says(cause.as_bytes(), b"certificate") {
             [""; 3] // It says by itself what helps.
         } else {
-            [". Check ", setting, step.help]
+            [". Check ", setting, help]
         };
         let words = [host, step.joint, cause, joint, setting, help];
         self.fail(step.name, &words);

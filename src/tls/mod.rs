@@ -451,9 +451,7 @@ fn certificate_words(reason: &CertificateError) -> &'static str {
 const fn chain_words(reason: Option<&webpki::Error>) -> &'static str {
     match reason {
         Some(webpki::Error::UnsupportedCriticalExtension) => "requires an unknown extension",
-        Some(webpki::Error::CaUsedAsEndEntity) => {
-            "is an authority's, and not one that SSL_CERT_FILE names"
-        }
+        Some(webpki::Error::CaUsedAsEndEntity) => "is an authority's: name it in SSL_CERT_FILE",
         Some(webpki::Error::EndEntityUsedAsCa) => "is issued by a server, not by an authority",
         Some(webpki::Error::PathLenConstraintViolated) => {
             "is issued by an authority that may not issue it"
