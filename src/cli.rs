@@ -4,20 +4,20 @@
 
 /// What an argument asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wish {
+pub enum Action {
     /// This text.
-    Read(&'static str),
+    Print(&'static str),
     /// To know whether profiles would arrive.
     Check,
 }
 
 /// What `argument` asks for; `None` if it is none of ours.
 #[must_use]
-pub fn wish(argument: &str) -> Option<Wish> {
+pub fn parse_argument(argument: &str) -> Option<Action> {
     match argument {
-        "--help" | "-h" => Some(Wish::Read(HELP)),
-        "--version" | "-V" => Some(Wish::Read(VERSION)),
-        "--check" => Some(Wish::Check),
+        "--help" | "-h" => Some(Action::Print(HELP)),
+        "--version" | "-V" => Some(Action::Print(VERSION)),
+        "--check" => Some(Action::Check),
         _ => None,
     }
 }
@@ -184,12 +184,12 @@ mod tests {
 
     #[test]
     fn arguments() {
-        assert_eq!(wish("--version"), Some(Wish::Read(VERSION)));
-        assert_eq!(wish("-V"), wish("--version"));
-        assert_eq!(wish("-h"), wish("--help"));
-        assert_eq!(wish("--check"), Some(Wish::Check));
+        assert_eq!(parse_argument("--version"), Some(Action::Print(VERSION)));
+        assert_eq!(parse_argument("-V"), parse_argument("--version"));
+        assert_eq!(parse_argument("-h"), parse_argument("--help"));
+        assert_eq!(parse_argument("--check"), Some(Action::Check));
         for other in ["", "-", "check", "--check=1", "--HELP", "-v"] {
-            assert_eq!(wish(other), None);
+            assert_eq!(parse_argument(other), None);
         }
     }
 

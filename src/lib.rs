@@ -30,7 +30,7 @@
 //! |---|---|
 //! | what happens next, and in which order | `relay/step.rs`; SHUTDOWN: `relay/shutdown.rs`; what is due: `relay/timers.rs` |
 //! | freezes, seen and unseen | `relay/wakes.rs`; when one is noticed: `shell/freeze.rs` |
-//! | what an attempt's end means, retries | `relay/outcome.rs`; when the remote counts as down: `relay/backend.rs` |
+//! | what an attempt's end means, retries | `relay/outcome.rs`; when the remote counts as down: `relay/server.rs` |
 //! | who goes out when, how many connections | `relay/dispatch.rs` |
 //! | when Lambda may freeze us: flush modes | `relay/flush.rs`, its states: `relay/phase.rs`; what telemetry says: `lambda/telemetry.rs` |
 //! | memory, who gives way, the account | `relay/ring/` |

@@ -6,7 +6,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::process::ExitCode;
 
-use pyroscope_lambda_extension::cli::{self, Wish};
+use pyroscope_lambda_extension::cli::{self, Action};
 use pyroscope_lambda_extension::config::Config;
 use pyroscope_lambda_extension::shell::{self, check};
 
@@ -18,33 +18,33 @@ fn main() -> ExitCode {
     let path = arguments.next().unwrap_or_default();
     if let Some(argument) = arguments.next() {
         let argument = argument.to_str().filter(|_| arguments.next().is_none());
-        return serve_person(argument.and_then(cli::wish)).into();
+        return run_argument(argument.and_then(cli::parse_argument)).into();
     }
     let config = Config::read(ENVIRONMENT);
     if config.runtime_api.is_none() && !config.dev_mode {
         // Such as a PYROSCOPE_DEV_MODE that does not say true.
         for note in &config.notes {
-            shell::complain(&[note.variable, " ", &note.problem].concat(), false);
+            shell::print_error(&[note.variable, " ", &note.problem].concat(), false);
         }
-        shell::complain(cli::NOT_LAMBDA, false);
+        shell::print_error(cli::NOT_LAMBDA, false);
         return ExitCode::FAILURE;
     }
     match shell::run(config, own_name(&path)) {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
-            shell::complain(&format!("The system gives no event queue: {error}"), false);
+            shell::print_error(&format!("The system gives no event queue: {error}"), false);
             ExitCode::FAILURE
         }
     }
 }
 
 /// Lambda passes no arguments, so somebody is at a shell.
-fn serve_person(wish: Option<Wish>) -> u8 {
-    match wish {
-        Some(Wish::Read(text)) => check::print(text.as_bytes()),
-        Some(Wish::Check) => return check::run(ENVIRONMENT),
+fn run_argument(action: Option<Action>) -> u8 {
+    match action {
+        Some(Action::Print(text)) => check::print(text.as_bytes()),
+        Some(Action::Check) => return check::run(ENVIRONMENT),
         None => {
-            shell::complain(cli::UNKNOWN, true);
+            shell::print_error(cli::UNKNOWN, true);
             return MISUSED;
         }
     }

@@ -87,9 +87,9 @@ const FIRST_STAGE: u8 = TEXTS.len() as u8;
 
 /// CPU time by stage, in nanoseconds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Spent([u64; STACKS.len()]);
+pub struct CpuTimes([u64; STACKS.len()]);
 
-impl Spent {
+impl CpuTimes {
     /// A stage took so much.
     pub const fn charge(&mut self, stage: Stage, ns: u64) {
         self.0[stage as usize] += ns;
@@ -105,7 +105,7 @@ impl Spent {
 /// The profile being gathered.
 #[derive(Debug)]
 pub struct SelfProfile {
-    spent: Spent,
+    spent: CpuTimes,
     since_ms: u64,
     due: Option<Instant>,
     /// When the last one was due: while there is work, they keep to that beat.
@@ -121,7 +121,7 @@ impl SelfProfile {
     #[must_use]
     pub fn new(now: Now) -> Self {
         Self {
-            spent: Spent::default(),
+            spent: CpuTimes::default(),
             since_ms: now.unix_ms,
             due: None,
             beat: now.mono,
@@ -132,7 +132,7 @@ impl SelfProfile {
     }
 
     /// So much time was spent.
-    pub fn add(&mut self, spent: &Spent) {
+    pub fn add(&mut self, spent: &CpuTimes) {
         self.spent.add(spent);
     }
 
@@ -142,13 +142,13 @@ impl SelfProfile {
             let beat = self.beat + EVERY;
             self.due = Some(if beat > now { beat } else { now + EVERY });
         }
-        self.due.is_some_and(|at| at <= now) && self.spent != Spent::default()
+        self.due.is_some_and(|at| at <= now) && self.spent != CpuTimes::default()
     }
 
     /// Whether the last profile is still to be taken.
     #[must_use]
     pub fn is_wanted(&self) -> bool {
-        !self.over && self.spent != Spent::default()
+        !self.over && self.spent != CpuTimes::default()
     }
 
     /// When [`SelfProfile::is_due`] changes by itself.
@@ -173,7 +173,7 @@ impl SelfProfile {
 
     /// What was gathered is under way; `acknowledged` counts it. The next one begins, unless this was the last.
     pub fn begin_next(&mut self, acknowledged: u64, last: bool, now: Now) {
-        self.spent = Spent::default();
+        self.spent = CpuTimes::default();
         self.since_ms = now.unix_ms;
         self.beat = self.due.take().unwrap_or(now.mono);
         self.acknowledged = acknowledged;
@@ -297,7 +297,7 @@ mod tests {
         let mut acknowledged = 0;
         for second in 0..120 {
             now.mono = start + SECOND * second;
-            let mut spent = Spent::default();
+            let mut spent = CpuTimes::default();
             spent.charge(Stage::Step, 1);
             profile.add(&spent);
             // Work in the first 40 s, and from 100 s on.

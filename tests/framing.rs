@@ -8,7 +8,7 @@ mod world;
 use pyroscope_lambda_extension::config::Config;
 use pyroscope_lambda_extension::contract::{ConnId, End};
 use pyroscope_lambda_extension::http1::fields::{is_field_value, is_token};
-use pyroscope_lambda_extension::relay::ring::Loss;
+use pyroscope_lambda_extension::relay::ring::LossReason;
 use world::{OK, World};
 
 /// How many mutations of each case are tried.
@@ -190,7 +190,7 @@ fn no_setting_breaks_a_head() {
             world.post("x");
             if world.connecting.is_empty() {
                 // The address is unusable: nothing is sent at all.
-                assert_eq!(world.lost(Loss::Unusable), 1, "{name}: {value:?}");
+                assert_eq!(world.lost(LossReason::Unusable), 1, "{name}: {value:?}");
                 continue;
             }
             let id = world.connect();
@@ -602,7 +602,7 @@ fn answer(case: &Case, cut: &[usize]) -> (String, String) {
     let log = world.log();
     let what = if world.totals().relayed == 1 {
         "relayed"
-    } else if world.lost(Loss::Refused) == 1 {
+    } else if world.lost(LossReason::Refused) == 1 {
         "refused"
     } else if log.contains("An attempt failed") && log.contains("cause=\"status ") {
         "again"

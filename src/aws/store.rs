@@ -171,13 +171,13 @@ impl Stored {
         if code.is_empty() {
             return ["status ", &status.to_string()].concat();
         }
-        let says = |words: &str| {
+        let contains = |words: &str| {
             let mut parts = message.as_bytes().windows(words.len().max(1));
             words.is_empty() || parts.any(|part| part == words.as_bytes())
         };
         let hint = HINTS
             .iter()
-            .find(|hint| hint.code == code && says(hint.word));
+            .find(|hint| hint.code == code && contains(hint.word));
         let (hint, permission) = match hint {
             Some(hint) if hint.word.is_empty() => (hint.text, self.service.permission()),
             Some(hint) => (hint.text, ""),

@@ -103,7 +103,7 @@ pub(super) enum Form {
 }
 
 /// A value, and the variable that has it.
-pub(super) type Given = (&'static str, String);
+pub(super) type SettingText = (&'static str, String);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Part {
@@ -151,7 +151,7 @@ impl References {
     ///
     /// # Errors
     /// A field cannot be made of it.
-    pub fn fields(&self, values: &[String]) -> Result<Vec<(String, String)>, Unfit> {
+    pub fn fields(&self, values: &[String]) -> Result<Vec<(String, String)>, UnusableCredential> {
         let mut fields = Vec::new();
         for template in &self.templates {
             let mut value = String::new();
@@ -159,10 +159,12 @@ impl References {
                 if let Some(at) = part.kept
                     && let (Some(read), Some(source)) = (values.get(at), self.sources.get(at))
                 {
-                    append_member(&mut value, read, &part.text).map_err(|why| Unfit {
-                        variable: part.variable,
-                        place: source.place.name().to_owned(),
-                        why,
+                    append_member(&mut value, read, &part.text).map_err(|why| {
+                        UnusableCredential {
+                            variable: part.variable,
+                            place: source.place.name().to_owned(),
+                            why,
+                        }
                     })?;
                 } else {
                     join(&mut value, &part.text);
@@ -176,7 +178,7 @@ impl References {
 
 /// What was read cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unfit {
+pub struct UnusableCredential {
     /// The variable that names it.
     pub variable: &'static str,
     /// Where it is kept.
@@ -206,12 +208,12 @@ fn append_member(all: &mut String, read: &str, key: &str) -> Result<(), &'static
 }
 
 /// A field of which a value is a reference: its name, and what it is made of.
-pub(super) type Kept = (String, Form, Vec<Given>);
+pub(super) type ReferringField = (String, Form, Vec<SettingText>);
 
 /// Reads the references in these fields, and how we say who asks; `None` where there are none.
 pub(super) fn read(
     env: &impl Fn(&str) -> Option<String>,
-    fields: &[Kept],
+    fields: &[ReferringField],
     notes: &mut Vec<Note>,
 ) -> Option<Box<References>> {
     let (mut sources, mut templates) = (Vec::new(), Vec::new());

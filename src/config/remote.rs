@@ -9,7 +9,7 @@ use crate::http1::fields::{digits, is_field_value, is_token};
 use crate::json;
 
 use super::proxy::{self, Proxy};
-use super::reference::{self, Form, Given, Kept, References, is_reference, join};
+use super::reference::{self, Form, References, ReferringField, SettingText, is_reference, join};
 use super::{Note, fail, warn};
 
 /// Where profiles go unless `PYROSCOPE_REMOTE_ADDRESS` says otherwise: Grafana Cloud.
@@ -151,12 +151,12 @@ struct Fields {
     /// Those whose value is known.
     set: Vec<(String, String)>,
     /// The others.
-    kept: Vec<Kept>,
+    kept: Vec<ReferringField>,
 }
 
 impl Fields {
     /// Sets a field, to what is made of a variable's value, or of those of two.
-    fn set(&mut self, notes: &mut Vec<Note>, name: &str, form: Form, values: Vec<Given>) {
+    fn set(&mut self, notes: &mut Vec<Note>, name: &str, form: Form, values: Vec<SettingText>) {
         let variable = values.first().map_or("", |(variable, _)| variable);
         if NOT_SETTABLE
             .iter()

@@ -245,7 +245,7 @@ pub struct Response<'b> {
     /// The fields in the order they came.
     pub headers: &'b [httparse::Header<'b>],
     /// Whether the fields cannot be read: there are none then.
-    pub is_odd: bool,
+    pub is_malformed: bool,
 }
 
 /// Parses a whole response head.
@@ -265,7 +265,7 @@ pub fn response<'b>(
     let (Some(status), Some(version)) = (parsed.code, parsed.version) else {
         return Err("malformed answer");
     };
-    let is_odd = match outcome {
+    let is_malformed = match outcome {
         Ok(httparse::Status::Complete(n)) if n == head.len() => false,
         Err(httparse::Error::Status) => return Err("malformed answer"),
         _ if status / 100 == 2 => true,
@@ -275,8 +275,8 @@ pub fn response<'b>(
     Ok(Response {
         status,
         http10: version == 0,
-        headers: if is_odd { &[] } else { parsed.headers },
-        is_odd,
+        headers: if is_malformed { &[] } else { parsed.headers },
+        is_malformed,
     })
 }
 
@@ -301,7 +301,7 @@ impl Response<'_> {
     /// # Errors
     /// Lengths that contradict each other, or are none.
     pub fn framing(&self, to_head_request: bool) -> Result<(BodyReader, bool), &'static str> {
-        if self.is_odd {
+        if self.is_malformed {
             // Where its body ends cannot be told; nobody needs it.
             return Ok((BodyReader::Length(0), false));
         }

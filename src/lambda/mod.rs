@@ -91,7 +91,7 @@ pub enum Event {
         reason: String,
     },
     /// Something we do not act upon; for the log.
-    Odd(String),
+    Unexpected(String),
 }
 
 impl Lambda {
@@ -125,7 +125,7 @@ impl Lambda {
 
     /// Whether invocations are told: on Managed Instances they are not.
     #[must_use]
-    pub const fn hears_of_invocations(&self) -> bool {
+    pub const fn receives_invocations(&self) -> bool {
         self.wants_invoke
     }
 
@@ -336,7 +336,7 @@ impl Lambda {
                 "AWS_LAMBDA_RUNTIME_API {authority} cannot be reached: {cause}"
             ));
         }
-        self.event = Some(Event::Odd(cause.to_owned()));
+        self.event = Some(Event::Unexpected(cause.to_owned()));
         let pause = PAUSE_MIN
             .saturating_mul(1 << self.failures.min(8))
             .min(PAUSE_MAX);

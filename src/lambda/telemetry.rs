@@ -53,7 +53,7 @@ pub struct Telemetry {
     done: VecDeque<String>,
     /// Events were lost since the invocation began: its end may have been one of them.
     lost: bool,
-    news: Option<News>,
+    event: Option<TelemetryEvent>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,13 +72,13 @@ enum State {
 
 /// What is to be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum News {
+pub enum TelemetryEvent {
     /// Events will come.
     Subscribed,
     /// None will, and why.
     Refused(String),
     /// Something was delivered that is no batch of events, and what is wrong with it.
-    Odd(&'static str),
+    Unexpected(&'static str),
 }
 
 impl Telemetry {
@@ -96,17 +96,17 @@ impl Telemetry {
             awaited: String::new(),
             done: VecDeque::new(),
             lost: false,
-            news: None,
+            event: None,
         }
     }
 
     /// What is to be told, once.
-    pub const fn news(&mut self) -> Option<News> {
-        self.news.take()
+    pub const fn event(&mut self) -> Option<TelemetryEvent> {
+        self.event.take()
     }
 
     /// Whether a port is to be bound now, once.
-    pub fn takes_port(&mut self) -> bool {
+    pub fn take_port(&mut self) -> bool {
         let due = self.state == State::Bind { asked: false };
         if due {
             self.state = State::Bind { asked: true };
@@ -136,12 +136,12 @@ impl Telemetry {
     /// There is no connection to be had.
     pub fn refuse(&mut self, cause: String) {
         self.state = State::Refused;
-        self.news = Some(News::Refused(cause));
+        self.event = Some(TelemetryEvent::Refused(cause));
     }
 
     /// Until when the next event must not be asked for, because the subscription is not written yet.
     #[must_use]
-    pub fn holds_next(&self, now: Instant) -> Option<Instant> {
+    pub fn delays_next_until(&self, now: Instant) -> Option<Instant> {
         let unwritten = match self.state {
             State::Bind { .. } => true,
             State::Subscribe { .. } => !self.wire.is_written(),
@@ -161,7 +161,7 @@ impl Telemetry {
     }
 
     /// Whether the invocation waited for is done. Its end is used up: Lambda's second try of an event has the same id.
-    pub fn takes_done(&mut self) -> bool {
+    pub fn take_done(&mut self) -> bool {
         if self.is_done() {
             let awaited = std::mem::take(&mut self.awaited);
             self.done.retain(|done| *done != awaited);
@@ -172,7 +172,7 @@ impl Telemetry {
 
     /// Whether any telemetry ever came.
     #[must_use]
-    pub const fn was_heard(&self) -> bool {
+    pub const fn has_delivered(&self) -> bool {
         self.heard
     }
 
@@ -241,8 +241,8 @@ impl Telemetry {
             Ok(())
         });
         // What is wrong with the subscription is worth more than what is wrong with one delivery.
-        if let (Err(cause), None) = (result, &self.news) {
-            self.news = Some(News::Odd(cause));
+        if let (Err(cause), None) = (result, &self.event) {
+            self.event = Some(TelemetryEvent::Unexpected(cause));
         }
         None
     }
@@ -290,7 +290,7 @@ impl Telemetry {
         let answer = self.wire.take_answer();
         if answer.status == 200 {
             self.state = State::Subscribed;
-            self.news = Some(News::Subscribed);
+            self.event = Some(TelemetryEvent::Subscribed);
         } else {
             self.refuse(answer.words());
         }
@@ -375,7 +375,7 @@ mod tests {
     )]
     fn a_connection_that_the_api_closes_is_closed_here_too() {
         let mut t = Telemetry::new("a:1", b"i", Instant::now());
-        assert!(t.takes_port());
+        assert!(t.take_port());
         t.bound(Ok(1));
         let id = ConnId(7);
         t.connect(id);
@@ -405,7 +405,7 @@ mod tests {
         assert!(!t.is_done());
         t.space(id)[..post.len()].copy_from_slice(post.as_bytes());
         t.received(id, post.len());
-        assert!(t.takes_done() && t.takes_done());
+        assert!(t.take_done() && t.take_done());
         t.await_done("r"); // Lambda's second try of an asynchronous event
         assert!(!t.is_done(), "the first try's end is not the second's");
     }
@@ -439,10 +439,10 @@ mod tests {
         deliver(&mut t, id, &["a", "b"]);
         for request in ["a", "b"] {
             t.await_done(request);
-            assert!(t.takes_done(), "{request}");
+            assert!(t.take_done(), "{request}");
         }
         t.await_done("a");
-        assert!(!t.takes_done(), "used up");
+        assert!(!t.take_done(), "used up");
     }
 
     #[test]
@@ -452,7 +452,7 @@ mod tests {
         deliver(&mut t, id, &["a", "b", "c", "d", "e"]);
         for (request, remembered) in [("a", false), ("b", true), ("e", true)] {
             t.await_done(request);
-            assert_eq!(t.takes_done(), remembered, "{request}");
+            assert_eq!(t.take_done(), remembered, "{request}");
         }
     }
 
@@ -460,7 +460,7 @@ mod tests {
     fn it_knows_its_connections_and_when_they_want_bytes() {
         let mut t = subscriber();
         let (api, delivery, other) = (ConnId(1), ConnId(2), ConnId(3));
-        t.takes_port();
+        t.take_port();
         t.bound(Ok(1));
         assert!(!t.owns(api));
         t.connect(api);

@@ -186,16 +186,16 @@ fn bytes_are_wanted_only_while_an_answer_is_awaited() {
 }
 
 #[test]
-fn where_invocations_are_not_told_it_registers_for_shutdown_alone() {
+fn where_invocations_are_not_announced_it_registers_for_shutdown_alone() {
     let mut api = Api::new();
     api.connect();
     assert!(
         api.written()
             .ends_with(r#"{"events":["INVOKE","SHUTDOWN"]}"#)
     );
-    assert!(api.lambda.hears_of_invocations());
+    assert!(api.lambda.receives_invocations());
     assert_eq!(api.answer(NO_INVOKE), None);
-    assert!(!api.lambda.hears_of_invocations());
+    assert!(!api.lambda.receives_invocations());
     assert!(api.written().ends_with(r#"{"events":["SHUTDOWN"]}"#));
     let refused = api.answer(NO_INVOKE);
     assert!(matches!(refused, Some(Event::Refused(_))), "{refused:?}");
@@ -216,7 +216,7 @@ fn any_other_answer_refuses_the_registration() {
             matches!(refused, Some(Event::Refused(_))),
             "{answer}: {refused:?}"
         );
-        assert!(api.lambda.hears_of_invocations());
+        assert!(api.lambda.receives_invocations());
         assert!(!api.lambda.is_connection_due(api.now));
     }
 }
@@ -228,7 +228,7 @@ fn failures_are_counted_until_one_try_succeeds() {
         assert_eq!(api.lambda.failures(), failed);
         api.connect();
         let odd = api.break_connection();
-        assert!(matches!(odd, Some(Event::Odd(_))), "{odd:?}");
+        assert!(matches!(odd, Some(Event::Unexpected(_))), "{odd:?}");
         api.now = api.lambda.deadline().unwrap();
     }
     assert_eq!(api.lambda.failures(), 2);
@@ -302,7 +302,7 @@ fn events() {
         ),
         ("{}", "an event of unknown type \"\""),
     ] {
-        assert_eq!(api.next(event), Some(Event::Odd(odd.to_owned())));
+        assert_eq!(api.next(event), Some(Event::Unexpected(odd.to_owned())));
         assert!(!api.lambda.is_parked());
         api.now = api.lambda.deadline().unwrap();
         api.connect();

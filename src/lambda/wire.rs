@@ -163,7 +163,7 @@ impl Wire {
         match std::mem::replace(&mut self.state, State::None) {
             State::None | State::Idle(_) => Ended::Nothing,
             State::Asking(_) if self.reading.reader.is_whole_at_close() => Ended::Answered,
-            State::Asking(_) if self.served && self.reading.is_unheard() => Ended::Stale,
+            State::Asking(_) if self.served && self.reading.is_untouched() => Ended::Stale,
             State::Connecting(_) | State::Asking(_) => Ended::Broke(why.words()),
         }
     }
@@ -217,7 +217,7 @@ impl Reading {
         self.answer.clear();
     }
 
-    const fn is_unheard(&self) -> bool {
+    const fn is_untouched(&self) -> bool {
         self.inbox.is_empty() && !self.reader.has_head()
     }
 

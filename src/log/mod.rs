@@ -149,7 +149,7 @@ impl Format {
             time: str::from_utf8(&time).unwrap_or_default(),
             level: level.name(),
             msg,
-            data: self.unclashed(fields),
+            data: self.without_clashes(fields),
         };
         if self.json {
             json::line(out, entry);
@@ -161,7 +161,10 @@ impl Format {
 
     /// The fields, those with the name of one of logrus' own prefixed; in logrus' order, on which depends what
     /// becomes of a prefixed name that clashes again.
-    fn unclashed<'v>(&self, fields: &[(&'v str, Value<'v>)]) -> Vec<(Cow<'v, str>, Value<'v>)> {
+    fn without_clashes<'v>(
+        &self,
+        fields: &[(&'v str, Value<'v>)],
+    ) -> Vec<(Cow<'v, str>, Value<'v>)> {
         let mut data: Vec<_> = fields
             .iter()
             .map(|&(name, value)| (Cow::Borrowed(name), value.clipped()))

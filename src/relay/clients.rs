@@ -18,7 +18,7 @@ const INLETS_MAX: usize = 64;
 
 /// How long a client is given to begin its request before it counts as idle: from connecting to writing takes a
 /// client microseconds, and a busy machine a moment.
-pub(super) const NEWCOMER: Duration = Duration::from_millis(250);
+pub(super) const NEW_CLIENT_MAX: Duration = Duration::from_millis(250);
 
 impl Relay {
     /// The listeners are bound to `addresses`. If there are none, events are still served, and each INVOKE tries again.
@@ -89,7 +89,11 @@ impl Relay {
         let idlest = |at: &usize| {
             let (id, inlet) = &self.inlets[*at];
             let age = now.mono.saturating_duration_since(inlet.progressed());
-            (inlet.is_busy() || age < NEWCOMER, inlet.progressed(), *id)
+            (
+                inlet.is_busy() || age < NEW_CLIENT_MAX,
+                inlet.progressed(),
+                *id,
+            )
         };
         if self.inlets.len() >= INLETS_MAX
             && let Some(at) = (0..self.inlets.len()).min_by_key(idlest)
@@ -97,7 +101,7 @@ impl Relay {
             let (id, mut inlet) = self.inlets.remove(at);
             inlet.close(&mut self.ring);
             self.to_close.push(id);
-            self.tell_crowded(now);
+            self.log_too_many_clients(now);
         }
 
         let id = self.fresh_id();

@@ -6,9 +6,9 @@ use std::time::Duration;
 use crate::contract::{Command, Now, Peer};
 
 use super::Relay;
-use super::backend::Load;
 use super::peers::{Addresses, Trust};
 use super::phase::Phase;
+use super::server::Load;
 use super::uplink::Uplink;
 
 /// Most connections to the remote at once: when there is little time left, every waiting payload gets one of its own.
@@ -37,14 +37,14 @@ impl Relay {
             let living = self.uplinks.iter().filter(|uplink| !uplink.is_suspect());
             let load = Load {
                 busy: living.clone().filter(|uplink| uplink.is_busy()).count(),
-                unproven: living.clone().filter(|uplink| uplink.is_unproven()).count(),
-                eager: self.is_hurried() && self.uplinks.iter().any(Uplink::is_exchanging),
+                opening: living.clone().filter(|uplink| uplink.is_opening()).count(),
+                eager: self.is_urgent() && self.uplinks.iter().any(Uplink::is_exchanging),
             };
             let (living, wanted) = (living.count(), self.uplinks_wanted(now));
-            if !self.backend.admits(load, now) || load.busy >= wanted.max(self.config.workers) {
+            if !self.server.admits(load, now) || load.busy >= wanted.max(self.config.workers) {
                 return None;
             }
-            let payload = if self.backend.is_down() {
+            let payload = if self.server.is_down() {
                 self.ring.ready_for_probe(now.mono)?
             } else {
                 oldest
@@ -90,14 +90,14 @@ impl Relay {
             .iter_mut()
             .filter(idle)
             .take(surplus.saturating_sub(wanted))
-            .for_each(Uplink::let_go);
+            .for_each(Uplink::close_if_idle);
     }
 
     /// Whether all that waits is to go out at once, for little time is left.
-    const fn is_hurried(&self) -> bool {
+    const fn is_urgent(&self) -> bool {
         match self.phase {
             Phase::Drain { .. } => true,
-            Phase::Hold { why, .. } => why.is_flush(),
+            Phase::Hold { reason, .. } => reason.is_flush(),
             Phase::Serve | Phase::Done => false,
         }
     }
@@ -106,7 +106,7 @@ impl Relay {
     fn uplinks_wanted(&self, now: Now) -> usize {
         let until = match self.phase {
             Phase::Drain { until, .. } => until,
-            Phase::Hold { why, until, .. } if why.is_flush() => until,
+            Phase::Hold { reason, until, .. } if reason.is_flush() => until,
             _ => return self.config.workers,
         };
         if until.saturating_duration_since(now.mono) >= HANDSHAKE_MIN {
@@ -120,7 +120,7 @@ impl Relay {
 
     /// Gets new uplinks what they need before they can connect: the TLS client, then addresses; then connections.
     pub(super) fn prepare_connections(&mut self, now: Now) -> Option<Command> {
-        if !self.uplinks.iter().any(Uplink::is_unproven) {
+        if !self.uplinks.iter().any(Uplink::is_opening) {
             return None;
         }
         if let Some(at) = self.uplinks.iter().position(Uplink::awaits_address)
@@ -159,20 +159,20 @@ impl Relay {
             }
             Trust::None | Trust::Client(_) => {}
         }
-        if let Addresses::Known(_, Some(until)) = self.remote_addresses
+        if let Addresses::Known(_, Some(until)) = self.server_addresses
             && until <= now.mono
         {
-            self.remote_addresses = Addresses::Unknown;
+            self.server_addresses = Addresses::Unknown;
         }
-        match &self.remote_addresses {
+        match &self.server_addresses {
             Addresses::Asked => None,
             Addresses::Unknown => {
                 let remote = self.config.remote.as_ref()?;
-                self.remote_addresses = Addresses::Asked;
+                self.server_addresses = Addresses::Asked;
                 Some(Command::Resolve(Peer::Remote, remote.peer_name()))
             }
             Addresses::Known(addresses, _) => {
-                let addresses = in_order(addresses, self.worked);
+                let addresses = in_order(addresses, self.last_reached);
                 for uplink in self.uplinks.iter_mut().filter(|own| own.awaits_address()) {
                     uplink.resolved(addresses.clone(), now.mono);
                 }

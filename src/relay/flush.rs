@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use crate::config::FlushMode;
 use crate::contract::{Command, Now};
-use crate::lambda::telemetry::{self, News, Telemetry};
+use crate::lambda::telemetry::{self, Telemetry, TelemetryEvent};
 use crate::log::Level;
 
 use super::peers::Addresses;
-use super::phase::{Phase, Why};
+use super::phase::{HoldReason, Phase};
 use super::{Relay, SVC};
 
 /// Time kept back from an invocation's deadline when the next event is held back: past the deadline, Lambda
@@ -38,10 +38,10 @@ impl Relay {
         if let Some(telemetry) = &mut self.telemetry {
             telemetry.await_done(request_id);
         }
-        let (why, budget) = match self.config.flush_mode {
+        let (reason, budget) = match self.config.flush_mode {
             FlushMode::None => return,
             FlushMode::Invoke => (self.queued(), HOLD_BUDGET),
-            FlushMode::End => (Why::Running, RUNTIME_DONE_MAX),
+            FlushMode::End => (HoldReason::Running, RUNTIME_DONE_MAX),
         };
         let left = deadline_ms.map_or(self.config.timeout, |at| {
             Duration::from_millis(at.saturating_sub(now.unix_ms))
@@ -49,7 +49,7 @@ impl Relay {
         if self.phase == Phase::Serve {
             let latest = now.mono + left.saturating_sub(HOLD_MARGIN);
             self.phase = Phase::Hold {
-                why,
+                reason,
                 since: now.mono,
                 until: latest.min(now.mono + budget),
                 latest,
@@ -57,29 +57,29 @@ impl Relay {
         }
     }
 
-    const fn queued(&self) -> Why {
-        Why::Queued {
+    const fn queued(&self) -> HoldReason {
+        HoldReason::Queued {
             mark: self.ring.mark(),
         }
     }
 
     /// Ends a hold whose reason is gone, or whose time is up.
     pub(super) fn release(&mut self, now: Now) {
-        self.hear_telemetry(now);
+        self.handle_telemetry_event(now);
         if let Phase::Hold {
-            why: why @ Why::Running,
+            reason: reason @ HoldReason::Running,
             until,
             latest,
             ..
         } = &mut self.phase
-            && self.telemetry.as_mut().is_none_or(Telemetry::takes_done)
+            && self.telemetry.as_mut().is_none_or(Telemetry::take_done)
         {
             // From here on the invocation is longer for our sake alone.
-            *why = Why::Done;
+            *reason = HoldReason::Done;
             *until = (*latest).min(now.mono + HOLD_BUDGET);
         }
         let Phase::Hold {
-            why,
+            reason,
             since,
             until,
             latest,
@@ -89,8 +89,8 @@ impl Relay {
         };
         let is_over = self.hold_until().is_some_and(|at| at <= now.mono);
         let credentials = self.credentials.as_ref();
-        let is_down = self.backend.is_down() || credentials.is_some_and(|own| own.are_missing(now));
-        if self.holds_for(why, now) && !is_down && !is_over {
+        let is_down = self.server.is_down() || credentials.is_some_and(|own| own.are_missing(now));
+        if self.has_work_for(reason, now) && !is_down && !is_over {
             return;
         }
         self.phase = Phase::Serve;
@@ -98,20 +98,21 @@ impl Relay {
         if is_over && now.mono < until {
             self.flush_at_invoke("none was delivered", now);
         } else if is_over && until < latest {
-            self.log_hold_over(why, now);
+            self.log_hold_over(reason, now);
         }
     }
 
     /// Whether there is still something to hold for.
-    fn holds_for(&self, why: Why, now: Now) -> bool {
+    fn has_work_for(&self, reason: HoldReason, now: Now) -> bool {
         let soon = now.mono + HOLD_PAUSE_MAX;
         let is_uploading = || self.uploads_until().any(|until| until > now.mono);
-        match why {
-            Why::Running => true,
-            Why::Queued { mark } => {
-                self.ring.moves_before(mark, soon) || self.ring.fills_before(mark) && is_uploading()
+        match reason {
+            HoldReason::Running => true,
+            HoldReason::Queued { mark } => {
+                self.ring.has_work_before(mark, soon)
+                    || self.ring.is_filling_before(mark) && is_uploading()
             }
-            Why::Done => self.ring.moves_before(self.ring.mark(), soon) || is_uploading(),
+            HoldReason::Done => self.ring.has_work_before(self.ring.mark(), soon) || is_uploading(),
         }
     }
 
@@ -124,7 +125,7 @@ impl Relay {
     }
 
     /// When a hold may end with nothing happening.
-    pub(super) fn hold_ends(&self, now: Now) -> Option<Instant> {
+    pub(super) fn next_hold_check(&self, now: Now) -> Option<Instant> {
         let uploads = self.uploads_until().filter(|until| *until > now.mono);
         self.hold_until().into_iter().chain(uploads).min()
     }
@@ -132,13 +133,19 @@ impl Relay {
     /// When the next event is asked for at the latest. Where telemetry does not come at all, that is soon.
     pub(super) fn hold_until(&self) -> Option<Instant> {
         let Phase::Hold {
-            why, since, until, ..
+            reason,
+            since,
+            until,
+            ..
         } = self.phase
         else {
             return None;
         };
-        let silent = self.telemetry.as_ref().is_some_and(|own| !own.was_heard());
-        Some(if why == Why::Running && silent {
+        let silent = self
+            .telemetry
+            .as_ref()
+            .is_some_and(|own| !own.has_delivered());
+        Some(if reason == HoldReason::Running && silent {
             until.min(since + telemetry::SILENCE_MAX)
         } else {
             until
@@ -149,7 +156,7 @@ impl Relay {
     pub(super) fn begin_telemetry(&mut self, now: Now) {
         if self.config.flush_mode == FlushMode::End
             && let Some(lambda) = self.lambda.as_ref()
-            && lambda.hears_of_invocations()
+            && lambda.receives_invocations()
         {
             let (api, identifier) = (lambda.authority(), lambda.identifier());
             self.telemetry = Some(Telemetry::new(api, identifier, now.mono));
@@ -159,7 +166,7 @@ impl Relay {
     /// Gets the subscription what it needs: a port, and a connection to Lambda's API of its own.
     pub(super) fn subscribe(&mut self, now: Now) -> Option<Command> {
         let telemetry = self.telemetry.as_mut()?;
-        if telemetry.takes_port() {
+        if telemetry.take_port() {
             return Some(Command::ListenForTelemetry);
         }
         if !telemetry.is_connection_due() {
@@ -171,7 +178,7 @@ impl Relay {
         };
         let Some(address) = address else {
             telemetry.refuse("no address of the API".to_owned());
-            self.hear_telemetry(now);
+            self.handle_telemetry_event(now);
             return None;
         };
         let id = self.fresh_id();
@@ -182,15 +189,15 @@ impl Relay {
     }
 
     /// What became of the subscription, and of what was delivered.
-    fn hear_telemetry(&mut self, now: Now) {
-        match self.telemetry.as_mut().and_then(Telemetry::news) {
+    fn handle_telemetry_event(&mut self, now: Now) {
+        match self.telemetry.as_mut().and_then(Telemetry::event) {
             None => {}
-            Some(News::Subscribed) => {
+            Some(TelemetryEvent::Subscribed) => {
                 let msg = "Subscribed to telemetry";
                 self.log.line(Level::Debug, now.unix_ms, msg, &[SVC]);
             }
-            Some(News::Odd(what)) => self.tell_odd(what, now),
-            Some(News::Refused(cause)) => self.flush_at_invoke(&cause, now),
+            Some(TelemetryEvent::Unexpected(what)) => self.log_unexpected(what, now),
+            Some(TelemetryEvent::Refused(cause)) => self.flush_at_invoke(&cause, now),
         }
     }
 
@@ -202,10 +209,13 @@ impl Relay {
         self.config.flush_mode = FlushMode::Invoke;
         let queued = self.queued();
         if let Phase::Hold {
-            why, until, latest, ..
+            reason,
+            until,
+            latest,
+            ..
         } = &mut self.phase
         {
-            *why = queued;
+            *reason = queued;
             *until = (*latest).min(now.mono + HOLD_BUDGET);
         }
         let fields = [

@@ -14,7 +14,7 @@ use super::labels;
 
 /// Fields that do not cross a relay: hop-by-hop (RFC 9110 section 7.6.1), those we answer ourselves, and those
 /// written anew. `Accept-Encoding` is the reader's to choose, and the answer's reader is this program.
-const LEFT_BEHIND: [&str; 13] = [
+const NOT_FORWARDED: [&str; 13] = [
     "Host",
     "Connection",
     "Keep-Alive",
@@ -72,7 +72,7 @@ pub fn head(out: &mut Vec<u8>, request: &Request, remote: &Remote, added: &Added
     };
     let names_some = fields::value(request.headers, "connection").is_some();
     for h in request.headers {
-        let stays = LEFT_BEHIND
+        let stays = NOT_FORWARDED
             .iter()
             .any(|left| fields::is_same_name(left, h.name))
             || fields::is_same_name(h.name, FORWARDED_HOST)
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stays_behind() {
+    fn hop_by_hop_and_own_fields_are_not_forwarded() {
         let request = "POST /ingest HTTP/1.1\r\nUser-Agent: x\r\nhost: localhost:4040\r\nConnection: close, X-Hop\r\nx-hop: 1\r\n\
             Keep-Alive: 3\r\nTE: trailers\r\nExpect: 100-continue\r\nProxy-Authorization: p\r\nTransfer-Encoding: chunked\r\n\
             Accept-Encoding: \r\nX-Forwarded-Host: evil\r\nAccept: */*\r\nX-Empty: \r\n\r\n";

@@ -15,7 +15,7 @@ use crate::contract::{ConnId, End};
 use crate::http1::buffer::ReceiveBuffer;
 use crate::http1::response::ResponseReader;
 
-use super::transport::{Path, Stage, Transport, soonest};
+use super::transport::{Path, Stage, Transport, next_after};
 use super::uplink::SUSPECT_MAX;
 use super::wakes::Wakes;
 
@@ -96,8 +96,8 @@ impl Inquiry {
     }
 
     /// A connection that is over, to be closed now.
-    pub(super) fn takes_over(&mut self) -> Option<ConnId> {
-        self.transport.takes_over()
+    pub(super) fn next_to_close(&mut self) -> Option<ConnId> {
+        self.transport.next_to_close()
     }
 
     /// Whether it waits for the store's addresses.
@@ -124,7 +124,7 @@ impl Inquiry {
         if let Err(cause) = self.transport.connected(id, path) {
             self.fail(cause, now);
         }
-        self.shows_life(now);
+        self.clear_suspicion(now);
     }
 
     pub(super) const fn wants(&self) -> bool {
@@ -143,7 +143,7 @@ impl Inquiry {
     pub(super) fn received(&mut self, n: usize, path: Path, now: Instant) {
         let was_open = self.transport.stage() == Stage::Open;
         let result = self.transport.received(n, &mut self.inbox, path);
-        self.shows_life(now);
+        self.clear_suspicion(now);
         // What came before an error counts: it may be the whole answer.
         if was_open {
             self.read(now);
@@ -234,7 +234,7 @@ impl Inquiry {
             suspect,
             self.transport.next_at(),
         ];
-        soonest(&all, now)
+        next_after(&all, now)
     }
 
     /// The sandbox woke: a freeze may have killed the connection.
@@ -247,7 +247,7 @@ impl Inquiry {
         self.suspicion = Some(Suspicion { since: now, until });
     }
 
-    fn shows_life(&mut self, now: Instant) {
+    fn clear_suspicion(&mut self, now: Instant) {
         self.suspicion.take_if(|suspicion| suspicion.since < now);
     }
 

@@ -7,7 +7,7 @@
 
 use crate::contract::{ConnId, Now};
 use crate::http1::head::Request;
-use crate::profile::{SelfProfile, Spent, Stage};
+use crate::profile::{CpuTimes, SelfProfile, Stage};
 use crate::times::{Form, Stamp};
 
 use super::forward::{self, Added};
@@ -30,7 +30,7 @@ const FIELDS: [httparse::Header<'static>; 2] = [
 
 impl Relay {
     /// CPU time was spent.
-    pub fn spent(&mut self, spent: &Spent) {
+    pub fn cpu_used(&mut self, spent: &CpuTimes) {
         if let Some(profile) = &mut self.profile {
             profile.add(spent);
         }
@@ -41,11 +41,11 @@ impl Relay {
     pub fn stage_of_received(&self, id: ConnId) -> Stage {
         match self.owner(id) {
             Owner::Inlet(_) => Stage::Parse,
-            Owner::Uplink(at) if self.uplinks[at].is_unproven() => Stage::Handshake,
+            Owner::Uplink(at) if self.uplinks[at].is_opening() => Stage::Handshake,
             Owner::Uplink(_) if self.is_sealing() => Stage::Decrypt,
             Owner::Uplink(_) => Stage::Answer,
             Owner::Store => Stage::Handshake,
-            Owner::Lambda | Owner::Telemetry | Owner::Nobody => Stage::Lambda,
+            Owner::Lambda | Owner::Telemetry | Owner::Unknown => Stage::Lambda,
         }
     }
 

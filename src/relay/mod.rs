@@ -8,7 +8,6 @@
 //!  client ──▶ Inlet ──▶ Ring ──▶ Uplink ──▶ remote        Lambda ◀──▶ Extensions API
 //! ```
 
-mod backend;
 mod clients;
 mod credentials;
 mod dispatch;
@@ -25,6 +24,7 @@ mod phase;
 pub(crate) mod phrases;
 pub mod report;
 pub mod ring;
+mod server;
 mod shutdown;
 mod step;
 mod timers;
@@ -46,7 +46,6 @@ use crate::log::{Level, Log};
 use crate::profile::SelfProfile;
 use crate::times::Thaw;
 
-use backend::Backend;
 use credentials::Credentials;
 use inlet::Inlet;
 use inquiry::Inquiry;
@@ -54,6 +53,7 @@ use owner::Owner;
 use peers::{Addresses, Trust};
 use phase::Phase;
 use ring::Ring;
+use server::ServerHealth;
 use transport::Path;
 use uplink::Uplink;
 use wakes::Wakes;
@@ -74,9 +74,9 @@ pub struct Relay {
     /// Only while `PYROSCOPE_FLUSH_MODE` is `end`.
     telemetry: Option<Telemetry>,
     lambda_addresses: Addresses,
-    remote_addresses: Addresses,
+    server_addresses: Addresses,
     trust: Trust,
-    backend: Backend,
+    server: ServerHealth,
     /// Only where the settings name the place of a credential.
     credentials: Option<Box<Credentials>>,
     phase: Phase,
@@ -92,16 +92,16 @@ pub struct Relay {
     /// See [`inlet::Context`].
     last_empty: String,
     invoked: bool,
-    limits: report::Limits,
+    limits: report::LogLimits,
     /// Where clients connect to.
     listening: Vec<SocketAddr>,
     /// Where they should, and another process listens.
     taken: Vec<SocketAddr>,
     /// A connection to the remote has led back to us.
-    remote_is_own: bool,
+    server_is_self: bool,
     to_close: Vec<ConnId>,
     /// The remote's address that was reached last, TLS included.
-    worked: Option<SocketAddr>,
+    last_reached: Option<SocketAddr>,
     /// How often the sandbox may have been frozen so far: see [`Wake`].
     wakes: Wakes,
     next_id: u64,
@@ -125,7 +125,7 @@ impl Relay {
         let lambda_addresses = api
             .as_deref()
             .map_or(Addresses::Unknown, Addresses::of_literal);
-        let remote_addresses = Addresses::of_remote(config.remote.as_ref());
+        let server_addresses = Addresses::of_remote(config.remote.as_ref());
         let trust = Trust::of_remote(config.remote.as_ref());
         let references = config.remote.as_mut();
         let references = references.and_then(|remote| remote.references.take());
@@ -138,9 +138,9 @@ impl Relay {
             lambda: api.map(|api| Lambda::new(api, name)),
             telemetry: None,
             lambda_addresses,
-            remote_addresses,
+            server_addresses,
             trust,
-            backend: Backend::default(),
+            server: ServerHealth::default(),
             credentials: references.map(|own| Box::new(Credentials::new(*own))),
             phase: Phase::Serve,
             held: Duration::ZERO,
@@ -149,12 +149,12 @@ impl Relay {
             decided: None,
             last_empty: String::new(),
             invoked: false,
-            limits: report::Limits::default(),
+            limits: report::LogLimits::default(),
             listening: Vec::new(),
             taken: Vec::new(),
-            remote_is_own: false,
+            server_is_self: false,
             to_close: Vec::new(),
-            worked: None,
+            last_reached: None,
             wakes: Wakes::default(),
             next_id: 0,
             head: Vec::new(),
@@ -203,7 +203,7 @@ impl Relay {
         match (self.owner(id), &mut self.lambda, &mut self.telemetry) {
             // Nothing more happens on it: `step` gives up all of them.
             (Owner::Uplink(_), ..) if ends.are_both_ours(&self.listening) => {
-                self.remote_is_own = true;
+                self.server_is_self = true;
             }
             (Owner::Uplink(at), ..) => {
                 let path = path(&self.config, &self.trust);
@@ -372,7 +372,7 @@ impl Relay {
     /// Keeps the address that an uplink has reached the remote by.
     fn note_address(&mut self, at: usize) {
         if self.uplinks[at].is_exchanging() {
-            self.worked = self.uplinks[at].address();
+            self.last_reached = self.uplinks[at].address();
         }
     }
 

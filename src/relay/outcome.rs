@@ -20,8 +20,8 @@ use std::time::Duration;
 
 use crate::contract::Now;
 
-use super::backend::{Wait, jitter};
-use super::ring::{Loss, PayloadId};
+use super::ring::{LossReason, PayloadId};
+use super::server::{WaitReason, jitter};
 use super::uplink::{Answer, Death, Finished, Outcome, Uplink};
 use super::{Phase, Relay};
 
@@ -62,7 +62,7 @@ impl Relay {
             Outcome::Died(death, _)
                 if may_be_stale
                     && death != Death::MidAnswer
-                    && self.ring.takes_free_resend(payload) =>
+                    && self.ring.use_free_resend(payload) =>
             {
                 self.resend(payload, death);
             }
@@ -75,7 +75,7 @@ impl Relay {
                 self.record_failed(payload, &cause, now);
             }
             Outcome::Died(_, cause) | Outcome::GivenUp(_, cause) => {
-                self.backend.failed(now, (self.entropy)());
+                self.server.failed(now, (self.entropy)());
                 self.record_failed(payload, &cause, now);
             }
         }
@@ -85,15 +85,15 @@ impl Relay {
         if answer.status / 100 == 2 {
             self.record_reached(now);
             self.ring.relayed(payload);
-            return self.tell_well(now);
+            return self.log_recovered(now);
         }
         let wait = wait(answer, now);
         if wait.is_some() || is_transient(answer) {
             let cause = answer.words();
             let random = (self.entropy)();
             match wait {
-                Some((pause, why)) => self.backend.asked_to_wait(pause, why, now, random),
-                None => self.backend.failed(now, random),
+                Some((pause, why)) => self.server.asked_to_wait(pause, why, now, random),
+                None => self.server.failed(now, random),
             }
             self.record_failed(payload, &cause, now);
         } else if matches!(answer.status, 401 | 403) && self.credentials.is_some() {
@@ -105,16 +105,16 @@ impl Relay {
             if matches!(answer.status, 400 | 422) && self.ring.take_labels_away(payload) {
                 self.ring.was_sent(payload);
                 self.ring.retry(payload, None);
-                return self.tell_unlabelled(answer, now);
+                return self.log_unlabelled(answer, now);
             }
-            self.tell_refused(answer, now);
-            self.ring.lost(payload, Loss::Refused);
+            self.log_refused(answer, now);
+            self.ring.lost(payload, LossReason::Refused);
         }
     }
 
     fn record_reached(&mut self, now: Now) {
         // The pauses were the backend's: it is back.
-        if self.backend.reached(now) {
+        if self.server.reached(now) {
             self.ring.clear_pauses();
         }
     }
@@ -128,7 +128,7 @@ impl Relay {
             self.ring.was_sent(payload);
         }
         self.ring.retry(payload, None);
-        self.uplinks.iter_mut().for_each(Uplink::let_go);
+        self.uplinks.iter_mut().for_each(Uplink::close_if_idle);
     }
 
     /// Nothing was wrong with the payload: it waits until the backend is back.
@@ -136,19 +136,19 @@ impl Relay {
         self.ring.was_not_sent(payload);
         self.ring.retry(payload, None);
         self.forget_addresses(now);
-        self.backend.unreached(now, (self.entropy)());
-        self.tell_failed(cause, now);
+        self.server.unreached(now, (self.entropy)());
+        self.log_failed_attempt(cause, now);
     }
 
     /// The payload is tried again later, unless that was its last attempt.
     fn record_failed(&mut self, payload: PayloadId, cause: &str, now: Now) {
-        self.tell_failed(cause, now);
+        self.log_failed_attempt(cause, now);
         // As we leave, every payload is tried until the end; the pause only keeps us from asking without end.
         let leaving = matches!(self.phase, Phase::Drain { .. });
         let failed = self.ring.fail_attempt(payload);
         if failed.attempts >= ATTEMPTS_MAX && !leaving {
-            self.ring.lost(payload, Loss::Attempts);
-            return self.tell_spent(cause, now);
+            self.ring.lost(payload, LossReason::Attempts);
+            return self.log_attempts_exhausted(cause, now);
         }
         self.ring.was_sent(payload);
         let doublings = if leaving {
@@ -162,15 +162,20 @@ impl Relay {
 }
 
 /// For how long the remote wants nothing, and why.
-fn wait(answer: &Answer, now: Now) -> Option<(Duration, Wait)> {
+fn wait(answer: &Answer, now: Now) -> Option<(Duration, WaitReason)> {
     let reset = limit(answer)
         .and_then(rfc3339_ms)
         .and_then(|at| at.checked_sub(now.unix_ms))
-        .map(|left| (Duration::from_millis(left).min(RESET_MAX), Wait::Limit));
+        .map(|left| {
+            (
+                Duration::from_millis(left).min(RESET_MAX),
+                WaitReason::Limit,
+            )
+        });
     let retry_after = answer
         .retry_after
         .filter(|pause| !pause.is_zero() && is_transient(answer))
-        .map(|pause| (pause.min(RETRY_AFTER_MAX), Wait::RetryAfter));
+        .map(|pause| (pause.min(RETRY_AFTER_MAX), WaitReason::RetryAfter));
     reset.or(retry_after)
 }
 
@@ -188,11 +193,11 @@ fn limit(answer: &Answer) -> Option<&[u8]> {
 /// and Push says 429 of what will always be too large. 509 and 520 to 530 are those of hosters and of load balancers
 /// that cannot reach the server behind them.
 fn is_transient(answer: &Answer) -> bool {
-    let says = |words: &[u8]| find(&answer.excerpt, words).is_some();
+    let contains = |words: &[u8]| find(&answer.excerpt, words).is_some();
     match answer.status {
         408 | 425 | 500 | 502 | 503 | 504 | 507 | 509 | 520..=524 | 529 | 530 => true,
-        429 => !says(b"larger than configured"),
-        422 => limit(answer).is_some() || says(b"pushing ") && !says(b"invalid_argument"),
+        429 => !contains(b"larger than configured"),
+        422 => limit(answer).is_some() || contains(b"pushing ") && !contains(b"invalid_argument"),
         _ => false,
     }
 }

@@ -12,7 +12,7 @@ pub(super) enum Owner {
     Lambda,
     Telemetry,
     Store,
-    Nobody,
+    Unknown,
 }
 
 impl Relay {
@@ -29,7 +29,7 @@ impl Relay {
         } else if self.credentials.as_ref().is_some_and(|own| own.owns(id)) {
             Owner::Store
         } else {
-            Owner::Nobody
+            Owner::Unknown
         }
     }
 

@@ -94,7 +94,7 @@ impl Relay {
         };
         match peer {
             Peer::Remote => {
-                self.remote_addresses = addresses;
+                self.server_addresses = addresses;
                 if let Some(cause) = cause {
                     self.uplinks
                         .iter_mut()
@@ -161,7 +161,7 @@ impl Relay {
 
     /// What was looked up for the remote's name is looked up again when it is needed.
     pub(super) const fn forget_addresses(&mut self, now: Now) {
-        if let Addresses::Known(_, Some(until)) = &mut self.remote_addresses {
+        if let Addresses::Known(_, Some(until)) = &mut self.server_addresses {
             *until = now.mono;
         }
     }

@@ -7,7 +7,7 @@ pub(super) enum Phase {
     Serve,
     /// We owe Lambda the next event.
     Hold {
-        why: Why,
+        reason: HoldReason,
         since: Instant,
         /// The end of the budget for what it is held for, at the latest `latest`.
         until: Instant,
@@ -24,7 +24,7 @@ pub(super) enum Phase {
 
 /// What Lambda's next event is held back for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Why {
+pub(super) enum HoldReason {
     /// What the ring held at `mark` is still here.
     Queued { mark: u64 },
     /// The function runs: this costs nothing yet.
@@ -33,7 +33,7 @@ pub(super) enum Why {
     Done,
 }
 
-impl Why {
+impl HoldReason {
     /// Whether the sandbox waits for us alone.
     pub(super) const fn is_flush(self) -> bool {
         matches!(self, Self::Queued { .. } | Self::Done)

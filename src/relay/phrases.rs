@@ -73,14 +73,14 @@ pub(crate) fn words(status: u16, place: &str, body: &[u8]) -> String {
         300..=399 => add(place),
         _ => PHRASES
             .split('\n')
-            .filter(|phrase| says(body, phrase.as_bytes()))
+            .filter(|phrase| contains(body, phrase.as_bytes()))
             .for_each(add),
     }
     words
 }
 
 /// Whether `phrase` is in `text`.
-pub(crate) fn says(text: &[u8], phrase: &[u8]) -> bool {
+pub(crate) fn contains(text: &[u8], phrase: &[u8]) -> bool {
     text.windows(phrase.len()).any(|part| part == phrase)
 }
 

@@ -8,8 +8,8 @@ use crate::contract::Now;
 use crate::log::Level;
 
 use super::credentials::Failure;
-use super::phase::Why;
-use super::ring::{LeftOut, Loss};
+use super::phase::HoldReason;
+use super::ring::{LeftOutReason, LossReason};
 use super::uplink::Answer;
 use super::{CONTROLLER, Relay, SVC};
 
@@ -18,63 +18,63 @@ const LINE_EVERY: Duration = Duration::from_mins(1);
 
 /// One kind of trouble.
 #[derive(Debug, Default)]
-pub struct Limit {
+pub struct LogLimit {
     /// When it was last told, while it lasts.
-    told: Option<Instant>,
+    last_logged: Option<Instant>,
     /// How often it happened since then.
     since: u64,
 }
 
-impl Limit {
+impl LogLimit {
     /// It happened. If it is to be told now: how often it happened since it was last told, this time included.
     pub fn happened(&mut self, now: Instant) -> Option<u64> {
         self.since += 1;
         if self
-            .told
-            .is_some_and(|told| now.saturating_duration_since(told) < LINE_EVERY)
+            .last_logged
+            .is_some_and(|logged| now.saturating_duration_since(logged) < LINE_EVERY)
         {
             return None;
         }
-        self.told = Some(now);
+        self.last_logged = Some(now);
         Some(std::mem::take(&mut self.since))
     }
 
-    /// It is over. Whether that is to be told: only if the trouble was.
+    /// It is over. Whether that is to be logged: only if the trouble was.
     pub const fn over(&mut self) -> bool {
         self.since = 0;
-        self.told.take().is_some()
+        self.last_logged.take().is_some()
     }
 }
 
 /// Every kind of trouble that is told with a limit.
 #[derive(Debug, Default)]
-pub struct Limits {
+pub struct LogLimits {
     /// The remote is down.
-    failed: Limit,
+    failed: LogLimit,
     /// A credential cannot be read.
-    unread: Limit,
+    unread: LogLimit,
     /// The remote refuses profiles.
-    refused: Limit,
+    refused: LogLimit,
     /// The remote refuses profiles with the settings' labels.
-    unlabelled: Limit,
+    unlabelled: LogLimit,
     /// Profiles are given up after the last attempt.
-    spent: Limit,
+    exhausted: LogLimit,
     /// More clients than we serve at once.
-    crowded: Limit,
+    too_many_clients: LogLimit,
     /// Clients send what we refuse.
-    pub client: Limit,
+    pub client: LogLimit,
     /// Lambda answers what we do not understand.
-    odd: Limit,
+    unexpected: LogLimit,
     /// An invocation was held for longer than it may be.
-    hold: Limit,
+    hold: LogLimit,
     /// Nobody can upload, as an address is taken.
-    pub unbound: Limit,
+    pub unbound: LogLimit,
 }
 
 impl Relay {
     /// An attempt failed: told if the remote counts as down by now.
-    pub(super) fn tell_failed(&mut self, cause: &str, now: Now) {
-        let is_down = self.backend.is_down();
+    pub(super) fn log_failed_attempt(&mut self, cause: &str, now: Now) {
+        let is_down = self.server.is_down();
         let (level, msg) = if is_down {
             (Level::Error, "Cannot reach the server, profiles wait")
         } else {
@@ -99,8 +99,8 @@ impl Relay {
     }
 
     /// A profile is lost because the remote refuses it.
-    pub(super) fn tell_refused(&mut self, answer: &Answer, now: Now) {
-        self.tell_end_of_failure(now);
+    pub(super) fn log_refused(&mut self, answer: &Answer, now: Now) {
+        self.log_reachable_again(now);
         if let Some(count) = self.limits.refused.happened(now.mono) {
             let cause = answer.words();
             let fields = [("cause", (&cause).into()), ("profiles", count.into()), SVC];
@@ -114,7 +114,7 @@ impl Relay {
     }
 
     /// A profile is sent again without the settings' labels.
-    pub(super) fn tell_unlabelled(&mut self, answer: &Answer, now: Now) {
+    pub(super) fn log_unlabelled(&mut self, answer: &Answer, now: Now) {
         if let Some(count) = self.limits.unlabelled.happened(now.mono) {
             let cause = answer.words();
             let fields = [("cause", (&cause).into()), ("profiles", count.into()), SVC];
@@ -128,7 +128,7 @@ impl Relay {
     }
 
     /// A credential cannot be read.
-    pub(super) fn log_unread(&mut self, failure: &Failure, now: Now) {
+    pub(super) fn log_credentials_unread(&mut self, failure: &Failure, now: Now) {
         let Some(count) = self.limits.unread.happened(now.mono) else {
             return;
         };
@@ -144,7 +144,7 @@ impl Relay {
     }
 
     /// The credentials were read.
-    pub(super) fn log_read(&mut self, now: Now) {
+    pub(super) fn log_credentials_read(&mut self, now: Now) {
         let level = if self.limits.unread.over() {
             Level::Info
         } else {
@@ -155,7 +155,12 @@ impl Relay {
     }
 
     /// The remote refuses the credentials. They are read again, unless they were just read.
-    pub(super) fn log_unauthorized(&mut self, answer: &Answer, was_just_read: bool, now: Now) {
+    pub(super) fn log_credentials_refused(
+        &mut self,
+        answer: &Answer,
+        was_just_read: bool,
+        now: Now,
+    ) {
         let cause = answer.words();
         let (level, msg) = if was_just_read {
             let msg = "The server refuses the credentials, profiles wait";
@@ -173,8 +178,8 @@ impl Relay {
     }
 
     /// A profile is lost because it was tried too often.
-    pub(super) fn tell_spent(&mut self, cause: &str, now: Now) {
-        if let Some(count) = self.limits.spent.happened(now.mono) {
+    pub(super) fn log_attempts_exhausted(&mut self, cause: &str, now: Now) {
+        if let Some(count) = self.limits.exhausted.happened(now.mono) {
             let fields = [("cause", cause.into()), ("profiles", count.into()), SVC];
             self.log.line(
                 Level::Error,
@@ -186,10 +191,10 @@ impl Relay {
     }
 
     /// The remote took a profile: what was told as trouble is told to be over.
-    pub(super) fn tell_well(&mut self, now: Now) {
-        self.tell_end_of_failure(now);
-        let (refused, spent) = (self.limits.refused.over(), self.limits.spent.over());
-        if refused || spent {
+    pub(super) fn log_recovered(&mut self, now: Now) {
+        self.log_reachable_again(now);
+        let (refused, exhausted) = (self.limits.refused.over(), self.limits.exhausted.over());
+        if refused || exhausted {
             self.log.line(
                 Level::Info,
                 now.unix_ms,
@@ -199,7 +204,7 @@ impl Relay {
         }
     }
 
-    fn tell_end_of_failure(&mut self, now: Now) {
+    fn log_reachable_again(&mut self, now: Now) {
         if self.limits.failed.over() {
             let fields = [SVC, ("waiting", (self.ring.in_hand() as u64).into())];
             self.log.line(
@@ -212,8 +217,8 @@ impl Relay {
     }
 
     /// A client gave way to another.
-    pub(super) fn tell_crowded(&mut self, now: Now) {
-        if let Some(count) = self.limits.crowded.happened(now.mono) {
+    pub(super) fn log_too_many_clients(&mut self, now: Now) {
+        if let Some(count) = self.limits.too_many_clients.happened(now.mono) {
             let fields = [CONTROLLER, ("count", count.into()), SVC];
             let msg = "Too many local connections, the one idle for longest is closed";
             self.log.line(Level::Warning, now.unix_ms, msg, &fields);
@@ -221,8 +226,8 @@ impl Relay {
     }
 
     /// Lambda's API answered what we do not understand, or not at all.
-    pub(super) fn tell_odd(&mut self, what: &str, now: Now) {
-        if let Some(count) = self.limits.odd.happened(now.mono) {
+    pub(super) fn log_unexpected(&mut self, what: &str, now: Now) {
+        if let Some(count) = self.limits.unexpected.happened(now.mono) {
             let fields = [("cause", what.into()), ("count", count.into()), SVC];
             self.log.line(
                 Level::Warning,
@@ -234,15 +239,15 @@ impl Relay {
     }
 
     /// An invocation is not held any longer, though what it was held for is not done.
-    pub(super) fn log_hold_over(&mut self, why: Why, now: Now) {
-        let cause = match why {
-            Why::Running => "no platform.runtimeDone arrived",
-            Why::Queued { .. } | Why::Done => "the server is slow",
+    pub(super) fn log_hold_over(&mut self, reason: HoldReason, now: Now) {
+        let cause = match reason {
+            HoldReason::Running => "no platform.runtimeDone arrived",
+            HoldReason::Queued { .. } | HoldReason::Done => "the server is slow",
         };
         // A function may run for long.
-        let level = match why {
-            Why::Running => Level::Info,
-            Why::Queued { .. } | Why::Done => Level::Warning,
+        let level = match reason {
+            HoldReason::Running => Level::Info,
+            HoldReason::Queued { .. } | HoldReason::Done => Level::Warning,
         };
         if let Some(count) = self.limits.hold.happened(now.mono) {
             let fields = [
@@ -257,7 +262,7 @@ impl Relay {
     }
 
     /// One line for the whole sandbox.
-    pub(super) fn tell_totals(&mut self, now: Now) {
+    pub(super) fn log_totals(&mut self, now: Now) {
         let totals = *self.ring.totals();
         let mut fields = vec![
             ("acknowledged", totals.acknowledged.into()),
@@ -273,12 +278,12 @@ impl Relay {
             // They are among the acknowledged.
             fields.push(("self_profiles", profile.taken().into()));
         }
-        for why in LeftOut::ALL {
-            if totals.left_out[why as usize] > 0 {
-                fields.push((why.name(), totals.left_out[why as usize].into()));
+        for reason in LeftOutReason::ALL {
+            if totals.left_out[reason as usize] > 0 {
+                fields.push((reason.name(), totals.left_out[reason as usize].into()));
             }
         }
-        for loss in Loss::ALL {
+        for loss in LossReason::ALL {
             if totals.lost[loss as usize] > 0 {
                 fields.push((loss.name(), totals.lost[loss as usize].into()));
             }
@@ -304,9 +309,9 @@ mod tests {
     #[test]
     fn at_once_then_once_a_minute_then_its_end() {
         let start = Instant::now();
-        let mut limit = Limit::default();
+        let mut limit = LogLimit::default();
         assert!(!limit.over());
-        let told: Vec<_> = (0..600)
+        let logged: Vec<_> = (0..600)
             .filter_map(|second| {
                 limit
                     .happened(start + Duration::from_secs(second))
@@ -314,7 +319,7 @@ mod tests {
             })
             .collect();
         assert_eq!(
-            told,
+            logged,
             [
                 (0, 1),
                 (60, 60),

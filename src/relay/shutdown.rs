@@ -6,7 +6,7 @@ use crate::contract::{Command, Now};
 
 use super::Relay;
 use super::phase::Phase;
-use super::ring::Loss;
+use super::ring::LossReason;
 use super::uplink::Uplink;
 
 /// Time kept back from Lambda's shutdown deadline, for leaving.
@@ -45,7 +45,7 @@ impl Relay {
             Phase::Done => Phase::Done,
         };
         self.ring.clear_pauses();
-        self.backend.leave(now.mono);
+        self.server.leave(now.mono);
         if let Some(credentials) = &mut self.credentials {
             credentials.leave();
         }
@@ -83,14 +83,14 @@ impl Relay {
         let uncredited = self.credentials.as_ref();
         self.ring
             .lose_all(if uncredited.is_some_and(|own| !own.are_known()) {
-                Loss::Credentials
+                LossReason::Credentials
             } else {
-                Loss::Shutdown
+                LossReason::Shutdown
             });
         // Their payloads are gone; the sockets end with the process.
         self.uplinks.clear();
         self.phase = Phase::Done;
-        self.tell_totals(now);
+        self.log_totals(now);
     }
 }
 

@@ -8,11 +8,11 @@ use crate::contract::{Command, Now, Peer};
 use crate::lambda::Event;
 use crate::log::Level;
 
-use super::inlet::Hang;
+use super::inlet::Close;
 use super::inquiry::Inquiry;
 use super::peers::{Addresses, Trust};
 use super::phase::Phase;
-use super::ring::Loss;
+use super::ring::LossReason;
 use super::uplink::Uplink;
 use super::wakes::Wake;
 use super::{Relay, SVC};
@@ -22,8 +22,8 @@ impl Relay {
     pub fn step(&mut self, now: Now) -> Option<Command> {
         self.ring.tick(now.mono);
         self.decided = Some(now);
-        let leave = self.heed_lambda(now);
-        self.give_up_own_address(now);
+        let leave = self.handle_lambda_event(now);
+        self.disable_own_address(now);
         self.record_finished(now);
         self.release(now);
         self.close_surplus(now);
@@ -37,7 +37,7 @@ impl Relay {
             .or_else(|| self.dispatch(now))
             .or_else(|| self.prepare_connections(now))
             .or_else(|| {
-                self.plan_trim(now);
+                self.schedule_trim(now);
                 None
             })
     }
@@ -50,20 +50,20 @@ impl Relay {
         for at in 0..self.inlets.len() {
             let (id, inlet) = &mut self.inlets[at];
             let id = *id;
-            match inlet.hang(now.mono) {
+            match inlet.close_due(now.mono) {
                 None => {}
-                Some(Hang::Half) => return Some(Command::HalfClose(id)),
-                Some(Hang::Up) => {
+                Some(Close::WriteSide) => return Some(Command::HalfClose(id)),
+                Some(Close::Both) => {
                     self.inlets.swap_remove(at);
                     return Some(Command::Close(id));
                 }
             }
         }
-        if let Some(id) = self.inquiry_mut().and_then(Inquiry::takes_over) {
+        if let Some(id) = self.inquiry_mut().and_then(Inquiry::next_to_close) {
             return Some(Command::Close(id));
         }
         for at in (0..self.uplinks.len()).rev() {
-            if let Some(id) = self.uplinks[at].takes_over() {
+            if let Some(id) = self.uplinks[at].next_to_close() {
                 return Some(Command::Close(id));
             }
             if self.uplinks[at].is_closed() {
@@ -74,7 +74,7 @@ impl Relay {
     }
 
     /// What Lambda told us, and what is to be done about it at once.
-    fn heed_lambda(&mut self, now: Now) -> Option<Command> {
+    fn handle_lambda_event(&mut self, now: Now) -> Option<Command> {
         match self.lambda.as_mut()?.event()? {
             Event::Registered => self.begin_telemetry(now),
             Event::Refused(cause) => {
@@ -92,7 +92,7 @@ impl Relay {
                 deadline_ms,
             } => {
                 if !std::mem::replace(&mut self.invoked, true) {
-                    self.forget_init(now);
+                    self.reset_after_init(now);
                 }
                 self.wake(Wake::Unseen, now);
                 self.hold(&request_id, deadline_ms, now);
@@ -125,8 +125,8 @@ impl Relay {
                 self.wake(Wake::Unseen, now);
                 self.shut_down(deadline_ms, now);
             }
-            Event::Odd(what) => {
-                self.tell_odd(&what, now);
+            Event::Unexpected(what) => {
+                self.log_unexpected(&what, now);
             }
         }
         None
@@ -134,7 +134,7 @@ impl Relay {
 
     /// Between the init and the first INVOKE a sandbox may have been copied (AWS Lambda `SnapStart`). What has to
     /// differ between copies, or is stale by now, is had anew: session id, connections, TLS sessions, addresses.
-    fn forget_init(&mut self, now: Now) {
+    fn reset_after_init(&mut self, now: Now) {
         self.session = None;
         if self.config.snap_start {
             self.uplinks.iter_mut().for_each(Uplink::forget);
@@ -152,7 +152,8 @@ impl Relay {
     fn ask_lambda(&mut self, now: Now) -> Option<Command> {
         let lambda = self.lambda.as_mut()?;
         let telemetry = self.telemetry.as_ref();
-        let early = telemetry.is_some_and(|telemetry| telemetry.holds_next(now.mono).is_some());
+        let early =
+            telemetry.is_some_and(|telemetry| telemetry.delays_next_until(now.mono).is_some());
         if lambda.is_parked() && self.phase == Phase::Serve && !early {
             lambda.ask();
         }
@@ -179,8 +180,8 @@ impl Relay {
     }
 
     /// If the remote is this relay itself, its address is unusable: what is sent there comes back for ever.
-    fn give_up_own_address(&mut self, now: Now) {
-        if std::mem::take(&mut self.remote_is_own)
+    fn disable_own_address(&mut self, now: Now) {
+        if std::mem::take(&mut self.server_is_self)
             && let Some(remote) = self.config.remote.take()
         {
             let variable = match remote.proxy {
@@ -197,7 +198,7 @@ impl Relay {
             for mut uplink in self.uplinks.drain(..) {
                 uplink.close();
                 self.to_close
-                    .extend(std::iter::from_fn(|| uplink.takes_over()));
+                    .extend(std::iter::from_fn(|| uplink.next_to_close()));
             }
             if let Some(mut credentials) = self.credentials.take() {
                 self.to_close.extend(credentials.abandon());
@@ -205,7 +206,7 @@ impl Relay {
         }
         if self.config.remote.is_none() {
             // An upload that was half taken then comes here later.
-            self.ring.lose_all(Loss::Unusable);
+            self.ring.lose_all(LossReason::Unusable);
         }
     }
 }

@@ -38,7 +38,7 @@ impl Relay {
     #[must_use]
     pub fn deadline(&self, now: Now) -> Option<Instant> {
         let phase = match self.phase {
-            Phase::Hold { .. } => self.hold_ends(now),
+            Phase::Hold { .. } => self.next_hold_check(now),
             Phase::Drain { until, .. } => {
                 let new = self
                     .inlets
@@ -49,9 +49,9 @@ impl Relay {
             Phase::Serve | Phase::Done => None,
         };
         let telemetry = self.telemetry.as_ref();
-        let subscription = telemetry.and_then(|own| own.holds_next(now.mono));
+        let subscription = telemetry.and_then(|own| own.delays_next_until(now.mono));
         let probe = self
-            .backend
+            .server
             .probe_at(now)
             .filter(|_| self.ring.in_hand() > 0);
         let lambda = self.lambda.as_ref().and_then(Lambda::deadline);
@@ -75,7 +75,7 @@ impl Relay {
     }
 
     /// Spare memory goes back to the system some time after the last payload.
-    pub(super) fn plan_trim(&mut self, now: Now) {
+    pub(super) fn schedule_trim(&mut self, now: Now) {
         if !self.ring.is_empty() {
             self.trim_at = None;
         } else if self.trim_at.is_none() && self.ring.has_spares() {

@@ -35,7 +35,7 @@ pub(super) struct Transport {
     /// Addresses not tried yet, the next one last.
     untried: Vec<SocketAddr>,
     /// Connections that are over, to be closed.
-    over: Vec<ConnId>,
+    to_close: Vec<ConnId>,
 }
 
 #[derive(Debug)]
@@ -96,7 +96,7 @@ impl Transport {
         Self {
             state: State::Resolve,
             untried: Vec::new(),
-            over: Vec::new(),
+            to_close: Vec::new(),
         }
     }
 
@@ -203,7 +203,7 @@ impl Transport {
             return Ok(());
         };
         let losers = racing.iter().map(|link| link.id).filter(|own| *own != id);
-        self.over.extend(losers);
+        self.to_close.extend(losers);
         match path.proxy {
             None => self.reach(link, path),
             Some(proxy) => {
@@ -230,7 +230,7 @@ impl Transport {
     pub(super) fn ended(&mut self, id: ConnId, now: Instant) -> bool {
         if let State::Connect(racing, next_at) = &mut self.state {
             racing.retain(|link| link.id != id);
-            self.over.push(id);
+            self.to_close.push(id);
             *next_at = now;
             return racing.is_empty() && self.untried.is_empty();
         }
@@ -364,21 +364,21 @@ impl Transport {
 
     fn give_up(&mut self) {
         let one = self.link().map(|link| link.id);
-        self.over.extend(one);
+        self.to_close.extend(one);
         if let State::Connect(racing, _) = &self.state {
-            self.over.extend(racing.iter().map(|link| link.id));
+            self.to_close.extend(racing.iter().map(|link| link.id));
         }
     }
 
     /// A connection that is over, to be closed now.
-    pub(super) fn takes_over(&mut self) -> Option<ConnId> {
-        self.over.pop()
+    pub(super) fn next_to_close(&mut self) -> Option<ConnId> {
+        self.to_close.pop()
     }
 }
 
 /// The first of these moments after `now`.
 #[inline(never)]
-pub(super) fn soonest(all: &[Option<Instant>], now: Instant) -> Option<Instant> {
+pub(super) fn next_after(all: &[Option<Instant>], now: Instant) -> Option<Instant> {
     let all = all.iter().copied().flatten();
     all.filter(|at| *at > now).min()
 }
@@ -399,7 +399,10 @@ mod tests {
             Some(now + Duration::from_secs(1)),
             Some(now + Duration::from_secs(2)),
         ];
-        assert_eq!(soonest(&[Some(now), late, before, soon, None], now), soon);
-        assert_eq!(soonest(&[Some(now), before, None], now), None);
+        assert_eq!(
+            next_after(&[Some(now), late, before, soon, None], now),
+            soon
+        );
+        assert_eq!(next_after(&[Some(now), before, None], now), None);
     }
 }

@@ -37,10 +37,10 @@ impl Relay {
         );
         self.thaw = Some(Thaw {
             at_ms: now.unix_ms,
-            stood_still_ms: self.stood_still_ms(now),
+            clock_lag_ms: self.clock_lag_ms(now),
         });
         self.ring.thawed(frozen);
-        self.backend.thawed(frozen);
+        self.server.thawed(frozen);
         if let Some(profile) = &mut self.profile {
             profile.thawed(frozen);
         }
@@ -78,7 +78,7 @@ impl Relay {
     }
 
     /// By how much the wall clock went further than the monotonic one since something was decided last.
-    fn stood_still_ms(&self, now: Now) -> u64 {
+    fn clock_lag_ms(&self, now: Now) -> u64 {
         self.decided.map_or(0, |then| {
             let wall = now.unix_ms.saturating_sub(then.unix_ms);
             let mono = now.mono.saturating_duration_since(then.mono);

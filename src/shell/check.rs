@@ -299,7 +299,7 @@ impl Check<'_> {
                     return Some(line);
                 }
                 Err(cause) => {
-                    self.say(CONNECT.name, NOTE, &[&name, ": ", cause]);
+                    self.print_line(CONNECT.name, NOTE, &[&name, ": ", cause]);
                     last = cause;
                 }
             }
@@ -382,7 +382,7 @@ impl Check<'_> {
     fn explain(&mut self, answer: &Answer, credentials: &str, are_set: bool) -> Option<()> {
         let (welcome, meaning) = cli::verdict(answer.status, answer.is_page);
         let (credentials, advice) = match answer.status {
-            401 | 403 if phrases::says(self.flaw.as_bytes(), b"_AUTH_") => {
+            401 | 403 if phrases::contains(self.flaw.as_bytes(), b"_AUTH_") => {
                 (credentials, &*self.flaw)
             }
             401 | 403 if !are_set => (
@@ -428,7 +428,7 @@ impl Check<'_> {
         }
         let [joint, setting, help] = if cause == WANTS_TLS {
             [": ", setting, " must begin with https"]
-        } else if phrases::says(cause.as_bytes(), b"certificate") {
+        } else if phrases::contains(cause.as_bytes(), b"certificate") {
             [""; 3] // It says by itself what helps.
         } else {
             [". Check ", setting, help]
@@ -449,12 +449,12 @@ impl Check<'_> {
     }
 
     fn ok(&self, step: &str, words: &[&str]) {
-        self.say(step, OK, words);
+        self.print_line(step, OK, words);
     }
 
     /// What is bad, and does not keep profiles from arriving.
     fn bad(&mut self, step: &str, words: &[&str]) {
-        self.say(step, BAD, words);
+        self.print_line(step, BAD, words);
         if self.flaw.is_empty() {
             self.flaw = words.concat();
         }
@@ -465,7 +465,7 @@ impl Check<'_> {
         self.obstacle = words.concat();
         let fact = self.obstacle.split_once(". ");
         let fact = fact.map_or(&*self.obstacle, |(fact, _)| fact);
-        self.say(step, BAD, &[fact]);
+        self.print_line(step, BAD, &[fact]);
     }
 
     /// Prints the verdict, and gives the exit status.
@@ -476,12 +476,12 @@ impl Check<'_> {
             (("Profiles would not arrive", BAD.1), ": ", &self.obstacle)
         };
         let joint = if rest.is_empty() { "" } else { joint };
-        self.say("", verdict, &[joint, rest, "."]);
+        self.print_line("", verdict, &[joint, rest, "."]);
         u8::from(!arrived)
     }
 
     /// Prints one line: what was tried, in ten columns, how it went, and more in words.
-    fn say(&self, step: &str, (mark, colour): Mark, words: &[&str]) {
+    fn print_line(&self, step: &str, (mark, colour): Mark, words: &[&str]) {
         let (colour, end) = if self.in_colour {
             (colour, "\x1b[0m")
         } else {

@@ -94,7 +94,7 @@ pub fn run(config: Config, name: String) -> std::io::Result<u8> {
 
 /// Says why there is nothing to run, where there is no relay and no log. `to_person`: surely somebody reads it, as on a
 /// terminal.
-pub fn complain(problem: &str, to_person: bool) {
+pub fn print_error(problem: &str, to_person: bool) {
     let mut log = Log::new(Level::Error);
     if to_person || stderr().is_terminal() {
         log.take()
@@ -270,7 +270,7 @@ impl Shell {
         self.accept(now);
         self.stages.enter(Stage::Step);
         if let Some(spent) = self.stages.take() {
-            self.relay.spent(&spent);
+            self.relay.cpu_used(&spent);
         }
         self.relay.expire(self.asked);
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
-use crate::profile::{Spent, Stage};
+use crate::profile::{CpuTimes, Stage};
 
 /// Accounts CPU time to stages. Off, it does nothing.
 #[derive(Debug)]
@@ -12,7 +12,7 @@ pub(super) struct Stages {
     on: bool,
     current: Stage,
     since_ns: u64,
-    spent: Spent,
+    spent: CpuTimes,
 }
 
 impl Stages {
@@ -22,7 +22,7 @@ impl Stages {
             on,
             current: Stage::Start,
             since_ns: 0,
-            spent: Spent::default(),
+            spent: CpuTimes::default(),
         }
     }
 
@@ -50,7 +50,7 @@ impl Stages {
     }
 
     /// What was spent since the last call, up to the last change.
-    pub(super) fn take(&mut self) -> Option<Spent> {
+    pub(super) fn take(&mut self) -> Option<CpuTimes> {
         self.on.then(|| std::mem::take(&mut self.spent))
     }
 }
@@ -69,12 +69,12 @@ mod tests {
     fn time_is_charged_when_the_stage_changes() {
         let mut stages = Stages::new(true);
         stages.enter(Stage::Step);
-        assert_ne!(stages.take(), Some(Spent::default()), "the start");
+        assert_ne!(stages.take(), Some(CpuTimes::default()), "the start");
         work();
         stages.enter(Stage::Step);
-        assert_eq!(stages.take(), Some(Spent::default()), "it goes on");
+        assert_eq!(stages.take(), Some(CpuTimes::default()), "it goes on");
         stages.enter_with(|| Stage::Sleep);
-        assert_ne!(stages.take(), Some(Spent::default()));
+        assert_ne!(stages.take(), Some(CpuTimes::default()));
     }
 
     #[test]

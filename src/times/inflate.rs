@@ -170,7 +170,7 @@ impl<'a> Inflate<'a> {
     }
 
     /// Goes on where only this is left.
-    const fn go_on(&mut self, rest: &[u8]) {
+    const fn skip_to(&mut self, rest: &[u8]) {
         self.place.bit = (self.body.len() - rest.len()) * 8;
     }
 
@@ -179,7 +179,7 @@ impl<'a> Inflate<'a> {
         let [0x1f, 0x8b, 8, 0, _, _, _, _, _, _, rest @ ..] = self.rest()? else {
             return None;
         };
-        self.go_on(rest);
+        self.skip_to(rest);
         self.place.state = State::Block;
         self.place.member = self.place.inflated;
         self.place.crc = 0;
@@ -190,7 +190,7 @@ impl<'a> Inflate<'a> {
     pub(super) fn trailer(&mut self) -> Option<(u32, u32)> {
         let (crc, rest) = self.rest()?.split_first_chunk()?;
         let (size, rest) = rest.split_first_chunk()?;
-        self.go_on(rest);
+        self.skip_to(rest);
         self.place.state = State::Member;
         Some((u32::from_le_bytes(*crc), u32::from_le_bytes(*size)))
     }
@@ -207,7 +207,7 @@ impl<'a> Inflate<'a> {
                 if length != !u16::from_le_bytes(*inverse) {
                     return None;
                 }
-                self.go_on(rest);
+                self.skip_to(rest);
                 self.place.state = State::Stored(length);
             }
             1 => {

@@ -68,7 +68,7 @@ pub struct Thaw {
     /// When it was noticed.
     pub at_ms: u64,
     /// For how long the monotonic clock stood still meanwhile.
-    pub stood_still_ms: u64,
+    pub clock_lag_ms: u64,
 }
 
 /// What the times in one payload are filled with, and compared with.
@@ -106,7 +106,7 @@ impl Stamp {
         let thaw = self
             .thaw
             .filter(|thaw| start < thaw.at_ms.saturating_mul(MS));
-        let frozen = thaw.map_or(0, |thaw| thaw.stood_still_ms.saturating_mul(MS));
+        let frozen = thaw.map_or(0, |thaw| thaw.clock_lag_ms.saturating_mul(MS));
         self.moved(start, end.saturating_add(frozen))
             .or_else(|| self.start(start, end))
     }

@@ -239,7 +239,7 @@ mod tests {
         let stamp = Stamp {
             thaw: Some(Thaw {
                 at_ms: 1_795_281_604_100,
-                stood_still_ms: 7_200_000,
+                clock_lag_ms: 7_200_000,
             }),
             ..STAMP
         };

@@ -127,7 +127,7 @@ fn a_profile_that_spans_a_freeze_begins_at_its_end() {
     let thawed = Stamp {
         thaw: Some(Thaw {
             at_ms: thaw_at,
-            stood_still_ms: 0,
+            clock_lag_ms: 0,
         }),
         ..stamp(41)
     };
@@ -159,10 +159,10 @@ fn a_profile_that_spans_a_freeze_begins_at_its_end() {
 fn a_length_from_a_clock_that_stood_still_in_the_freeze_counts_with_the_freeze() {
     const HOUR_MS: u64 = 3600 * 1000;
     let (start, length) = (NOW - 2 * HOUR_MS * MS, 10 * SECOND);
-    let thawed = |at_ms, stood_still_ms| Stamp {
+    let thawed = |at_ms, clock_lag_ms| Stamp {
         thaw: Some(Thaw {
             at_ms,
-            stood_still_ms,
+            clock_lag_ms,
         }),
         ..stamp(1)
     };
@@ -185,7 +185,7 @@ fn a_length_from_a_clock_that_stood_still_in_the_freeze_counts_with_the_freeze()
 fn a_thaw_too_long_ago_is_no_start() {
     let thaw = Thaw {
         at_ms: (NOW - AGE_MAX) / MS,
-        stood_still_ms: 0,
+        clock_lag_ms: 0,
     };
     let stamp = Stamp {
         thaw: Some(thaw),
@@ -196,7 +196,7 @@ fn a_thaw_too_long_ago_is_no_start() {
 }
 
 #[test]
-fn where_the_times_are_is_told_by_path_format_and_content_type() {
+fn path_format_and_content_type_say_where_the_times_are() {
     let of = |target: &str, kind: &str| {
         let field = httparse::Header {
             name: "Content-Type",

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use pyroscope_lambda_extension::contract::{End, Ends, Peer};
-use pyroscope_lambda_extension::relay::ring::Loss;
+use pyroscope_lambda_extension::relay::ring::LossReason;
 
 use super::world::{ELSEWHERE, OK, World, invoke, named_remote, sandbox};
 
@@ -54,7 +54,7 @@ fn an_unusable_address_is_said_once_and_losses_are_counted() {
     let mut world = World::new(&[("PYROSCOPE_REMOTE_ADDRESS", "nonsense")]);
     world.post("x");
     world.post("y");
-    assert_eq!(world.lost(Loss::Unusable), 2);
+    assert_eq!(world.lost(LossReason::Unusable), 2);
     assert_eq!(world.log().matches("PYROSCOPE_REMOTE_ADDRESS").count(), 1);
     world.relay.terminated(world.now);
     world.settle();
@@ -169,7 +169,7 @@ fn a_relay_pointed_at_itself_sends_nothing_and_says_so_once() {
     assert!(world.connecting.is_empty() && world.resolving.is_empty());
     assert!(!world.relay.has_connections());
     assert_eq!(world.totals().acknowledged, 4);
-    assert_eq!(world.lost(Loss::Unusable), 4);
+    assert_eq!(world.lost(LossReason::Unusable), 4);
     let log = world.log();
     let line = "level=error msg=\"Unusable setting\" problem=\"is this relay itself\" svc=pyroscope-lambda-ext-main variable=PYROSCOPE_REMOTE_ADDRESS";
     assert_eq!(log.matches(line).count(), 1, "{log}");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pyroscope_lambda_extension::contract::ConnId;
-use pyroscope_lambda_extension::relay::ring::Loss;
+use pyroscope_lambda_extension::relay::ring::LossReason;
 
 use super::world::{OK, World};
 
@@ -81,23 +81,23 @@ fn a_silent_client_does_not_keep_the_ring() {
     }
     let body = "b".repeat(400_000);
     world.post(&body);
-    assert_eq!(world.lost(Loss::Full), 1, "they may be quick");
+    assert_eq!(world.lost(LossReason::Full), 1, "they may be quick");
 
     // A freeze is nobody's fault.
     world.relay.thawed(Duration::from_secs(20), world.now);
     world.now.mono += Duration::from_secs(20);
     world.post(&body);
-    assert_eq!(world.lost(Loss::Full), 2);
+    assert_eq!(world.lost(LossReason::Full), 2);
 
     world.pass(Duration::from_secs(10));
     world.post(&body);
-    assert_eq!(world.lost(Loss::Full), 2, "they had their time");
+    assert_eq!(world.lost(LossReason::Full), 2, "they had their time");
     // The first two gave way to it. They are still served, and told nothing: the loss is counted.
     for id in &silent {
         world.arrive(*id, b"a", usize::MAX);
         assert_eq!(world.seen(*id), OK);
     }
-    assert_eq!(world.lost(Loss::Full), 4);
+    assert_eq!(world.lost(LossReason::Full), 4);
     assert_eq!(world.totals().acknowledged, 6);
     let remote = world.connect();
     assert!(world.seen(remote).ends_with("bbb"), "the oldest that waits");

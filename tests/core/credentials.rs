@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pyroscope_lambda_extension::relay::ring::Loss;
+use pyroscope_lambda_extension::relay::ring::LossReason;
 
 use super::stores::{SECRET, expect_token, kept, store};
 use super::world::{OK, World, event, invoke, sandbox_with, status};
@@ -259,7 +259,7 @@ fn what_is_left_at_the_end_is_counted_under_its_own_reason() {
         }
     }
     assert_eq!(world.exit, Some(0));
-    assert_eq!(world.lost(Loss::Credentials), 2);
+    assert_eq!(world.lost(LossReason::Credentials), 2);
     let log = world.log();
     assert!(log.contains(" lost=2 lost_credentials=2 "), "{log}");
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pyroscope_lambda_extension::contract::End;
-use pyroscope_lambda_extension::relay::ring::Loss;
+use pyroscope_lambda_extension::relay::ring::LossReason;
 
 use super::world::{ELSEWHERE, OK, World, status};
 
@@ -207,7 +207,7 @@ fn an_early_answer_counts_and_closes() {
     // Not in `written`: nothing is taken off the connection.
     world.relay.connected(id, ELSEWHERE, world.now);
     world.arrive(id, status(401).as_bytes(), usize::MAX);
-    assert_eq!(world.lost(Loss::Refused), 1);
+    assert_eq!(world.lost(LossReason::Refused), 1);
     assert!(!world.relay.wants(id), "and the connection is closed");
 }
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use pyroscope_lambda_extension::contract::End;
-use pyroscope_lambda_extension::relay::ring::Loss;
+use pyroscope_lambda_extension::relay::ring::LossReason;
 
 use super::server::{Server, with_retry_after};
 use super::world::{OK, World, sandbox, status};
@@ -48,7 +48,7 @@ fn one_bad_profile_among_good_ones_ends_after_its_attempts() {
     }
     server.serve(&mut world, SECOND, answer);
     assert_eq!(
-        (world.totals().relayed, world.lost(Loss::Attempts)),
+        (world.totals().relayed, world.lost(LossReason::Attempts)),
         (20, 1)
     );
     let bad = server.came.iter().filter(|body| *body == "bad").count();
@@ -135,7 +135,7 @@ fn retry_after_changes_nothing_for_who_is_refused_and_nothing_if_it_is_now() {
     let id = world.connect();
     world.seen(id);
     world.answer(id, &with_retry_after(400, "9"));
-    assert_eq!(world.lost(Loss::Refused), 1);
+    assert_eq!(world.lost(LossReason::Refused), 1);
     world.post("y");
     assert!(world.seen(id).ends_with('y'), "at once");
     world.answer(id, &with_retry_after(503, "0"));
@@ -227,7 +227,7 @@ fn only_a_limit_that_is_one_is_waited_for() {
         let length = body.len();
         let answer = format!("HTTP/1.1 {code} X\r\nContent-Length: {length}\r\n\r\n{body}");
         world.answer(id, &answer);
-        assert_eq!(world.lost(Loss::Refused), lost, "{code}");
+        assert_eq!(world.lost(LossReason::Refused), lost, "{code}");
         if lost == 0 {
             assert!(world.pass_to_deadline() < SECOND);
             world.next_attempt();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::world::{OK, World};
 use pyroscope_lambda_extension::contract::{ConnId, End};
-use pyroscope_lambda_extension::relay::ring::Loss;
+use pyroscope_lambda_extension::relay::ring::LossReason;
 
 const REQUEST: &str = "POST /ingest HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx";
 
@@ -261,7 +261,7 @@ fn a_body_larger_than_the_ring_is_refused_when_that_is_known() {
         assert!(taken < 1 << 21);
     }
     assert_eq!(taken, (1 << 20) + 1024, "all of the ring, and a piece more");
-    assert_eq!(world.lost(Loss::Full), 0, "it was not acknowledged");
+    assert_eq!(world.lost(LossReason::Full), 0, "it was not acknowledged");
 }
 
 /// A world with Lambda in it, to be asked to register.

@@ -8,7 +8,7 @@ use super::world::{
     sandbox_with, status,
 };
 use pyroscope_lambda_extension::contract::{ConnId, End};
-use pyroscope_lambda_extension::relay::ring::Loss;
+use pyroscope_lambda_extension::relay::ring::LossReason;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -435,7 +435,7 @@ fn a_rate_limit_at_shutdown_does_not_use_up_five_attempts_in_a_moment() {
         }
     }
     let totals = world.totals();
-    assert_eq!(totals.lost[Loss::Attempts as usize], 0);
+    assert_eq!(totals.lost[LossReason::Attempts as usize], 0);
     assert!(requests < 400, "{requests} requests");
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pyroscope_lambda_extension::contract::ConnId;
-use pyroscope_lambda_extension::relay::ring::Loss;
+use pyroscope_lambda_extension::relay::ring::LossReason;
 
 use super::server::{Server, with_retry_after};
 use super::world::{OK, World, event, sandbox, status};
@@ -35,7 +35,7 @@ fn leaving_ends_in_time_and_counts_what_remains() {
     world.relay.terminated(world.now);
     world.settle();
     assert_eq!(world.pass_to_deadline(), Duration::from_millis(1900));
-    assert_eq!((world.exit, world.lost(Loss::Shutdown)), (Some(0), 2));
+    assert_eq!((world.exit, world.lost(LossReason::Shutdown)), (Some(0), 2));
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn shutdown_has_lambdas_deadline() {
     );
     assert_eq!(world.connecting.len(), 1, "and another is asked for");
     assert_eq!(world.pass_to_deadline(), Duration::from_millis(400));
-    assert_eq!((world.exit, world.lost(Loss::Shutdown)), (Some(0), 1));
+    assert_eq!((world.exit, world.lost(LossReason::Shutdown)), (Some(0), 1));
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn a_refused_registration_closes_the_account() {
     let api = world.connect();
     world.post("x");
     world.answer(api, &status(500));
-    assert_eq!((world.exit, world.lost(Loss::Shutdown)), (Some(1), 1));
+    assert_eq!((world.exit, world.lost(LossReason::Shutdown)), (Some(1), 1));
     assert!(world.log().contains("acknowledged=1 "));
 }
 

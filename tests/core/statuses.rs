@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pyroscope_lambda_extension::relay::ring::Loss;
+use pyroscope_lambda_extension::relay::ring::LossReason;
 
 use super::world::{OK, World, status};
 
@@ -57,7 +57,7 @@ fn statuses_that_may_pass_are_tried_five_times_while_others_get_through() {
             world.answer(id, &status(code));
         }
         assert_eq!(
-            (world.lost(Loss::Attempts), world.totals().resent),
+            (world.lost(LossReason::Attempts), world.totals().resent),
             (1, 4),
             "{code}"
         );
@@ -97,7 +97,7 @@ fn refusals_are_final_and_logged_once_a_minute() {
                 &format!("HTTP/1.1 {code} X\r\nLocation: /there\r\nContent-Length: 3\r\n\r\nwhy"),
             );
         }
-        assert_eq!(world.lost(Loss::Refused), 2, "{code}");
+        assert_eq!(world.lost(LossReason::Refused), 2, "{code}");
         let log = world.log();
         assert_eq!(log.matches("refuses").count(), 1, "{log}");
         assert!(log.contains(&format!("status {code}")), "{log}");
@@ -165,9 +165,9 @@ fn what_pyroscope_says_counts_where_its_status_misleads() {
             );
         }
         let loss = if tries > 1 {
-            Loss::Attempts
+            LossReason::Attempts
         } else {
-            Loss::Refused
+            LossReason::Refused
         };
         assert_eq!(world.lost(loss), 1, "{words}");
     }
@@ -183,7 +183,7 @@ fn a_backend_that_refuses_is_not_down() {
     world.pass_to_deadline();
     let id = world.connect();
     world.answer(id, &status(401));
-    assert_eq!(world.lost(Loss::Refused), 1);
+    assert_eq!(world.lost(LossReason::Refused), 1);
     assert!(world.seen(id).ends_with("x"), "the next one goes at once");
     assert_eq!(world.connecting.len(), 1, "and the one behind it");
 }

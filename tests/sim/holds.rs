@@ -1,6 +1,6 @@
 //! When the next event may be asked for, and when we must be gone: what is held back for what, and how long.
 
-use pyroscope_lambda_extension::relay::ring::Loss;
+use pyroscope_lambda_extension::relay::ring::LossReason;
 
 use super::ledger::{CONNECTIONS_MAX, Fate, Ledger, Range, SLACK, SLEEP_SLACK, Sure};
 use super::world::World;
@@ -150,7 +150,7 @@ impl World {
             let running = hold.running == Sure::Yes;
             self.require(!running, "asked for while the function runs");
             // What gave way may be among them.
-            let lost = self.relay.totals().lost[Loss::Full as usize];
+            let lost = self.relay.totals().lost[LossReason::Full as usize];
             let moving = self.moving(&hold, true);
             if moving > lost {
                 self.fail(format!(
@@ -264,7 +264,7 @@ impl World {
 
     pub fn check_exit(&mut self) {
         let totals = *self.relay.totals();
-        for loss in Loss::ALL {
+        for loss in LossReason::ALL {
             if totals.lost[loss as usize] > 0 {
                 self.note(loss.name());
             }
@@ -285,7 +285,7 @@ impl World {
         };
         self.check_goodbye();
         if self.clock.mono() + SLACK < until.least {
-            let lost = totals.lost[Loss::Shutdown as usize];
+            let lost = totals.lost[LossReason::Shutdown as usize];
             let limited = self.ledger.server.is_limited(self.now().unix_ms);
             self.require(
                 lost == 0 || limited,

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::{Display, Formatter};
 
 use pyroscope_lambda_extension::contract::ConnId;
-use pyroscope_lambda_extension::relay::ring::Loss;
+use pyroscope_lambda_extension::relay::ring::LossReason;
 
 use super::answers::Verdict;
 use super::holds::Hold;
@@ -407,8 +407,8 @@ impl World {
                     && payload.not_before.most <= mono
             });
             // What is given to connections still being made cannot be seen, nor what gave way.
-            let hidden =
-                self.remote.connecting_since(turn) + self.relay.totals().lost[Loss::Full as usize];
+            let hidden = self.remote.connecting_since(turn)
+                + self.relay.totals().lost[LossReason::Full as usize];
             if ahead > hidden && !self.remote.hides_attempts() {
                 self.fail(format!(
                     "payload {at} goes out before {ahead} others, {standing:?}"
@@ -602,7 +602,7 @@ impl World {
         let (now, unix_ms) = (self.clock.mono(), self.now().unix_ms);
         let busy = self.remote.busy_most();
         // Among them may be what gave way, and what waits for a connection that is being made.
-        let lost = self.relay.totals().lost[Loss::Full as usize] + self.remote.connecting();
+        let lost = self.relay.totals().lost[LossReason::Full as usize] + self.remote.connecting();
         let ready = |payload: &Payload| payload.waits() && payload.not_before.most + SLACK < now;
         let waits = self.ledger.fated(Fate::Waiting) > lost && self.ledger.count(ready) > lost;
         let server = &self.ledger.server;
@@ -664,7 +664,7 @@ impl World {
 
     /// Nothing gives way while there is room. Only the first to do so tells: of the others nobody outside knows.
     fn check_room(&mut self) {
-        let lost = self.relay.totals().lost[Loss::Full as usize];
+        let lost = self.relay.totals().lost[LossReason::Full as usize];
         if std::mem::replace(&mut self.ledger.gave_way, lost > 0) || lost == 0 {
             return;
         }
@@ -676,7 +676,7 @@ impl World {
 
     fn check_totals(&mut self) {
         let totals = *self.relay.totals();
-        let lost = |loss: Loss| totals.lost[loss as usize];
+        let lost = |loss: LossReason| totals.lost[loss as usize];
         let fated = |fate: Fate| self.ledger.fated(fate);
         let pairs = [
             (
@@ -691,8 +691,12 @@ impl World {
                 totals.relayed_bytes,
                 self.ledger.relayed_bytes,
             ),
-            ("refused", lost(Loss::Refused), fated(Fate::Refused)),
-            ("unusable", lost(Loss::Unusable), fated(Fate::Unusable)),
+            ("refused", lost(LossReason::Refused), fated(Fate::Refused)),
+            (
+                "unusable",
+                lost(LossReason::Unusable),
+                fated(Fate::Unusable),
+            ),
         ];
         for (name, core, model) in pairs {
             if core != model {
@@ -701,7 +705,7 @@ impl World {
         }
         let (spent, most) = (fated(Fate::Spent), fated(Fate::MaybeSpent));
         let range = spent..=spent + most;
-        if !range.contains(&lost(Loss::Attempts)) {
+        if !range.contains(&lost(LossReason::Attempts)) {
             self.fail(format!("spent: not in {range:?}"));
         }
         // Payloads on their way to a connection that is still being made count in advance.
@@ -714,7 +718,7 @@ impl World {
         if !range.contains(&totals.resent) {
             self.fail(format!("resent: {} is not in {range:?}", totals.resent));
         }
-        let early = self.exit.is_none() && lost(Loss::Shutdown) > 0;
+        let early = self.exit.is_none() && lost(LossReason::Shutdown) > 0;
         self.require(!early, "lost by leaving, before leaving");
         let fits = totals.high_water_bytes <= self.set.bytes_max;
         self.require(fits, "the ring is over its limit");
@@ -737,7 +741,7 @@ impl World {
             "resent, but never seen",
         );
         let waiting = self.ledger.fated(Fate::Waiting);
-        let gave_way = totals.lost[Loss::Full as usize];
+        let gave_way = totals.lost[LossReason::Full as usize];
         let maybe = self.ledger.fated(Fate::MaybeSpent);
         if !(waiting..=waiting + maybe).contains(&gave_way) {
             self.fail(format!("{waiting} payloads vanished, {gave_way} gave way"));

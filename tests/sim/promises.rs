@@ -1,6 +1,6 @@
 //! What a user is promised, beside an exact account: that nothing arrives later than it must.
 
-use pyroscope_lambda_extension::relay::ring::Loss;
+use pyroscope_lambda_extension::relay::ring::LossReason;
 
 use super::ledger::{Fate, Range};
 use super::weather::Weather;
@@ -48,7 +48,7 @@ impl World {
         let turns = self.ledger.payloads.len() / self.set.workers + 1;
         let longest = self.set.timeout + PAUSES_MAX + turns as u64 * ATTEMPT_MAX;
         let since = *self.ledger.promises.clear_since.get_or_insert(now);
-        if now < since + longest || self.relay.totals().lost[Loss::Full as usize] > 0 {
+        if now < since + longest || self.relay.totals().lost[LossReason::Full as usize] > 0 {
             return;
         }
         let late = self.ledger.payloads.iter().position(|payload| {
@@ -89,7 +89,7 @@ impl World {
         let Some(last) = self.ledger.promises.last.take() else {
             return;
         };
-        if self.relay.totals().lost[Loss::Full as usize] > 0 {
+        if self.relay.totals().lost[LossReason::Full as usize] > 0 {
             return;
         }
         for at in &last {

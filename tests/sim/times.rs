@@ -33,7 +33,7 @@ pub struct Thaw {
     /// How long it was, if the monotonic clock went on.
     pub frozen_ms: u64,
     /// For how long the monotonic clock stood still.
-    pub stood_still_ms: u64,
+    pub clock_lag_ms: u64,
 }
 
 /// What was known when an upload's head came.
@@ -145,7 +145,7 @@ impl Received {
     /// How long a profile was whose SDK says that length: what it measures by may have stood still in the last freeze.
     fn length(&self, start: u64, length: u64) -> u64 {
         let frozen = self.thaw.filter(|thaw| start < thaw.at_ms * MS);
-        length + frozen.map_or(0, |thaw| thaw.stood_still_ms * MS)
+        length + frozen.map_or(0, |thaw| thaw.clock_lag_ms * MS)
     }
 }
 
@@ -155,7 +155,7 @@ impl World {
         self.ledger.clockwork.thaw = Some(Thaw {
             at_ms: self.now().unix_ms,
             frozen_ms: frozen.max(stood_still) / 1000,
-            stood_still_ms: stood_still / 1000,
+            clock_lag_ms: stood_still / 1000,
         });
     }
 

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use pyroscope_lambda_extension::config::Config;
 use pyroscope_lambda_extension::contract::{Command, ConnId, End, Ends, Now, Peer, RootSource};
-use pyroscope_lambda_extension::profile::{Spent, Stage};
+use pyroscope_lambda_extension::profile::{CpuTimes, Stage};
 use pyroscope_lambda_extension::relay::Relay;
-use pyroscope_lambda_extension::relay::ring::{Loss, Totals};
+use pyroscope_lambda_extension::relay::ring::{LossReason, Totals};
 
 /// The ends of a connection to another machine.
 pub const ELSEWHERE: Ends = Ends {
@@ -110,9 +110,9 @@ impl World {
     /// Does what the core says until it says nothing.
     pub fn settle(&mut self) {
         if self.turn_costs_ns > 0 {
-            let mut spent = Spent::default();
+            let mut spent = CpuTimes::default();
             spent.charge(Stage::Step, self.turn_costs_ns);
-            self.relay.spent(&spent);
+            self.relay.cpu_used(&spent);
         }
         loop {
             let mut moved = false;
@@ -333,7 +333,7 @@ impl World {
         totals.acknowledged - totals.relayed - totals.lost_sum() - totals.left_out_sum()
     }
 
-    pub fn lost(&self, loss: Loss) -> u64 {
+    pub fn lost(&self, loss: LossReason) -> u64 {
         self.totals().lost[loss as usize]
     }
 

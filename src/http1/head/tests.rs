@@ -283,7 +283,7 @@ fn a_success_is_known_by_its_first_line() {
 #[test]
 fn a_success_is_one_whatever_its_fields_are() {
     let many = "A: b\r\n".repeat(HEADER_COUNT_OVER);
-    let odd = [
+    let malformed = [
         "A b\r\n",
         " A: b\r\n",
         "A : b\r\n",
@@ -294,7 +294,7 @@ fn a_success_is_one_whatever_its_fields_are() {
         "\u{e9}: b\r\n",
         &many,
     ];
-    for fields in odd {
+    for fields in malformed {
         let head = |line: &str| format!("{line}\r\nContent-Length: 9\r\n{fields}\r\n");
         for line in ["HTTP/1.1 200 OK", "HTTP/1.0 299 A", "HTTP/1.1 204 No"] {
             let (head, mut slots) = (head(line), header_slots());

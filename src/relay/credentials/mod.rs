@@ -22,8 +22,8 @@ use crate::contract::{ConnId, End, Ends, Now};
 use crate::http1::write::field;
 use crate::tls;
 
-use super::backend::{jitter, left};
 use super::inquiry::Inquiry;
+use super::server::{jitter, left};
 use super::transport::Path;
 use super::wakes::Wakes;
 
@@ -194,15 +194,15 @@ impl Credentials {
 
     /// What an inquiry that is given up leaves behind, to be closed.
     pub(super) fn abandon(&mut self) -> Vec<ConnId> {
-        let mut over = Vec::new();
+        let mut to_close = Vec::new();
         if let Some(inquiry) = self.inquiry_mut() {
             inquiry.close();
-            over.extend(std::iter::from_fn(|| inquiry.takes_over()));
+            to_close.extend(std::iter::from_fn(|| inquiry.next_to_close()));
         }
         if let State::Reading(_) = self.state {
             self.state = State::Due(None);
         }
-        over
+        to_close
     }
 
     /// We are leaving: what failed is tried again at once.
@@ -226,12 +226,12 @@ impl Credentials {
     }
 
     /// Begins what is due, and takes what has come. Gives the file to be read.
-    fn go_on(
+    fn advance(
         &mut self,
         deadline: Instant,
         wakes: Wakes,
         now: Now,
-        over: &mut Vec<ConnId>,
+        to_close: &mut Vec<ConnId>,
     ) -> Result<Option<String>, Failure> {
         loop {
             let State::Reading(reading) = &mut self.state else {
@@ -243,7 +243,7 @@ impl Credentials {
                 Step::Inquiry(inquiry) if !inquiry.is_over() => return Ok(None),
                 Step::Inquiry(inquiry) => {
                     inquiry.close();
-                    over.extend(std::iter::from_fn(|| inquiry.takes_over()));
+                    to_close.extend(std::iter::from_fn(|| inquiry.next_to_close()));
                     let result = reading.conclude(&self.references, wakes);
                     reading.step = Step::None;
                     result.map_err(|cause| self.failure(at, cause))?;
@@ -286,7 +286,7 @@ impl Credentials {
     }
 
     /// It is tried again later.
-    fn put_off(&mut self, now: Now, random: u64) {
+    fn schedule_retry(&mut self, now: Now, random: u64) {
         let doublings = if self.leaving {
             0
         } else {

@@ -7,9 +7,9 @@ use crate::aws::store;
 use crate::contract::{Command, ConnId, Now, Peer, error_words};
 use crate::lambda::Lambda;
 use crate::relay::Relay;
-use crate::relay::backend::left;
 use crate::relay::phase::Phase;
 use crate::relay::ring::PayloadId;
+use crate::relay::server::left;
 use crate::relay::uplink::Answer;
 use crate::tls;
 
@@ -24,10 +24,10 @@ impl Relay {
         let (deadline, wakes) = (now.mono + self.config.timeout, self.wakes);
         let credentials = self.credentials.as_mut()?;
         let was_known = credentials.are_known();
-        match credentials.go_on(deadline, wakes, now, &mut self.to_close) {
-            Err(failure) => self.put_off_reading(&failure, now),
+        match credentials.advance(deadline, wakes, now, &mut self.to_close) {
+            Err(failure) => self.retry_reading_later(&failure, now),
             Ok(Some(file)) => return Some(Command::ReadFile(file)),
-            Ok(None) if credentials.are_known() && !was_known => self.log_read(now),
+            Ok(None) if credentials.are_known() && !was_known => self.log_credentials_read(now),
             Ok(None) => {}
         }
         // What has just ended is closed first.
@@ -149,7 +149,7 @@ impl Relay {
             Err(cause) => {
                 let at = reading.values.len();
                 let failure = credentials.failure(at, cause.to_owned());
-                self.put_off_reading(&failure, now);
+                self.retry_reading_later(&failure, now);
             }
         }
     }
@@ -208,15 +208,15 @@ impl Relay {
         self.ring.retry(payload, None);
         let credentials = self.credentials.as_mut();
         if let Some(was_just_read) = credentials.and_then(|own| own.refused(version, now)) {
-            self.log_unauthorized(answer, was_just_read, now);
+            self.log_credentials_refused(answer, was_just_read, now);
         }
     }
 
-    fn put_off_reading(&mut self, failure: &Failure, now: Now) {
+    fn retry_reading_later(&mut self, failure: &Failure, now: Now) {
         let random = (self.entropy)();
         if let Some(credentials) = &mut self.credentials {
-            credentials.put_off(now, random);
+            credentials.schedule_retry(now, random);
         }
-        self.log_unread(failure, now);
+        self.log_credentials_unread(failure, now);
     }
 }

@@ -6,8 +6,8 @@ use crate::http1::body::BodyReader;
 use crate::http1::head::{Framing, Refusal, Request};
 use crate::log::Log;
 use crate::relay::forward::{self, Added};
-use crate::relay::report::Limit;
-use crate::relay::ring::{LeftOut, Loss, PayloadId, Ring, Shape};
+use crate::relay::report::LogLimit;
+use crate::relay::ring::{LeftOutReason, LossReason, PayloadId, Ring, Shape};
 use crate::times::{Stamp, Thaw, Upload};
 
 /// What an inlet needs from its owner.
@@ -36,7 +36,7 @@ pub struct Context<'r> {
     /// Cleared when we are gone: what is read then is no longer answered.
     pub taking: bool,
     /// How often refusals are told.
-    pub refusals: &'r mut Limit,
+    pub refusals: &'r mut LogLimit,
     /// Where to log.
     pub log: &'r mut Log,
     /// The time.
@@ -48,9 +48,9 @@ pub struct Context<'r> {
 pub(super) enum Sink {
     Slot(PayloadId),
     /// Read to its end, acknowledged and lost.
-    Discard(Loss),
+    Discard(LossReason),
     /// Read to its end, acknowledged and not sent.
-    LeaveOut(LeftOut),
+    LeaveOut(LeftOutReason),
 }
 
 pub(super) const TOO_LARGE: Refusal = Refusal {
@@ -66,7 +66,7 @@ impl<'r> Context<'r> {
         framing: &Framing,
     ) -> Result<Sink, Refusal> {
         let Some(remote) = self.remote else {
-            return Ok(Sink::Discard(Loss::Unusable));
+            return Ok(Sink::Discard(LossReason::Unusable));
         };
         let upload = if self.unique_times || !self.labels.is_empty() {
             Upload::of(request)
@@ -75,11 +75,11 @@ impl<'r> Context<'r> {
         };
         let session = session_id(self.session, self.entropy);
         if request.method == "POST" && !self.sample.has(session, self.now.minute()) {
-            return Ok(Sink::LeaveOut(LeftOut::Sampled));
+            return Ok(Sink::LeaveOut(LeftOutReason::Sampled));
         }
         let is_empty = self.unique_times && upload.query.is_empty();
         if is_empty && self.is_repeated(request.target) {
-            return Ok(Sink::LeaveOut(LeftOut::Empty));
+            return Ok(Sink::LeaveOut(LeftOutReason::Empty));
         }
         let stamp = self.unique_times.then_some(Stamp {
             session,
@@ -110,7 +110,7 @@ impl<'r> Context<'r> {
             change: upload.form.map(|form| (form, stamp)),
         };
         let Ok(id) = self.ring.open(self.head, shape) else {
-            return Ok(Sink::Discard(Loss::Full));
+            return Ok(Sink::Discard(LossReason::Full));
         };
         if !self.labels.is_empty() {
             self.keep_target(id, request, remote, added);

@@ -57,7 +57,7 @@ pub struct Inlet {
     /// The client will send no more.
     half_closed: bool,
     /// Whether a byte of it was ever read.
-    was_heard: bool,
+    has_sent_bytes: bool,
     progressed: Instant,
 }
 
@@ -82,11 +82,11 @@ enum State {
 
 /// What the owner should do to the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hang {
+pub enum Close {
     /// Close our side, go on reading.
-    Half,
+    WriteSide,
     /// Close it.
-    Up,
+    Both,
 }
 
 impl Inlet {
@@ -99,7 +99,7 @@ impl Inlet {
             answers: Vec::new(),
             sent: 0,
             half_closed: false,
-            was_heard: false,
+            has_sent_bytes: false,
             progressed: now,
         }
     }
@@ -107,7 +107,9 @@ impl Inlet {
     /// Whether bytes from the client are wanted.
     #[must_use]
     pub const fn wants(&self) -> bool {
-        !self.half_closed && !self.is_behind() && !matches!(self.state, State::Last | State::Closed)
+        !self.half_closed
+            && !self.has_unread_backlog()
+            && !matches!(self.state, State::Last | State::Closed)
     }
 
     /// Where the next bytes from the client go; empty while none are wanted.
@@ -152,7 +154,7 @@ impl Inlet {
 
     /// `n` bytes of [`Inlet::space`] have been read.
     pub fn received(&mut self, n: usize, cx: &mut Context) {
-        self.was_heard = true;
+        self.has_sent_bytes = true;
         self.progressed = cx.now.mono;
         if let State::Body {
             sink: Sink::Slot(id),
@@ -206,15 +208,15 @@ impl Inlet {
     }
 
     /// What is to be done to the connection now.
-    pub fn hang(&mut self, now: Instant) -> Option<Hang> {
+    pub fn close_due(&mut self, now: Instant) -> Option<Close> {
         match self.state {
-            State::Closed => Some(Hang::Up),
+            State::Closed => Some(Close::Both),
             State::Last if !self.has_answers() => {
                 self.state = State::Linger {
                     left: LINGER_BYTES_MAX,
                     until: now + LINGER_TIME_MAX,
                 };
-                Some(Hang::Half)
+                Some(Close::WriteSide)
             }
             _ => None,
         }
@@ -287,8 +289,9 @@ impl Inlet {
     /// Until when [`Inlet::is_new`] holds, or did, while nothing is read.
     #[must_use]
     pub fn new_until(&self) -> Option<Instant> {
-        let is_silent = !self.was_heard && !self.half_closed && matches!(self.state, State::Head);
-        is_silent.then(|| self.progressed + super::clients::NEWCOMER)
+        let is_silent =
+            !self.has_sent_bytes && !self.half_closed && matches!(self.state, State::Head);
+        is_silent.then(|| self.progressed + super::clients::NEW_CLIENT_MAX)
     }
 
     const fn has_answers(&self) -> bool {
@@ -296,7 +299,7 @@ impl Inlet {
     }
 
     /// Whether the client reads its answers too slowly to be given more.
-    const fn is_behind(&self) -> bool {
+    const fn has_unread_backlog(&self) -> bool {
         self.answers.len() > UNREAD_ANSWERS_MAX
     }
 }
@@ -311,7 +314,7 @@ mod tests {
     use crate::config::{Labels, Share};
     use crate::contract::Now;
     use crate::log::{Level, Log};
-    use crate::relay::report::Limit;
+    use crate::relay::report::LogLimit;
 
     /// What one inlet needs, and the inlet.
     struct Bench {
@@ -344,7 +347,7 @@ mod tests {
                 last_empty: &mut String::new(),
                 head: &mut Vec::new(),
                 taking: true,
-                refusals: &mut Limit::default(),
+                refusals: &mut LogLimit::default(),
                 log: &mut Log::new(Level::Error),
                 now: Now {
                     mono: self.now,
@@ -391,7 +394,7 @@ mod tests {
     #[test]
     fn a_client_is_new_until_it_says_something_or_some_time_is_over() {
         let mut bench = Bench::new();
-        let until = bench.now + crate::relay::clients::NEWCOMER;
+        let until = bench.now + crate::relay::clients::NEW_CLIENT_MAX;
         let just_before = until.checked_sub(Duration::from_nanos(1)).unwrap();
         assert_eq!(bench.inlet.new_until(), Some(until));
         assert!(bench.inlet.is_new(bench.now) && bench.inlet.is_new(just_before));

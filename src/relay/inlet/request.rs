@@ -3,7 +3,7 @@
 use crate::http1::head::{self, Refusal};
 use crate::http1::{HEAD_BYTES_MAX, header_slots, write};
 use crate::log::Level;
-use crate::relay::ring::{Loss, NoSpace, Ring};
+use crate::relay::ring::{LossReason, NoSpace, Ring};
 use crate::relay::{CONTROLLER, SVC};
 
 use super::destination::{Context, Sink, TOO_LARGE};
@@ -17,7 +17,7 @@ pub(super) const BAD_CHUNK: Refusal = Refusal {
 impl Inlet {
     /// Uses up what has been read, as far as it goes.
     pub(super) fn advance(&mut self, cx: &mut Context) {
-        while cx.taking && !self.is_behind() {
+        while cx.taking && !self.has_unread_backlog() {
             let goes_on = match self.state {
                 State::Head => self.read_head(cx),
                 State::Body { .. } => self.read_body(cx),
@@ -143,7 +143,8 @@ impl Inlet {
                 self.inbox.consume(at.used);
                 *taken += at.body as u64;
                 // It found no room among others; but it would not fit alone either.
-                if matches!(sink, Sink::Discard(Loss::Full)) && *taken > cx.ring.bytes_max() as u64
+                if matches!(sink, Sink::Discard(LossReason::Full))
+                    && *taken > cx.ring.bytes_max() as u64
                 {
                     self.overflow(NoSpace::TooLarge, cx.ring);
                 }
@@ -176,7 +177,7 @@ impl Inlet {
         };
         if let Sink::Slot(id) = *sink {
             ring.abandon(id);
-            *sink = Sink::Discard(Loss::Full);
+            *sink = Sink::Discard(LossReason::Full);
         }
         if no == NoSpace::TooLarge {
             write::reply(&mut self.answers, TOO_LARGE.status, false, false);

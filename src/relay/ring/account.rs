@@ -2,7 +2,7 @@
 
 /// Why an acknowledged payload did not arrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Loss {
+pub enum LossReason {
     /// It gave way to a newer one, or found no room, because the ring was full.
     Full,
     /// The remote refused it: a status that no repetition mends.
@@ -17,7 +17,7 @@ pub enum Loss {
     Credentials,
 }
 
-impl Loss {
+impl LossReason {
     /// All reasons, in the order of [`Totals::lost`].
     pub const ALL: [Self; 6] = [
         Self::Full,
@@ -44,14 +44,14 @@ impl Loss {
 
 /// Why an acknowledged payload was not to be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LeftOut {
+pub enum LeftOutReason {
     /// It covers no time, and the server would count it as one with the one before.
     Empty,
     /// It is not in the share that `PYROSCOPE_SAMPLE` keeps.
     Sampled,
 }
 
-impl LeftOut {
+impl LeftOutReason {
     /// All reasons, in the order of [`Totals::left_out`].
     pub const ALL: [Self; 2] = [Self::Empty, Self::Sampled];
 
@@ -76,10 +76,10 @@ pub struct Totals {
     pub relayed_bytes: u64,
     /// Times a payload was sent again.
     pub resent: u64,
-    /// Payloads lost, by reason in the order of [`Loss::ALL`].
-    pub lost: [u64; Loss::ALL.len()],
-    /// Payloads left out, by reason in the order of [`LeftOut::ALL`].
-    pub left_out: [u64; LeftOut::ALL.len()],
+    /// Payloads lost, by reason in the order of [`LossReason::ALL`].
+    pub lost: [u64; LossReason::ALL.len()],
+    /// Payloads left out, by reason in the order of [`LeftOutReason::ALL`].
+    pub left_out: [u64; LeftOutReason::ALL.len()],
     /// Most bytes the ring held at once.
     pub high_water_bytes: usize,
 }
@@ -109,12 +109,12 @@ impl Totals {
     }
 
     /// A payload was lost.
-    pub(super) const fn lose(&mut self, loss: Loss) {
+    pub(super) const fn lose(&mut self, loss: LossReason) {
         self.lost[loss as usize] += 1;
     }
 
     /// A payload was answered with 200 and is not sent.
-    pub(super) const fn leave_out(&mut self, why: LeftOut) {
+    pub(super) const fn leave_out(&mut self, why: LeftOutReason) {
         self.acknowledged += 1;
         self.left_out[why as usize] += 1;
     }

@@ -2,7 +2,7 @@
 
 use super::buffers::{cost, pages};
 use super::payload::{GAP, Payload, Tries};
-use super::{Full, Loss, NoSpace, PayloadId, Ring, Shape, Slot, State};
+use super::{Full, LossReason, NoSpace, PayloadId, Ring, Shape, Slot, State};
 
 /// A payload's buffer starts with room for this much body and doubles as it fills, so that a client which
 /// announces much and sends little holds little.
@@ -23,7 +23,7 @@ impl Ring {
             .map_or(BODY_START_CHUNKED, |length| length.min(BODY_START));
         // Nothing gives way to what will not fit in the end.
         let whole = shape.length.map(|length| cost(pages(body_start + length)));
-        if whole.is_some_and(|whole| !self.fits_beside_what_stays(whole)) {
+        if whole.is_some_and(|whole| !self.could_fit(whole)) {
             return Err(Full);
         }
         let slot = self.free_slot()?;
@@ -106,7 +106,7 @@ impl Ring {
     /// The body is whole: the payload is acknowledged, and waits to be sent.
     pub fn commit(&mut self, id: PayloadId) {
         if !self.is_filling(id) {
-            return self.acknowledge_lost(Loss::Full);
+            return self.acknowledge_lost(LossReason::Full);
         }
         let slot = &mut self.slots[id.slot];
         slot.payload.end_head();

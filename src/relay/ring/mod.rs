@@ -35,7 +35,7 @@ use std::time::{Duration, Instant};
 use crate::config::Labels;
 use crate::times;
 
-pub use account::{LeftOut, Loss, Totals};
+pub use account::{LeftOutReason, LossReason, Totals};
 pub use payload::{Failed, Shape};
 
 use buffers::{Buffers, PAGE, cost, pages};
@@ -103,8 +103,8 @@ impl Ring {
                 relayed: 0,
                 relayed_bytes: 0,
                 resent: 0,
-                lost: [0; Loss::ALL.len()],
-                left_out: [0; LeftOut::ALL.len()],
+                lost: [0; LossReason::ALL.len()],
+                left_out: [0; LeftOutReason::ALL.len()],
                 high_water_bytes: 0,
             },
             now: None,
@@ -135,14 +135,14 @@ impl Ring {
     }
 
     /// A payload was acknowledged that could not be kept.
-    pub fn acknowledge_lost(&mut self, loss: Loss) {
+    pub fn acknowledge_lost(&mut self, loss: LossReason) {
         self.totals.acknowledge();
         self.totals.lose(loss);
         self.check();
     }
 
     /// A payload was acknowledged that is not to be sent.
-    pub fn acknowledge_left_out(&mut self, why: LeftOut) {
+    pub fn acknowledge_left_out(&mut self, why: LeftOutReason) {
         self.totals.leave_out(why);
         self.check();
     }
@@ -216,8 +216,8 @@ impl Ring {
     }
 
     /// Uses that up: `true` once per payload.
-    pub fn takes_free_resend(&mut self, id: PayloadId) -> bool {
-        self.slots[id.slot].payload.tries.takes_free_resend()
+    pub fn use_free_resend(&mut self, id: PayloadId) -> bool {
+        self.slots[id.slot].payload.tries.use_free_resend()
     }
 
     /// The remote took it.
@@ -228,14 +228,14 @@ impl Ring {
     }
 
     /// It will not arrive.
-    pub fn lost(&mut self, id: PayloadId, loss: Loss) {
+    pub fn lost(&mut self, id: PayloadId, loss: LossReason) {
         self.totals.lose(loss);
         self.free(id);
         self.check();
     }
 
     /// We leave: all that is acknowledged and still here is lost.
-    pub fn lose_all(&mut self, loss: Loss) {
+    pub fn lose_all(&mut self, loss: LossReason) {
         for slot in 0..self.slots.len() {
             if matches!(
                 self.slots[slot].state,

@@ -101,7 +101,7 @@ impl Tries {
     }
 
     /// Uses the free resend up. Whether it was there.
-    pub(super) const fn takes_free_resend(&mut self) -> bool {
+    pub(super) const fn use_free_resend(&mut self) -> bool {
         !std::mem::replace(&mut self.free_resend_used, true)
     }
 }

@@ -28,7 +28,7 @@ impl Ring {
         times.min()
     }
 
-    /// Tells the payloads there are from those that come later, for [`Ring::moves_before`].
+    /// Tells the payloads there are from those that come later, for [`Ring::has_work_before`].
     #[must_use]
     pub const fn mark(&self) -> u64 {
         self.next_sequence
@@ -36,7 +36,7 @@ impl Ring {
 
     /// Whether a payload from before `mark` is being sent, or may be by the time `soon`.
     #[must_use]
-    pub fn moves_before(&self, mark: u64, soon: Instant) -> bool {
+    pub fn has_work_before(&self, mark: u64, soon: Instant) -> bool {
         self.slots.iter().any(|slot| {
             slot.sequence < mark
                 && match slot.state {
@@ -49,7 +49,7 @@ impl Ring {
 
     /// Whether a payload from before `mark` is being filled.
     #[must_use]
-    pub fn fills_before(&self, mark: u64) -> bool {
+    pub fn is_filling_before(&self, mark: u64) -> bool {
         let is_filling = |slot: &Slot| matches!(slot.state, State::Filling { .. });
         self.slots
             .iter()

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::buffers::{cost, pages};
 use super::payload::Payload;
-use super::{Full, Loss, PayloadId, Ring, SLOTS, Slot, State};
+use super::{Full, LossReason, PayloadId, Ring, SLOTS, Slot, State};
 
 /// Longest time a payload is filled while others need its room: a client that is slow or silent, or a sandbox with
 /// hardly any processor. Where there is room, it may take for ever.
@@ -23,11 +23,11 @@ impl Ring {
             });
             return Ok(self.slots.len() - 1);
         }
-        self.push_out().map(|id| id.slot)
+        self.evict_one().map(|id| id.slot)
     }
 
     /// Makes one payload give way: one that nobody was told we have, if it takes too long, else the oldest queued.
-    pub(super) fn push_out(&mut self) -> Result<PayloadId, Full> {
+    pub(super) fn evict_one(&mut self) -> Result<PayloadId, Full> {
         let slow = self.slots.iter().position(|slot| self.is_slow(slot));
         if let Some(slot) = slow {
             let sequence = self.slots[slot].sequence;
@@ -36,7 +36,7 @@ impl Ring {
             return Ok(id);
         }
         let oldest = self.oldest(None).ok_or(Full)?;
-        self.lost(oldest, Loss::Full);
+        self.lost(oldest, LossReason::Full);
         Ok(oldest)
     }
 
@@ -61,16 +61,16 @@ impl Ring {
     /// Makes `bytes` more fit: spare buffers go first, then the oldest queued payloads. Nothing goes in vain.
     pub(super) fn make_room(&mut self, bytes: usize) -> Result<(), Full> {
         while !self.buffers.make_room(bytes) {
-            if !self.fits_beside_what_stays(bytes) {
+            if !self.could_fit(bytes) {
                 return Err(Full);
             }
-            self.push_out()?;
+            self.evict_one()?;
         }
         Ok(())
     }
 
     /// Whether `bytes` more fit once all have given way that may.
-    pub(super) fn fits_beside_what_stays(&self, bytes: usize) -> bool {
+    pub(super) fn could_fit(&self, bytes: usize) -> bool {
         let stay = self
             .slots
             .iter()

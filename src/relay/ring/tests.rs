@@ -44,7 +44,7 @@ fn a_slow_payload_that_grows_may_have_to_give_way_itself() {
     ring.tick(now + Duration::from_secs(11));
     assert_eq!(ring.space(slow), Err(NoSpace::Full));
     assert_eq!(ring.in_hand(), 1, "what was acknowledged stays");
-    ring.lose_all(Loss::Shutdown);
+    ring.lose_all(LossReason::Shutdown);
     assert_eq!(
         ring.buffers.bytes_used(),
         0,
@@ -142,7 +142,7 @@ fn the_oldest_queued_gives_way_when_slots_are_full() {
         put(&mut ring, b"more");
     }
     let newest = put(&mut ring, b"newest");
-    assert_eq!(ring.totals().lost[Loss::Full as usize], 1);
+    assert_eq!(ring.totals().lost[LossReason::Full as usize], 1);
     assert_eq!(ring.request(first)[1], b"first", "what is being sent stays");
     assert_eq!(ring.request(newest)[1], b"newest");
     assert_eq!(ring.in_hand(), SLOTS);
@@ -156,7 +156,7 @@ fn the_oldest_queued_gives_way_when_bytes_are_full() {
     for _ in 0..8 {
         ids.push(put(&mut ring, &body));
     }
-    let lost = ring.totals().lost[Loss::Full as usize];
+    let lost = ring.totals().lost[LossReason::Full as usize];
     assert_eq!(ring.in_hand() as u64 + lost, 8);
     assert_eq!(ring.in_hand(), 5, "five of 200 KB fit a MiB");
     assert_eq!(
@@ -291,8 +291,8 @@ fn what_is_due_moves_or_is_filled_is_known_by_age_and_time() {
     let now = Instant::now();
     let later = now + Duration::from_secs(1);
     let old = put(&mut ring, b"old");
-    assert!(!ring.moves_before(0, now), "it is no older than that");
-    assert!(ring.moves_before(ring.mark(), now));
+    assert!(!ring.has_work_before(0, now), "it is no older than that");
+    assert!(ring.has_work_before(ring.mark(), now));
     ring.start(old);
     ring.retry(old, Some(later));
     assert_eq!(
@@ -300,15 +300,15 @@ fn what_is_due_moves_or_is_filled_is_known_by_age_and_time() {
         (Some(later), None)
     );
     for (soon, moves) in [(now, false), (later, true)] {
-        assert_eq!(ring.moves_before(ring.mark(), soon), moves);
+        assert_eq!(ring.has_work_before(ring.mark(), soon), moves);
     }
     let mark = ring.mark();
-    assert!(!ring.fills_before(mark), "it is full");
+    assert!(!ring.is_filling_before(mark), "it is full");
     let new = ring.open(HEAD, shape(Some(1))).unwrap();
-    assert!(!ring.fills_before(mark), "it is no older than that");
-    assert!(ring.fills_before(ring.mark()));
+    assert!(!ring.is_filling_before(mark), "it is no older than that");
+    assert!(ring.is_filling_before(ring.mark()));
     ring.abandon(new);
-    assert!(!ring.fills_before(ring.mark()));
+    assert!(!ring.is_filling_before(ring.mark()));
 }
 
 #[test]
@@ -327,7 +327,7 @@ fn the_most_that_was_held_at_once_is_remembered() {
     put(&mut ring, &vec![1; 100_000]);
     let most = ring.totals().high_water_bytes;
     assert_eq!(most, ring.buffers.bytes_used());
-    ring.lose_all(Loss::Shutdown);
+    ring.lose_all(LossReason::Shutdown);
     put(&mut ring, &[1; 10]);
     assert_eq!(ring.totals().high_water_bytes, most);
 }
@@ -382,9 +382,9 @@ fn a_payload_has_one_free_resend() {
         assert!(ring.has_free_resend(id));
         ring.start(id);
         ring.fail_attempt(id);
-        assert!(ring.takes_free_resend(id));
+        assert!(ring.use_free_resend(id));
         ring.retry(id, None);
-        assert!(!ring.has_free_resend(id) && !ring.takes_free_resend(id));
+        assert!(!ring.has_free_resend(id) && !ring.use_free_resend(id));
         ring.start(id);
         ring.relayed(id);
     }
@@ -422,8 +422,8 @@ fn spare_buffers_are_reused_bounded_and_given_back() {
     assert!(ring.has_spares());
     put(&mut ring, &[2; 2000]);
     assert!(!ring.has_spares(), "the spare one was taken");
-    ring.lose_all(Loss::Shutdown);
-    assert_eq!(ring.totals().lost[Loss::Shutdown as usize], 1);
+    ring.lose_all(LossReason::Shutdown);
+    assert_eq!(ring.totals().lost[LossReason::Shutdown as usize], 1);
     ring.trim();
     assert!(!ring.has_spares());
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::contract::Now;
 use crate::relay::ring::PayloadId;
-use crate::relay::transport::{Stage, soonest};
+use crate::relay::transport::{Stage, next_after};
 use crate::relay::wakes::{Wake, Wakes};
 
 use super::ending::Outcome;
@@ -50,7 +50,7 @@ impl Uplink {
             // No other address has any time either.
             self.finish_failed(cause, Outcome::GivenUp);
         } else if is_up(self.suspicion.map(|suspicion| suspicion.until)) {
-            self.die("no answer since the sandbox was frozen".to_owned(), now);
+            self.connection_died("no answer since the sandbox was frozen".to_owned(), now);
         } else if is_up(attempt.share) && self.transport.stage() != Stage::Open {
             let cause = ["timed out: ", self.stage_words()].concat();
             self.fail(cause, now);
@@ -80,10 +80,10 @@ impl Uplink {
         };
         let suspect = self.suspicion.map(|suspicion| suspicion.until);
         let next = self.transport.next_at();
-        let share = attempt.share.filter(|_| self.is_unproven());
+        let share = attempt.share.filter(|_| self.is_opening());
         let all = [Some(attempt.deadline), suspect, next, share];
         // What was due by now waits for something else to happen.
-        soonest(&all, now)
+        next_after(&all, now)
     }
 
     /// The sandbox woke: a freeze, which the clocks have shown or not, may have killed the connection.
@@ -102,7 +102,7 @@ impl Uplink {
     }
 
     /// Something came from the peer.
-    pub(super) fn shows_life(&mut self, now: Instant) {
+    pub(super) fn clear_suspicion(&mut self, now: Instant) {
         let is_new = |suspicion: &mut Suspicion| suspicion.seen_at.is_none_or(|at| at < now);
         self.suspicion.take_if(is_new);
     }

@@ -65,7 +65,7 @@ impl Uplink {
     }
 
     /// The connection died under the attempt.
-    pub(super) fn die(&mut self, cause: String, now: Now) {
+    pub(super) fn connection_died(&mut self, cause: String, now: Now) {
         self.end(cause, Outcome::Died, now);
     }
 
@@ -114,7 +114,7 @@ impl Uplink {
                     self.finish(how(death, cause));
                 }
             }
-            State::Ready { .. } | State::Finished(_) => self.let_go(),
+            State::Ready { .. } | State::Finished(_) => self.close_if_idle(),
             State::Closed => {}
         }
     }
@@ -166,7 +166,7 @@ impl Uplink {
     }
 
     /// The connection must not be used again, if it carries nothing by now.
-    pub(in crate::relay) fn let_go(&mut self) {
+    pub(in crate::relay) fn close_if_idle(&mut self) {
         match &mut self.state {
             State::Ready { .. } => self.state = State::Closed,
             State::Finished(finished) => finished.reusable = false,

@@ -27,7 +27,7 @@ pub(super) struct Exchange {
     pub(super) answer: Answer,
     pub(super) body_bytes: usize,
     /// Whether a byte of an answer has come.
-    pub(super) heard: bool,
+    pub(super) answer_begun: bool,
     /// Whether the answer's head came before all of the request was sent.
     pub(super) early: bool,
     /// Whether all of the request was sent when bytes of an answer came last.
@@ -59,7 +59,7 @@ impl Uplink {
         let State::Exchange(exchange) = &mut self.state else {
             return;
         };
-        exchange.heard = true;
+        exchange.answer_begun = true;
         let Answer {
             status,
             retry_after,
@@ -114,7 +114,7 @@ impl Exchange {
 
     /// How far it has come, if the connection is dead now.
     pub(super) const fn death(&self) -> Death {
-        match (self.heard, self.sent) {
+        match (self.answer_begun, self.sent) {
             (true, _) => Death::MidAnswer,
             (false, 0) => Death::BeforeSending,
             (false, _) => Death::Silent,

@@ -106,11 +106,11 @@ impl Uplink {
 
     /// Whether it waits for the remote's addresses.
     pub(super) fn awaits_address(&self) -> bool {
-        self.is_unproven() && self.transport.stage() == Stage::NameLookup
+        self.is_opening() && self.transport.stage() == Stage::NameLookup
     }
 
     /// Whether the remote has not been reached on it yet.
-    pub(super) const fn is_unproven(&self) -> bool {
+    pub(super) const fn is_opening(&self) -> bool {
         matches!(self.state, State::Opening(_))
     }
 
@@ -153,11 +153,11 @@ impl Uplink {
     }
 
     /// A connection that is over, to be closed now.
-    pub(super) fn takes_over(&mut self) -> Option<ConnId> {
+    pub(super) fn next_to_close(&mut self) -> Option<ConnId> {
         if self.is_closed() {
             self.transport.close();
         }
-        self.transport.takes_over()
+        self.transport.next_to_close()
     }
 
     /// The payload it is busy with.
@@ -176,7 +176,7 @@ impl Uplink {
 
     /// Whether a connection to another address is due, to be made with [`Uplink::connecting`].
     pub(super) fn is_connection_due(&self, now: Instant) -> bool {
-        self.is_unproven() && self.transport.is_connection_due(now)
+        self.is_opening() && self.transport.is_connection_due(now)
     }
 
     /// The connection that is due is made under that name: to which address.
@@ -198,14 +198,14 @@ impl Uplink {
         };
         attempt.share = self.transport.share(attempt.deadline, now.mono);
         match self.transport.connected(id, path) {
-            Ok(()) => self.go_on(ring),
+            Ok(()) => self.begin_if_open(ring),
             Err(cause) => self.fail(cause, now),
         }
-        self.shows_life(now.mono);
+        self.clear_suspicion(now.mono);
     }
 
     /// Begins the exchange once the transport is open.
-    fn go_on(&mut self, ring: &Ring) {
+    fn begin_if_open(&mut self, ring: &Ring) {
         if let State::Opening(attempt) = self.state
             && self.transport.stage() == Stage::Open
         {
@@ -239,7 +239,7 @@ impl Uplink {
             reader: ResponseReader::new(ring.to_head_request(attempt.payload)),
             answer: Answer::default(),
             body_bytes: 0,
-            heard: false,
+            answer_begun: false,
             early: false,
             is_sent: false,
         });
@@ -274,13 +274,13 @@ impl Uplink {
                 &[("handshake", kind.into()), super::SVC],
             );
         }
-        self.shows_life(now.mono);
+        self.clear_suspicion(now.mono);
         if before != Stage::Open {
             match result {
                 Ok(()) if self.transport.is_half_closed() => {
-                    self.die(End::Eof.words().to_owned(), now);
+                    self.connection_died(End::Eof.words().to_owned(), now);
                 }
-                Ok(()) => self.go_on(ring),
+                Ok(()) => self.begin_if_open(ring),
                 Err(cause) => self.fail(cause, now),
             }
             return;
@@ -295,7 +295,7 @@ impl Uplink {
         match result {
             // The remote said in TLS that it sends no more.
             Ok(()) if self.transport.is_half_closed() => {
-                self.die(End::Eof.words().to_owned(), now);
+                self.connection_died(End::Eof.words().to_owned(), now);
             }
             Ok(()) => {}
             Err(cause) => self.fail(cause, now),
@@ -306,10 +306,10 @@ impl Uplink {
     pub(super) fn ended(&mut self, id: ConnId, why: End, now: Now) {
         if self.transport.stage() == Stage::Connect {
             if self.transport.ended(id, now.mono) {
-                self.die(why.words().to_owned(), now);
+                self.connection_died(why.words().to_owned(), now);
             }
         } else {
-            self.die(why.words().to_owned(), now);
+            self.connection_died(why.words().to_owned(), now);
         }
     }
 

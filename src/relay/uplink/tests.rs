@@ -160,9 +160,9 @@ fn payload(ring: &mut Ring) -> PayloadId {
 #[test]
 fn one_connection_carries_one_exchange_after_the_other() {
     let mut bench = Bench::opening();
-    assert!(bench.uplink.awaits_address() && bench.uplink.is_unproven());
+    assert!(bench.uplink.awaits_address() && bench.uplink.is_opening());
     bench = Bench::connecting();
-    assert!(!bench.uplink.awaits_address() && bench.uplink.is_unproven());
+    assert!(!bench.uplink.awaits_address() && bench.uplink.is_opening());
     assert_eq!(bench.pending(), 0, "nothing is said before it stands");
     bench.connected();
     for outcome in ["200", "200, reused", "200, reused"] {
@@ -182,7 +182,7 @@ fn one_connection_carries_one_exchange_after_the_other() {
     assert_eq!(bench.state(), "finished");
     bench.outcome();
     assert_eq!(bench.state(), "closed");
-    assert_eq!(bench.uplink.takes_over(), Some(bench.id));
+    assert_eq!(bench.uplink.next_to_close(), Some(bench.id));
 }
 
 #[test]
@@ -193,7 +193,11 @@ fn an_idle_connection_ends_for_each_of_these() {
         ("the remote closes", Bench::close, "closed"),
         ("it speaks unasked", |bench| bench.arrive(b"H"), "closed"),
         ("a thaw", |bench| bench.uplink.thawed(SECOND), "closed"),
-        ("not trusted", |bench| bench.uplink.let_go(), "closed"),
+        (
+            "not trusted",
+            |bench| bench.uplink.close_if_idle(),
+            "closed",
+        ),
         ("a copy", |bench| bench.uplink.forget(), "closed"),
     ];
     for (why, act, state) in acts {
@@ -451,10 +455,10 @@ fn who_is_suspect_still_when_the_answer_comes_is_not_used_again() {
 #[test]
 fn a_connection_that_is_let_go_ends_its_exchange_first() {
     let mut bench = Bench::sent();
-    bench.uplink.let_go();
+    bench.uplink.close_if_idle();
     assert_eq!(bench.state(), "exchange", "it has a payload to carry");
     bench.arrive(OK);
-    bench.uplink.let_go();
+    bench.uplink.close_if_idle();
     assert_eq!((bench.outcome().as_str(), bench.state()), ("200", "closed"));
 }
 

@@ -25,7 +25,7 @@ fuzz_target!(|input: (u8, u64, &[u8])| -> Corpus {
         received_ms: RECEIVED_MS,
         thaw: (choice & 1 != 0).then_some(Thaw {
             at_ms: RECEIVED_MS - 1000,
-            stood_still_ms: 7_200_000,
+            clock_lag_ms: 7_200_000,
         }),
     };
     let packed = match choice >> 1 & 3 {

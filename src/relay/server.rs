@@ -1,4 +1,4 @@
-//! Whether the remote can be reached: a state of the backend, not of a payload.
+//! Whether the remote can be reached: a state of the server, not of a payload.
 //!
 //! ```text
 //! Untried ── reached ──▶ Up ◀── reached ── Down, Waits
@@ -14,16 +14,16 @@ use std::time::{Duration, Instant};
 
 use crate::contract::Now;
 
-/// First pause before a backend that is down is tried again, doubling up to the maximum.
+/// First pause before a server that is down is tried again, doubling up to the maximum.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
-/// Attempts that fail one after another before the backend counts as down.
+/// Attempts that fail one after another before the server counts as down.
 const FAILED_IN_A_ROW: u8 = 3;
 
 /// See the module's documentation.
 #[derive(Debug, Default)]
-pub(super) struct Backend {
+pub(super) struct ServerHealth {
     state: State,
     failed: u8,
     /// We are leaving: pauses no longer grow, and are no longer asked for with success.
@@ -50,7 +50,7 @@ enum State {
 
 /// Why the remote wants nothing for a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wait {
+pub(super) enum WaitReason {
     /// `Retry-After`.
     RetryAfter,
     /// A limit that begins anew at a known time: until then every attempt is in vain.
@@ -63,17 +63,17 @@ pub(super) struct Load {
     /// Connections that carry an attempt.
     pub(super) busy: usize,
     /// Those of them that have not reached the remote yet.
-    pub(super) unproven: usize,
+    pub(super) opening: usize,
     /// There is little time left, and a connection has reached the remote: that is proof enough.
     pub(super) eager: bool,
 }
 
-impl Backend {
+impl ServerHealth {
     /// Whether another attempt may begin beside those under way.
     pub(super) fn admits(&self, load: Load, now: Now) -> bool {
         match self.state {
             State::Up => true,
-            State::Untried => load.unproven == 0 || load.eager,
+            State::Untried => load.opening == 0 || load.eager,
             State::Down { probe_at, .. } => load.busy == 0 && probe_at <= now.mono,
             State::Waits { until, .. } => load.busy == 0 && is_over(until, now),
         }
@@ -84,7 +84,7 @@ impl Backend {
         matches!(self.state, State::Down { .. } | State::Waits { .. })
     }
 
-    /// When a backend that is down is to be tried again.
+    /// When a server that is down is to be tried again.
     pub(super) fn probe_at(&self, now: Now) -> Option<Instant> {
         match self.state {
             State::Down { probe_at, .. } => Some(probe_at),
@@ -131,8 +131,14 @@ impl Backend {
     }
 
     /// It asked us to send nothing for so long.
-    pub(super) fn asked_to_wait(&mut self, pause: Duration, why: Wait, now: Now, random: u64) {
-        if self.leaving && why == Wait::RetryAfter {
+    pub(super) fn asked_to_wait(
+        &mut self,
+        pause: Duration,
+        reason: WaitReason,
+        now: Now,
+        random: u64,
+    ) {
+        if self.leaving && reason == WaitReason::RetryAfter {
             return self.failed(now, random);
         }
         let until = Now {
@@ -151,9 +157,9 @@ impl Backend {
             State::Waits { until, limit } => (until, limit),
             _ => (until, None),
         };
-        let limit = match why {
-            Wait::RetryAfter => limit,
-            Wait::Limit => Some(limit.map_or(until, later)),
+        let limit = match reason {
+            WaitReason::RetryAfter => limit,
+            WaitReason::Limit => Some(limit.map_or(until, later)),
         };
         self.state = State::Waits {
             until: later(before),
@@ -161,7 +167,7 @@ impl Backend {
         };
     }
 
-    /// We are leaving: a backend that is down is tried at once, and then without growing pauses.
+    /// We are leaving: a server that is down is tried at once, and then without growing pauses.
     pub(super) const fn leave(&mut self, now: Instant) {
         self.leaving = true;
         self.state = match self.state {
@@ -224,12 +230,12 @@ mod tests {
         }
     }
 
-    fn admits(backend: &Backend, busy: usize, unproven: usize, now: Now) -> bool {
+    fn admits(server: &ServerHealth, busy: usize, opening: usize, now: Now) -> bool {
         let eager = false;
-        backend.admits(
+        server.admits(
             Load {
                 busy,
-                unproven,
+                opening,
                 eager,
             },
             now,
@@ -239,185 +245,185 @@ mod tests {
     #[test]
     fn one_goes_ahead_until_the_first_success() {
         let now = now();
-        let mut backend = Backend::default();
-        assert!(admits(&backend, 0, 0, now));
-        assert!(!admits(&backend, 1, 1, now));
-        assert!(admits(&backend, 1, 0, now), "it has reached the remote");
-        backend.reached(now);
-        assert!(admits(&backend, 4, 4, now));
+        let mut server = ServerHealth::default();
+        assert!(admits(&server, 0, 0, now));
+        assert!(!admits(&server, 1, 1, now));
+        assert!(admits(&server, 1, 0, now), "it has reached the remote");
+        server.reached(now);
+        assert!(admits(&server, 4, 4, now));
     }
 
     #[test]
     fn in_a_hurry_one_connection_that_stands_is_enough() {
-        let backend = Backend::default();
+        let server = ServerHealth::default();
         for eager in [false, true] {
             let load = Load {
                 busy: 2,
-                unproven: 1,
+                opening: 1,
                 eager,
             };
-            assert_eq!(backend.admits(load, now()), eager);
+            assert_eq!(server.admits(load, now()), eager);
         }
     }
 
     #[test]
     fn frozen_time_does_not_bring_the_next_probe() {
         let now = now();
-        let mut backend = Backend::default();
-        backend.unreached(now, 0);
+        let mut server = ServerHealth::default();
+        server.unreached(now, 0);
         let frozen = Duration::from_mins(5);
-        backend.thawed(frozen);
+        server.thawed(frozen);
         let thawed = later(now, frozen);
-        assert!(!admits(&backend, 0, 0, thawed));
-        assert_eq!(backend.probe_at(thawed), Some(thawed.mono + PAUSE_MIN));
+        assert!(!admits(&server, 0, 0, thawed));
+        assert_eq!(server.probe_at(thawed), Some(thawed.mono + PAUSE_MIN));
     }
 
     #[test]
     fn down_is_probed_with_growing_pauses() {
         let now = now();
-        let mut backend = Backend::default();
-        backend.unreached(now, 0);
-        assert!(!admits(&backend, 0, 0, now));
-        assert_eq!(backend.probe_at(now), Some(now.mono + PAUSE_MIN));
+        let mut server = ServerHealth::default();
+        server.unreached(now, 0);
+        assert!(!admits(&server, 0, 0, now));
+        assert_eq!(server.probe_at(now), Some(now.mono + PAUSE_MIN));
         let probe = later(now, PAUSE_MIN);
-        assert!(admits(&backend, 0, 0, probe));
-        assert!(!admits(&backend, 1, 0, probe));
-        backend.unreached(now, 0);
+        assert!(admits(&server, 0, 0, probe));
+        assert!(!admits(&server, 1, 0, probe));
+        server.unreached(now, 0);
         assert_eq!(
-            backend.probe_at(now),
+            server.probe_at(now),
             Some(probe.mono),
             "one that began before the probe changes nothing"
         );
         let mut last = probe;
         for _ in 0..10 {
-            backend.unreached(last, 1023);
-            let pause = backend.probe_at(last).unwrap() - last.mono;
+            server.unreached(last, 1023);
+            let pause = server.probe_at(last).unwrap() - last.mono;
             assert!(pause <= PAUSE_MAX, "{pause:?}");
             last = later(last, pause);
         }
-        backend.unreached(last, 1023);
-        let pause = backend.probe_at(last).unwrap() - last.mono;
+        server.unreached(last, 1023);
+        let pause = server.probe_at(last).unwrap() - last.mono;
         assert!(
             pause > PAUSE_MAX * 74 / 100 && pause < PAUSE_MAX,
             "{pause:?}"
         );
-        assert!(backend.reached(last));
-        assert!(!backend.is_down());
+        assert!(server.reached(last));
+        assert!(!server.is_down());
     }
 
     #[test]
     fn three_failed_in_a_row_are_down() {
         let now = now();
-        let mut backend = Backend::default();
-        backend.failed(now, 0);
-        backend.failed(now, 0);
-        assert!(!backend.is_down());
-        backend.failed(now, 0);
-        assert!(backend.is_down());
-        backend.reached(now);
-        backend.failed(now, 0);
-        assert!(!backend.is_down());
+        let mut server = ServerHealth::default();
+        server.failed(now, 0);
+        server.failed(now, 0);
+        assert!(!server.is_down());
+        server.failed(now, 0);
+        assert!(server.is_down());
+        server.reached(now);
+        server.failed(now, 0);
+        assert!(!server.is_down());
     }
 
     #[test]
     fn a_wait_is_over_when_either_clock_says_so_and_not_before() {
         let now = now();
-        let mut backend = Backend::default();
+        let mut server = ServerHealth::default();
         let second = Duration::from_secs(1);
-        backend.asked_to_wait(second * 3, Wait::RetryAfter, now, 0);
-        backend.asked_to_wait(second, Wait::RetryAfter, now, 0);
-        assert_eq!(backend.probe_at(now), Some(now.mono + second * 3));
+        server.asked_to_wait(second * 3, WaitReason::RetryAfter, now, 0);
+        server.asked_to_wait(second, WaitReason::RetryAfter, now, 0);
+        assert_eq!(server.probe_at(now), Some(now.mono + second * 3));
         // What was under way tells nothing, be it good or bad.
-        backend.reached(now);
-        backend.unreached(now, 0);
-        backend.thawed(second);
-        assert!(!admits(&backend, 0, 0, later(now, second * 2)));
+        server.reached(now);
+        server.unreached(now, 0);
+        server.thawed(second);
+        assert!(!admits(&server, 0, 0, later(now, second * 2)));
         let over = Now {
             mono: now.mono,
             unix_ms: now.unix_ms + 3000,
         };
-        assert!(admits(&backend, 0, 0, over), "though one clock stood still");
-        assert!(!admits(&backend, 1, 0, over), "one goes ahead");
-        assert!(backend.reached(over));
-        assert!(admits(&backend, 9, 9, over));
+        assert!(admits(&server, 0, 0, over), "though one clock stood still");
+        assert!(!admits(&server, 1, 0, over), "one goes ahead");
+        assert!(server.reached(over));
+        assert!(admits(&server, 9, 9, over));
     }
 
     #[test]
     fn a_probe_that_fails_after_a_wait_is_followed_by_pauses() {
         let now = now();
-        let mut backend = Backend::default();
-        backend.asked_to_wait(Duration::from_secs(1), Wait::RetryAfter, now, 0);
+        let mut server = ServerHealth::default();
+        server.asked_to_wait(Duration::from_secs(1), WaitReason::RetryAfter, now, 0);
         let over = later(now, Duration::from_secs(1));
-        assert!(admits(&backend, 0, 0, over));
-        backend.unreached(over, 0);
-        assert!(!admits(&backend, 0, 0, over));
-        assert_eq!(backend.probe_at(over), Some(over.mono + PAUSE_MIN));
+        assert!(admits(&server, 0, 0, over));
+        server.unreached(over, 0);
+        assert!(!admits(&server, 0, 0, over));
+        assert_eq!(server.probe_at(over), Some(over.mono + PAUSE_MIN));
     }
 
     #[test]
     fn leaving_waits_for_a_limit_and_not_for_a_longer_retry_after() {
         let now = now();
-        for first in [Wait::RetryAfter, Wait::Limit] {
-            let mut backend = Backend::default();
-            for why in [first, Wait::Limit, Wait::RetryAfter] {
-                let seconds = if why == Wait::Limit { 1 } else { 9 };
-                backend.asked_to_wait(Duration::from_secs(seconds), why, now, 0);
+        for first in [WaitReason::RetryAfter, WaitReason::Limit] {
+            let mut server = ServerHealth::default();
+            for reason in [first, WaitReason::Limit, WaitReason::RetryAfter] {
+                let seconds = if reason == WaitReason::Limit { 1 } else { 9 };
+                server.asked_to_wait(Duration::from_secs(seconds), reason, now, 0);
             }
             let second = later(now, Duration::from_secs(1));
-            assert!(!admits(&backend, 0, 0, second), "{first:?}");
-            backend.leave(now.mono);
-            assert!(!admits(&backend, 0, 0, now), "{first:?}");
-            assert!(admits(&backend, 0, 0, second), "{first:?}");
+            assert!(!admits(&server, 0, 0, second), "{first:?}");
+            server.leave(now.mono);
+            assert!(!admits(&server, 0, 0, now), "{first:?}");
+            assert!(admits(&server, 0, 0, second), "{first:?}");
         }
     }
 
     #[test]
     fn a_wait_that_is_over_by_one_clock_does_not_hide_the_next() {
         let now = now();
-        let mut backend = Backend::default();
+        let mut server = ServerHealth::default();
         let second = Duration::from_secs(1);
-        backend.asked_to_wait(second * 30, Wait::RetryAfter, now, 0);
+        server.asked_to_wait(second * 30, WaitReason::RetryAfter, now, 0);
         // The monotonic clock stood still in a freeze of an hour.
         let thawed = Now {
             mono: now.mono,
             unix_ms: now.unix_ms + 3_600_000,
         };
-        backend.asked_to_wait(second * 3, Wait::RetryAfter, thawed, 0);
-        assert!(!admits(&backend, 0, 0, thawed));
-        assert!(admits(&backend, 0, 0, later(thawed, second * 3)));
+        server.asked_to_wait(second * 3, WaitReason::RetryAfter, thawed, 0);
+        assert!(!admits(&server, 0, 0, thawed));
+        assert!(admits(&server, 0, 0, later(thawed, second * 3)));
     }
 
     #[test]
     fn frozen_time_does_not_count_towards_a_pause() {
         let now = now();
-        let mut backend = Backend::default();
-        backend.unreached(now, 0);
-        backend.thawed(Duration::from_secs(9));
+        let mut server = ServerHealth::default();
+        server.unreached(now, 0);
+        server.thawed(Duration::from_secs(9));
         let at = now.mono + PAUSE_MIN + Duration::from_secs(9);
-        assert_eq!(backend.probe_at(now), Some(at));
+        assert_eq!(server.probe_at(now), Some(at));
     }
 
     #[test]
     fn leaving_waits_for_a_limit_alone_and_pauses_do_not_grow() {
         let now = now();
-        for (why, waits) in [(Wait::RetryAfter, false), (Wait::Limit, true)] {
-            let mut backend = Backend::default();
-            backend.asked_to_wait(Duration::from_secs(9), why, now, 0);
-            backend.leave(now.mono);
-            assert_eq!(admits(&backend, 0, 0, now), !waits, "{why:?}");
-            backend.asked_to_wait(Duration::from_secs(9), why, now, 0);
+        for (reason, waits) in [(WaitReason::RetryAfter, false), (WaitReason::Limit, true)] {
+            let mut server = ServerHealth::default();
+            server.asked_to_wait(Duration::from_secs(9), reason, now, 0);
+            server.leave(now.mono);
+            assert_eq!(admits(&server, 0, 0, now), !waits, "{reason:?}");
+            server.asked_to_wait(Duration::from_secs(9), reason, now, 0);
             assert_eq!(
-                admits(&backend, 0, 0, later(now, PAUSE_MIN)),
+                admits(&server, 0, 0, later(now, PAUSE_MIN)),
                 !waits,
-                "{why:?}"
+                "{reason:?}"
             );
         }
-        let mut backend = Backend::default();
-        backend.leave(now.mono);
+        let mut server = ServerHealth::default();
+        server.leave(now.mono);
         let mut last = now;
         for _ in 0..5 {
-            backend.unreached(last, 0);
-            assert_eq!(backend.probe_at(last), Some(last.mono + PAUSE_MIN));
+            server.unreached(last, 0);
+            assert_eq!(server.probe_at(last), Some(last.mono + PAUSE_MIN));
             last = later(last, PAUSE_MIN);
         }
     }
