@@ -1,17 +1,17 @@
-//! What the program says to a person at a shell: its options, its settings, and what an answer to `--check` means.
+//! What the program prints for a person at a shell: options, settings, and what an answer to `--check` means.
 //!
-//! Texts and choices; the doing is in `shell/check.rs`. Lambda starts us without arguments and gets none of it.
+//! Only texts and choices are here; `shell/check.rs` does the check. Lambda starts us without arguments.
 
-/// What an argument asks for.
+/// The action that an argument asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// This text.
+    /// Print this text.
     Print(&'static str),
-    /// To know whether profiles would arrive.
+    /// Check whether profiles would arrive.
     Check,
 }
 
-/// What `argument` asks for; `None` if it is none of ours.
+/// The action that `argument` asks for; `None` if it is unknown.
 #[must_use]
 pub fn parse_argument(argument: &str) -> Option<Action> {
     match argument {
@@ -22,23 +22,23 @@ pub fn parse_argument(argument: &str) -> Option<Action> {
     }
 }
 
-/// All there is to be asked for.
+/// The usage line.
 macro_rules! usage {
     () => {
         "Usage: pyroscope-lambda-extension [--check | --help | --version]"
     };
 }
 
-/// The answer to any other argument, which is not quoted: it may hold a token.
+/// The answer to an unknown argument. It does not quote the argument, which may hold a token.
 pub const UNKNOWN: &str = concat!("Unknown argument. ", usage!());
 
-/// What nobody set a variable for, outside of Lambda.
+/// The message outside of Lambda, where Lambda's variable is not set.
 pub const NOT_LAMBDA: &str = "AWS_LAMBDA_RUNTIME_API is not set: this is not Lambda. \
     PYROSCOPE_DEV_MODE=true runs the relay alone, --help tells more.";
 
 const VERSION: &str = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"), "\n");
 
-/// The options, and every setting there is, with its default.
+/// All options, and all settings with their defaults.
 const HELP: &str = concat!(
     usage!(),
     "
@@ -93,11 +93,11 @@ parameter in Parameter Store, or file:///path: they are read while the function 
 "
 );
 
-/// What the answer to an empty request means: whether profiles are welcome, and why; after it, as a sentence of its own,
-/// what helps if not.
+/// What the answer to an empty request means: whether profiles are accepted, and why; then, as a separate sentence,
+/// what helps if they are not.
 ///
-/// The server looks at the credentials before it looks at the request, so whoever finds fault with the request
-/// has let us in. A page for a browser is never Pyroscope's answer to an upload, whatever its status.
+/// The server checks the credentials before the request, so an error about the request means that the credentials are
+/// accepted. A page for a browser is never Pyroscope's answer to an upload, whatever its status.
 #[must_use]
 pub const fn verdict(status: u16, is_page: bool) -> (bool, &'static str) {
     match status {
@@ -133,7 +133,8 @@ pub const fn verdict(status: u16, is_page: bool) -> (bool, &'static str) {
     }
 }
 
-/// What answers a request in clear where TLS is spoken: Go's server and nginx in words, others with a TLS alert.
+/// Recognizes the answer to a plain HTTP request on a TLS port: a text from Go's server and nginx, a TLS alert from
+/// others.
 #[must_use]
 pub fn wants_tls(answer: &[u8]) -> bool {
     const ALERT: u8 = 21;

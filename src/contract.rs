@@ -1,6 +1,6 @@
-//! What the core and the shell say to each other: times, names of connections, commands.
+//! The types that the core and the shell share: times, connection ids, commands.
 //!
-//! The facts are the methods of [`Relay`]; these are the words in them.
+//! The facts are the methods of [`Relay`]; these are their arguments.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 #[cfg(doc)]
 use crate::relay::Relay;
 
-/// The time, read once per turn by the shell.
+/// The time. The shell reads it once per turn.
 #[derive(Debug, Clone, Copy)]
 pub struct Now {
-    /// For every deadline.
+    /// Used for all deadlines.
     pub mono: Instant,
-    /// For log lines, Lambda's deadlines, and how long a connection has been idle.
+    /// Used for log lines, Lambda's deadlines, and the age of idle connections.
     pub unix_ms: u64,
 }
 
@@ -25,7 +25,7 @@ impl Now {
         self.unix_ms / 60_000
     }
 
-    /// Time since `then`, by the clock that ran further: a monotonic clock may stand still in a freeze.
+    /// Time since `then`, by the clock that advanced more: a monotonic clock may stop during a freeze.
     #[must_use]
     pub fn since(self, then: Self) -> Duration {
         let wall = Duration::from_millis(self.unix_ms.saturating_sub(then.unix_ms));
@@ -33,22 +33,22 @@ impl Now {
     }
 }
 
-/// Names a connection. Never used twice, so a stale report finds nothing.
+/// Identifies a connection. Never reused, so a late report finds nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ConnId(pub(crate) u64);
 
-/// The two ends of a connection that stands, as the system names them.
+/// The two ends of an open connection, as the system reports them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ends {
-    /// Ours.
+    /// Our end.
     pub local: SocketAddr,
-    /// The peer's.
+    /// The peer's end.
     pub peer: SocketAddr,
 }
 
 impl Ends {
-    /// Whether the peer is one of the `listeners` of this process. However the peer was named: `0.0.0.0`, another name
-    /// of this machine and an IPv4 address written as IPv6 show here as what they are.
+    /// Whether the peer is one of the `listeners` of this process, whatever name it was reached by: the system reports
+    /// `0.0.0.0`, other names of this machine and IPv4 addresses written as IPv6 as real addresses.
     #[must_use]
     pub fn are_both_ours(self, listeners: &[SocketAddr]) -> bool {
         let (local, peer) = (
@@ -58,7 +58,7 @@ impl Ends {
         let on_this_machine = peer == local || peer.is_loopback();
         let is_served = |listener: &SocketAddr| {
             let ip = listener.ip().to_canonical();
-            // `[::]` takes IPv4 too.
+            // `[::]` accepts IPv4 too.
             let serves_all = ip.is_unspecified() && (ip.is_ipv6() || peer.is_ipv4());
             listener.port() == self.peer.port() && (ip == peer || serves_all)
         };
@@ -71,12 +71,12 @@ impl Ends {
 pub enum End {
     /// The peer closed its side.
     Eof,
-    /// It failed.
+    /// It failed with this error.
     Io(ErrorKind),
 }
 
 impl End {
-    /// In words, for the log.
+    /// As text for the log.
     #[must_use]
     pub const fn words(self) -> &'static str {
         match self {
@@ -86,7 +86,7 @@ impl End {
     }
 }
 
-/// An error of the system in words.
+/// A system error as text.
 #[must_use]
 pub const fn error_words(kind: ErrorKind) -> &'static str {
     match kind {
@@ -105,7 +105,7 @@ pub const fn error_words(kind: ErrorKind) -> &'static str {
     }
 }
 
-/// Whose name is to be looked up.
+/// The peer whose name is looked up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Peer {
     /// The Pyroscope server.
@@ -116,37 +116,37 @@ pub enum Peer {
     Store,
 }
 
-/// What the shell is to do.
+/// What the shell must do.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Close the connection; report nothing more of it.
+    /// Close the connection and report nothing more about it.
     Close(ConnId),
-    /// Close our side of the connection, go on reading.
+    /// Close our side of the connection, and continue to read.
     HalfClose(ConnId),
     /// Connect, and report [`Relay::connected`] or [`Relay::ended`].
     Connect(ConnId, SocketAddr),
     /// Look up `host:port`, and report [`Relay::resolved`].
     Resolve(Peer, String),
-    /// Listen for clients at these addresses, as far as that is possible, and report [`Relay::started`].
+    /// Listen for clients at as many of these addresses as possible, and report [`Relay::started`].
     Listen(Vec<SocketAddr>),
-    /// Listen for Lambda's telemetry on a port of the system's choice, and report [`Relay::telemetry_bound`].
+    /// Listen for Lambda's telemetry on a port that the system chooses, and report [`Relay::telemetry_bound`].
     ListenForTelemetry,
     /// Read the file and the directories of trusted roots, and report [`Relay::roots`].
     ReadRoots(Option<String>, Vec<String>),
-    /// Read that file, which holds a credential, and report [`Relay::file_read`].
+    /// Read this file, which holds a credential, and report [`Relay::file_read`].
     ReadFile(String),
-    /// Report what has come by now on listeners and connections, whatever was told of it: we are about to leave.
+    /// Report everything that has arrived on listeners and connections by now: we are about to exit.
     LookOnceMore,
-    /// Leave with that exit status.
+    /// Exit with this status.
     Exit(u8),
 }
 
-/// Trusted roots, read from where one setting says.
+/// Trusted roots, read from the place that one setting names.
 #[derive(Debug)]
 pub struct RootSource {
     /// The setting.
     pub variable: &'static str,
-    /// What was there.
+    /// The content, or the error.
     pub pem: Result<Vec<u8>, ErrorKind>,
 }
 

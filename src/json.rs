@@ -1,7 +1,7 @@
-//! JSON, as much of it as we meet (RFC 8259): a scanner for one object's fields or one array's elements.
+//! A JSON scanner (RFC 8259) for one object's fields or one array's elements, no more than we need.
 //!
-//! Used for Lambda's events, for telemetry and for `PYROSCOPE_HTTP_HEADERS`. Nested values are checked for
-//! balance and given as text. Never recurses, so depth costs nothing.
+//! Used for Lambda's events, for telemetry and for `PYROSCOPE_HTTP_HEADERS`. Nested values are only checked for balance
+//! and returned as text. It never recurses, so depth costs nothing.
 
 use std::borrow::Cow;
 
@@ -19,7 +19,7 @@ pub enum Value<'t> {
 }
 
 impl Value<'_> {
-    /// The value as a whole number, also from a string of digits: AWS documents `deadlineMs` as one, and sends the other.
+    /// The value as an integer, also from a string of digits: AWS documents `deadlineMs` as one and sends the other.
     #[must_use]
     pub fn as_u64(&self) -> Option<u64> {
         match self {
@@ -30,14 +30,14 @@ impl Value<'_> {
     }
 }
 
-/// The text is not one well-formed JSON object, or array.
+/// The text is not exactly one well-formed JSON object, or array.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed;
 
-/// Calls `each` with every field of the object that `text` consists of, in order.
+/// Calls `each` for every field of the object in `text`, in order.
 ///
 /// # Errors
-/// Anything but exactly one object. Fields before the fault have been seen by then.
+/// If the text is not exactly one object. `each` has already seen the fields before the error.
 pub fn object<'t>(
     text: &'t str,
     mut each: impl FnMut(Cow<'t, str>, Value<'t>),
@@ -45,7 +45,7 @@ pub fn object<'t>(
     fields(text, &mut each)
 }
 
-/// The same, compiled once for all who read objects.
+/// The same without generics, so that it is compiled once.
 fn fields<'t>(
     text: &'t str,
     each: &mut dyn FnMut(Cow<'t, str>, Value<'t>),
@@ -59,10 +59,10 @@ fn fields<'t>(
     })
 }
 
-/// Calls `each` with every element of the array that `text` consists of, in order.
+/// Calls `each` for every element of the array in `text`, in order.
 ///
 /// # Errors
-/// Anything but exactly one array. Elements before the fault have been seen by then.
+/// If the text is not exactly one array. `each` has already seen the elements before the error.
 pub fn array<'t>(text: &'t str, mut each: impl FnMut(Value<'t>)) -> Result<(), Malformed> {
     Scan { text, at: 0 }.list(b'[', b']', &mut |scan| {
         each(scan.value()?);
@@ -76,7 +76,7 @@ struct Scan<'t> {
 }
 
 impl<'t> Scan<'t> {
-    /// All of the text: what `item` reads, between commas, in these brackets.
+    /// Reads all of the text: items, as `item` reads them, separated by commas, inside these brackets.
     fn list(
         &mut self,
         open: u8,
@@ -110,7 +110,7 @@ impl<'t> Scan<'t> {
         }
     }
 
-    /// The next byte that is not white space, not taken.
+    /// The next byte that is not white space, without consuming it.
     fn peek(&mut self) -> Option<u8> {
         self.blank();
         self.byte()
@@ -214,7 +214,7 @@ impl<'t> Scan<'t> {
         })
     }
 
-    /// What follows a backslash. A lone surrogate becomes U+FFFD, as in Go.
+    /// Reads the rest of an escape, after its backslash. A lone surrogate becomes U+FFFD, as in Go.
     fn escape(&mut self) -> Result<char, Malformed> {
         let kind = self.byte().ok_or(Malformed)?;
         self.at += 1;

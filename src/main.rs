@@ -10,7 +10,7 @@ use pyroscope_lambda_extension::cli::{self, Action};
 use pyroscope_lambda_extension::config::Config;
 use pyroscope_lambda_extension::shell::{self, check};
 
-/// The exit status after arguments that are none of ours.
+/// The exit status after an argument that we do not know.
 const MISUSED: u8 = 2;
 
 fn main() -> ExitCode {
@@ -22,7 +22,7 @@ fn main() -> ExitCode {
     }
     let config = Config::read(ENVIRONMENT);
     if config.runtime_api.is_none() && !config.dev_mode {
-        // Such as a PYROSCOPE_DEV_MODE that does not say true.
+        // For example a PYROSCOPE_DEV_MODE that is not "true".
         for note in &config.notes {
             shell::print_error(&[note.variable, " ", &note.problem].concat(), false);
         }
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Lambda passes no arguments, so somebody is at a shell.
+/// Lambda passes no arguments, so a person runs this at a shell.
 fn run_argument(action: Option<Action>) -> u8 {
     match action {
         Some(Action::Print(text)) => check::print(text.as_bytes()),
@@ -51,7 +51,7 @@ fn run_argument(action: Option<Action>) -> u8 {
     0
 }
 
-/// One type for all who read settings, so that the reading is compiled once.
+/// All readers of settings share this type, so their code is compiled once.
 const ENVIRONMENT: check::Environment = &environment;
 
 #[expect(
@@ -62,10 +62,10 @@ fn environment(name: &str) -> Option<String> {
     std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
-/// The file name Lambda started us by, and knows us by.
+/// The file name that Lambda started us by; we register under it.
 fn own_name(path: &OsStr) -> String {
     let name = Path::new(path).file_name().unwrap_or_default();
-    // It becomes a field of our requests.
+    // The name becomes a header field of our requests.
     let name = name.to_string_lossy();
     name.chars().filter(|c| !c.is_control()).collect()
 }

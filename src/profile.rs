@@ -1,64 +1,65 @@
-//! A CPU profile of this program itself: what is accounted, when it goes out, and how it is written.
+//! A CPU profile of this program itself: what is counted, when it is sent, and how it is written.
 //!
-//! Nothing is sampled. The shell says before everything it does which [`Stage`] that is, and what the process's
-//! CPU clock reads then; so every nanosecond belongs to one stage, and the sum is the kernel's own account of
-//! the process. The work of other threads (a name lookup) counts for what the loop does meanwhile: it sleeps.
+//! This does not sample. Before each piece of work the shell reports its [`Stage`] and the process's CPU clock, so
+//! every nanosecond belongs to one stage, and the sum is what the kernel counts for the process. The work of other
+//! threads (a name lookup) counts for the loop's current stage, which is sleep.
 //!
-//! A profile is due 15 s after a payload came, if none was due already, and once more at the very end. Sending a
-//! profile is no reason for another, so an idle sandbox stays idle. What sending the last one costs is in none.
+//! A profile is due 15 s after a payload arrived, if none was due already, and once more at the very end. Sending a
+//! profile does not cause another one, so an idle sandbox stays idle. The cost of sending the last one is in no
+//! profile.
 //!
-//! Written down it is a pprof (`profile.proto` of github.com/google/pprof): one sample for each stage, with the
-//! stack by which one gets there. Pyroscope takes it bare and uncompressed where the query says `format=pprof`,
-//! and locations without a mapping, but not a profile without a period's type.
+//! The format is pprof (`profile.proto` of github.com/google/pprof): one sample per stage, with its call stack.
+//! Pyroscope accepts it uncompressed where the query says `format=pprof`. It accepts locations without a mapping, but
+//! requires a period type.
 
 use std::time::{Duration, Instant};
 
 use crate::contract::Now;
 
-/// Time between two profiles while there is work: what Pyroscope's SDKs keep to.
+/// Time between two profiles while there is work: the same as in Pyroscope's SDKs.
 const EVERY: Duration = Duration::from_secs(15);
 
-/// Where the profile goes, but for its times: the path and query in which Pyroscope takes a bare pprof. The
-/// sample rate is that of a clock which counts nanoseconds.
+/// The path and query to send the profile to, without its times. Pyroscope takes a bare pprof there. The sample rate is
+/// that of a clock which counts nanoseconds.
 const TARGET: &str = "/ingest?format=pprof&name=pyroscope.lambda.extension\
     &sampleRate=1000000000&spyName=pyroscope-lambda-extension&from=";
 
-/// What the program can be busy with, in the order of [`STACKS`].
+/// What the program can be doing, in the order of [`STACKS`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// Everything before the loop, from the process's first instruction.
+    /// Everything before the loop, from the first instruction of the process.
     Start,
-    /// Waiting for events, and what that costs.
+    /// Waiting for events, and the cost of the wait.
     Sleep,
     /// Writing log lines.
     Log,
-    /// Taking clients' connections.
+    /// Accepting clients' connections.
     Accept,
-    /// Finishing connections to the remote and to Lambda.
+    /// Completing connections to the server and to Lambda.
     Connect,
     /// Reading sockets.
     Read,
-    /// Making requests of clients' bytes, into the ring.
+    /// Parsing requests from clients' bytes into the ring.
     Parse,
-    /// The TLS handshake with the remote.
+    /// The TLS handshake with the server.
     Handshake,
-    /// Making answers of the remote's TLS records.
+    /// Decrypting the server's TLS records into answers.
     Decrypt,
-    /// Making answers of the remote's bytes, without TLS.
+    /// Parsing the server's answers, without TLS.
     Answer,
-    /// Making events of Lambda's bytes.
+    /// Parsing Lambda's events.
     Lambda,
     /// Deciding.
     Step,
-    /// Doing what was decided: connecting, closing, lookups, files.
+    /// Executing decisions: connecting, closing, lookups, files.
     Perform,
-    /// Making TLS records of payloads.
+    /// Encrypting payloads into TLS records.
     Encrypt,
     /// Writing sockets.
     Write,
 }
 
-/// The name of each stage, and what it is called from, innermost first.
+/// The name of each stage, and its callers, innermost first.
 const STACKS: [(&str, &[u8]); 15] = [
     ("start", &[]),
     ("sleep", &[LOOP]),
@@ -77,8 +78,8 @@ const STACKS: [(&str, &[u8]); 15] = [
     ("write", &[ACT, LOOP]),
 ];
 
-/// The first texts of every profile; a stage's name is at [`FIRST_STAGE`] plus its number. The empty one has to
-/// be there, a function's number is that of its name.
+/// The first strings of every profile; a stage's name is at [`FIRST_STAGE`] plus its number. The empty string is
+/// required. A function has the same number as its name.
 const TEXTS: [&str; 6] = ["", "cpu", "nanoseconds", "loop", "act", "report"];
 const LOOP: u8 = 3;
 const ACT: u8 = 4;
@@ -90,7 +91,7 @@ const FIRST_STAGE: u8 = TEXTS.len() as u8;
 pub struct CpuTimes([u64; STACKS.len()]);
 
 impl CpuTimes {
-    /// A stage took so much.
+    /// A stage used this much time.
     pub const fn charge(&mut self, stage: Stage, ns: u64) {
         self.0[stage as usize] += ns;
     }
@@ -102,22 +103,22 @@ impl CpuTimes {
     }
 }
 
-/// The profile being gathered.
+/// The profile that is being collected.
 #[derive(Debug)]
 pub struct SelfProfile {
     spent: CpuTimes,
     since_ms: u64,
     due: Option<Instant>,
-    /// When the last one was due: while there is work, they keep to that beat.
+    /// When the last one was due: while there is work, profiles keep a fixed interval.
     beat: Instant,
-    /// Payloads acknowledged when the last one was taken, itself included.
+    /// Payloads acknowledged when the last profile was taken, including that profile.
     acknowledged: u64,
     taken: u64,
     over: bool,
 }
 
 impl SelfProfile {
-    /// Begins to gather.
+    /// Starts to collect.
     #[must_use]
     pub fn new(now: Now) -> Self {
         Self {
@@ -131,12 +132,12 @@ impl SelfProfile {
         }
     }
 
-    /// So much time was spent.
+    /// This much time was used.
     pub fn add(&mut self, spent: &CpuTimes) {
         self.spent.add(spent);
     }
 
-    /// So many payloads have been acknowledged by now. Whether a profile is due.
+    /// This many payloads have been acknowledged by now. Returns whether a profile is due.
     pub fn is_due(&mut self, acknowledged: u64, now: Instant) -> bool {
         if self.due.is_none() && acknowledged > self.acknowledged {
             let beat = self.beat + EVERY;
@@ -145,13 +146,13 @@ impl SelfProfile {
         self.due.is_some_and(|at| at <= now) && self.spent != CpuTimes::default()
     }
 
-    /// Whether the last profile is still to be taken.
+    /// Whether the last profile must still be taken.
     #[must_use]
     pub fn is_wanted(&self) -> bool {
         !self.over && self.spent != CpuTimes::default()
     }
 
-    /// When [`SelfProfile::is_due`] changes by itself.
+    /// When the result of [`SelfProfile::is_due`] changes by itself.
     #[must_use]
     pub const fn deadline(&self) -> Option<Instant> {
         self.due
@@ -165,13 +166,13 @@ impl SelfProfile {
         }
     }
 
-    /// How many were taken.
+    /// How many profiles were taken.
     #[must_use]
     pub const fn taken(&self) -> u64 {
         self.taken
     }
 
-    /// What was gathered is under way; `acknowledged` counts it. The next one begins, unless this was the last.
+    /// The collected profile is being sent; `acknowledged` includes it. The next one starts, unless this was the last.
     pub fn begin_next(&mut self, acknowledged: u64, last: bool, now: Now) {
         self.spent = CpuTimes::default();
         self.since_ms = now.unix_ms;
@@ -181,7 +182,7 @@ impl SelfProfile {
         self.over = last;
     }
 
-    /// Path and query of the upload.
+    /// The path and query of the upload.
     #[must_use]
     pub fn target(&self, now: Now) -> String {
         let mut out = TARGET.to_owned();
@@ -191,7 +192,7 @@ impl SelfProfile {
         out
     }
 
-    /// The profile itself.
+    /// The encoded profile.
     #[must_use]
     pub fn pprof(&self, now: Now) -> Vec<u8> {
         let mut out = Vec::new();
@@ -227,7 +228,7 @@ impl SelfProfile {
 
 const NS_PER_MS: u64 = 1_000_000;
 
-// The numbers of the fields of profile.proto: of Profile, and of Sample.
+// Field numbers of profile.proto: of Profile, and of Sample.
 const SAMPLE_TYPE: u8 = 1;
 const SAMPLE: u8 = 2;
 const LOCATION: u8 = 4;
@@ -240,7 +241,7 @@ const PERIOD: u8 = 12;
 const SAMPLE_LOCATION: u8 = 1;
 const SAMPLE_VALUE: u8 = 2;
 
-/// A `ValueType`: the type is text 1, the unit is text 2.
+/// A `ValueType`: the type is string 1, the unit is string 2.
 const CPU_NANOSECONDS: &[u8] = &[8, 1, 2 << 3, 2];
 
 /// Appends a field that holds an integer.
@@ -253,7 +254,7 @@ fn integer(out: &mut Vec<u8>, field: u8, mut value: u64) {
     out.push(value as u8);
 }
 
-/// Appends a field that holds bytes: a text, or another message. None here is longer than one byte can say.
+/// Appends a field that holds bytes: a string or a message. All lengths here fit into one byte.
 fn message(out: &mut Vec<u8>, field: u8, bytes: &[u8]) {
     debug_assert!(bytes.len() < 0x80, "a length of two bytes");
     out.push(field << 3 | 2);

@@ -1,4 +1,4 @@
-//! AWS's stores of secrets: what is asked of them, and what they answer. Pure.
+//! AWS's stores of secrets: their requests and answers. Pure.
 
 pub mod sigv4;
 pub mod store;

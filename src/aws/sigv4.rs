@@ -1,21 +1,21 @@
-//! Signature Version 4: proves to AWS who asks, without saying the key.
+//! Signature Version 4: proves to AWS who sends a request, without sending the key.
 //!
-//! As in AWS's *Signature Version 4 signing process*: the request is written in one canonical form, and signed with a key
-//! that is derived from the secret one for one day, one region and one service.
+//! As in AWS's *Signature Version 4 signing process*: the request is written in a canonical form, and signed with a key
+//! derived from the secret key for one day, one region and one service.
 
 use ring::{digest, hmac};
 
 use crate::http1::write::percent_encoded;
 
-/// The moment of signing as AWS writes it, a layout for [`crate::log::time::write`].
+/// AWS's format of the signing time, a layout for [`crate::log::time::write`].
 pub const TIME_LAYOUT: &str = "20060102T150405Z";
 
-/// How long its first part is, the day.
+/// The length of its first part, the day.
 const DAY_BYTES: usize = 8;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
-/// Who asks.
+/// The AWS keys of the sender.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Keys {
     /// `AWS_ACCESS_KEY_ID`.
@@ -26,25 +26,25 @@ pub struct Keys {
     pub token: String,
 }
 
-/// What is asked.
+/// The request to sign.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'r> {
     /// The method.
     pub method: &'r str,
-    /// The path as it is sent, from its slash on.
+    /// The path as it is sent, from its first slash.
     pub path: &'r str,
-    /// The query as it is signed: encoded, and sorted.
+    /// The query as it is signed: encoded and sorted.
     pub query: &'r str,
-    /// The fields to sign: names in small letters, sorted by them, values without blanks around them.
+    /// The fields to sign, with lower-case names, sorted by name; values without blanks around them.
     pub fields: &'r [(&'r str, &'r str)],
     /// The body.
     pub body: &'r [u8],
 }
 
-/// When and for what a signature holds.
+/// When and where a signature is valid.
 #[derive(Debug, Clone, Copy)]
 pub struct Scope<'s> {
-    /// The moment, in [`TIME_LAYOUT`]; sent as `X-Amz-Date`.
+    /// The time, in [`TIME_LAYOUT`]; sent as `X-Amz-Date`.
     pub time: &'s str,
     /// The region.
     pub region: &'s str,
@@ -92,10 +92,10 @@ pub fn authorization(request: &Request, scope: Scope, keys: &Keys) -> String {
     .concat()
 }
 
-/// The request in its canonical form, and the names of the signed fields.
+/// The canonical request, and the names of the signed fields.
 fn canonical(request: &Request) -> (String, String) {
     let mut path = String::new();
-    // What is encoded once in the request is so twice here; only S3 differs.
+    // The path is encoded twice here, as it is already encoded once in the request; only S3 differs.
     for byte in request.path.bytes() {
         if byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte) {
             path.push(char::from(byte));

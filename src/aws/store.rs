@@ -1,7 +1,7 @@
-//! Secrets Manager and Parameter Store: the request for a secret, and its answer. And where a sandbox that was restored
-//! from a snapshot gets its keys.
+//! Secrets Manager and Parameter Store: the request for a secret, and its answer. Also how a sandbox restored from a
+//! snapshot gets its keys.
 //!
-//! Of an answer nothing is logged but what is known here: an endpoint may be anybody's, and may quote the keys it was sent.
+//! Only known words of an answer are logged: an endpoint may belong to anyone, and may quote the keys it received.
 
 use crate::config::Remote;
 use crate::http1::fields::is_field_value;
@@ -11,10 +11,10 @@ use crate::log::time;
 
 use super::sigv4::{self, Keys, Request, Scope};
 
-/// Most bytes of an answer's body. Secrets Manager's limit for a secret is 64 KiB, and JSON may escape it.
+/// Most bytes of an answer's body. Secrets Manager limits a secret to 64 KiB, and JSON may escape it.
 pub const ANSWER_BYTES_MAX: usize = 256 * 1024;
 
-/// What answers with an error code say, as far as it is logged: AWS's own words, one a line.
+/// The error codes that may be logged: AWS's own words, one per line.
 const CODES: &str = "\
 AccessDeniedException
 ResourceNotFoundException
@@ -42,13 +42,13 @@ MissingAuthenticationToken
 RequestExpired
 OptInRequired";
 
-/// Said where nobody can be asked for a secret.
+/// The error when there are no keys to sign with.
 pub const NO_KEYS: &str = "no AWS keys: AWS_ACCESS_KEY_ID is not set";
 
-/// Said of a file that is none.
+/// The error for a file that is not text.
 pub const NOT_TEXT: &str = "it is not text";
 
-/// Who keeps secrets.
+/// The AWS services that keep secrets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Service {
     /// AWS Secrets Manager.
@@ -85,15 +85,15 @@ impl Service {
 /// One secret in a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
-    /// In which.
+    /// The service.
     pub service: Service,
     /// Its region.
     pub region: String,
-    /// What names it, as the service wants it: a JSON object.
+    /// The JSON object that names it in a request.
     pub body: String,
     /// Where the service is reached.
     pub endpoint: Remote,
-    /// The setting that says so, if it is not AWS's own place.
+    /// The setting that gives the endpoint, if it is not AWS's own.
     pub setting: Option<&'static str>,
 }
 
@@ -142,7 +142,7 @@ impl Stored {
     /// The secret in an answer.
     ///
     /// # Errors
-    /// Why there is none, in words for the log.
+    /// Why there is none, as text for the log.
     pub fn secret(&self, status: u16, body: &[u8]) -> Result<String, String> {
         let text = str::from_utf8(body).unwrap_or_default();
         if status != 200 {
@@ -159,10 +159,10 @@ impl Stored {
         }
     }
 
-    /// AWS's error code, and what may be done about it.
+    /// AWS's error code, and what may help.
     fn refusal(&self, status: u16, text: &str) -> String {
         let kind = member(text, "__type").unwrap_or_default();
-        // Some services say whose error it is, before it.
+        // Some services put the error's origin before it.
         let kind = kind.rsplit('#').next().unwrap_or_default();
         let code = CODES.split('\n').find(|code| *code == kind);
         let code = code.unwrap_or_default();
@@ -190,7 +190,7 @@ impl Stored {
 /// What helps with an error.
 struct Hint {
     code: &'static str,
-    /// What AWS says with it.
+    /// A word in AWS's message.
     word: &'static str,
     text: &'static str,
 }
@@ -198,12 +198,12 @@ struct Hint {
 const KMS: &str = ", the function's role needs the permission kms:Decrypt for its key";
 const CLOCK: &str = ", the clock of this machine is off";
 
-/// The first that fits counts. The stores ask KMS in the function's name.
+/// The first match counts. The stores call KMS on behalf of the function.
 const HINTS: [Hint; 6] = [
     hint("AccessDeniedException", "kms:", KMS),
     hint("AccessDeniedException", "KMS", KMS),
     hint("AccessDeniedException", "ciphertext", KMS),
-    // What the service itself asks for follows.
+    // Permissions of the service itself follow.
     hint(
         "AccessDeniedException",
         "",
@@ -221,7 +221,7 @@ fn not_understood() -> String {
     "the answer is not one of this service".to_owned()
 }
 
-/// The request for keys where Lambda gives none in the environment.
+/// The request for keys, if Lambda gives none in the environment.
 #[must_use]
 pub fn keys_request(endpoint: &Remote, token: Option<&str>) -> Vec<u8> {
     let mut out = start("GET ", path(endpoint));
@@ -236,7 +236,7 @@ pub fn keys_request(endpoint: &Remote, token: Option<&str>) -> Vec<u8> {
 /// The keys in an answer.
 ///
 /// # Errors
-/// Why there are none, in words for the log.
+/// Why there are none, as text for the log.
 pub fn keys(status: u16, body: &[u8]) -> Result<Keys, String> {
     if status != 200 {
         return Err(["no AWS keys: status ", &status.to_string()].concat());
@@ -253,7 +253,7 @@ pub fn keys(status: u16, body: &[u8]) -> Result<Keys, String> {
     }
 }
 
-/// The member of that name in a JSON object: a string or number as it reads, an object as it is written.
+/// The member of that name in a JSON object: a string or number as text, an object as it is written.
 #[must_use]
 pub fn member(object: &str, name: &str) -> Option<String> {
     let mut found = None;
@@ -277,7 +277,8 @@ fn path(endpoint: &Remote) -> &str {
     }
 }
 
-/// How every request begins. One connection each: what follows is mostly for another host, or an hour later.
+/// The start of every request. Each has its own connection, because the next one usually goes to another host or comes
+/// an hour later.
 fn start(method: &str, path: &str) -> Vec<u8> {
     let mut out = [method, path, " HTTP/1.1\r\n"].concat().into_bytes();
     let program = concat!("pyroscope-lambda-extension/", env!("CARGO_PKG_VERSION"));

@@ -1,7 +1,7 @@
-//! Values as Go's standard library reads them: the extension we replace is written in Go, and its users' settings
-//! mean what Go makes of them.
+//! Reads values as Go's standard library does: the extension we replace is written in Go, and its users' settings must
+//! keep their meaning.
 
-/// Go's `strconv.ParseBool`. `None` for what Go refuses.
+/// Go's `strconv.ParseBool`. `None` for invalid text.
 pub(super) fn boolean(word: &str) -> Option<bool> {
     match word {
         "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
@@ -12,7 +12,7 @@ pub(super) fn boolean(word: &str) -> Option<bool> {
 
 /// Go's `time.ParseDuration`, in nanoseconds: `[-+]?([0-9]*(\.[0-9]*)?[a-zµ]+)+`, or `0` without a unit.
 ///
-/// `None` for what Go refuses, overflow included.
+/// `None` for invalid text, including overflow.
 pub(super) fn go_duration(text: &str) -> Option<i64> {
     let (negative, mut rest) = match text.as_bytes().first()? {
         b'-' => (true, &text[1..]),
@@ -75,7 +75,8 @@ pub(super) fn go_duration(text: &str) -> Option<i64> {
     }
 }
 
-/// A decimal fraction of a unit, cut to whole nanoseconds; digits past what a `u64` holds do not count, as in Go.
+/// A decimal fraction of a unit, truncated to whole nanoseconds. Digits that do not fit into a `u64` are ignored, as in
+/// Go.
 #[expect(clippy::cast_sign_loss, reason = "no factor is negative")]
 fn fraction_ns(digits: &str, unit_ns: u64) -> u64 {
     let (mut value, mut scale) = (0_u64, 1.0_f64);

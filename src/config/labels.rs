@@ -1,5 +1,5 @@
-//! `PYROSCOPE_LABELS`: labels that every profile gets, a JSON object of strings. `${NAME}` in a value stands for that
-//! environment variable.
+//! `PYROSCOPE_LABELS`: labels that every profile gets, a JSON object of strings. `${NAME}` in a value is replaced by
+//! that environment variable.
 
 use crate::json::{self, Value};
 
@@ -7,15 +7,15 @@ use super::{Note, fail, warn};
 
 const NAME: &str = "PYROSCOPE_LABELS";
 
-/// What Pyroscope takes by default: labels of a series, and bytes of a label's name and of its value.
+/// Pyroscope's default limits: labels of a series, and bytes of a label's name and of its value.
 const COUNT_MAX: usize = 30;
 const NAME_BYTES_MAX: usize = 1024;
 const VALUE_BYTES_MAX: usize = 2048;
 
-/// All of them together: they go with each upload.
+/// The limit for all of them together, because each upload carries them.
 const BYTES_MAX: usize = 16 << 10;
 
-/// Names and values, no name twice, in the order in which they stand.
+/// Names and values, without duplicate names, in their original order.
 pub type Labels = Vec<(String, String)>;
 
 pub(super) fn read(env: &impl Fn(&str) -> Option<String>, notes: &mut Vec<Note>) -> Labels {
@@ -64,7 +64,7 @@ fn add(labels: &mut Labels, name: &str, value: &str) -> Result<(), &'static str>
     if value.len() > VALUE_BYTES_MAX {
         return Err("has a value of more than 2048 bytes");
     }
-    // They end a value in the name that /ingest takes.
+    // These end a value in the name that /ingest takes.
     if value.contains([',', '}']) || value.chars().any(char::is_control) {
         return Err("has a comma, a closing brace or a control character in its value");
     }

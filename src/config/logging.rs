@@ -1,7 +1,7 @@
-//! The form of log lines, from the `PYROSCOPE_LOG_*` settings. Little in them can be wrong: any text is a time layout.
+//! The format of log lines, from the `PYROSCOPE_LOG_*` settings. Few values are invalid: any text is a time layout.
 //!
-//! `PYROSCOPE_LOG_FUNC_FIELD_NAME` and `PYROSCOPE_LOG_FILE_FIELD_NAME` name fields that the extension we replace
-//! never writes, and so are not read: logrus does not rename a field for the sake of a caller that it does not report.
+//! `PYROSCOPE_LOG_FUNC_FIELD_NAME` and `PYROSCOPE_LOG_FILE_FIELD_NAME` are not read: the extension we replace never
+//! writes these fields, and logrus does not reserve the names of fields that it does not write.
 
 use std::borrow::Cow;
 
@@ -9,7 +9,7 @@ use crate::log::{Format, Names};
 
 use super::{Note, switch, warn};
 
-/// Reads the form through `env`.
+/// Reads the format through `env`.
 pub(super) fn read(env: &impl Fn(&str) -> Option<String>, notes: &mut Vec<Note>) -> Format {
     let or = |variable, default: Cow<'static, str>| env(variable).map_or(default, Cow::Owned);
     let default = Format::DEFAULT;
@@ -29,7 +29,7 @@ pub(super) fn read(env: &impl Fn(&str) -> Option<String>, notes: &mut Vec<Note>)
     }
 }
 
-/// Only in small letters, as in the extension we replace.
+/// Only in lower case, as in the extension we replace.
 fn is_json(word: &str, notes: &mut Vec<Note>) -> bool {
     if word != "json" && !word.eq_ignore_ascii_case("text") {
         let problem = [

@@ -1,7 +1,7 @@
-//! The environment, read once: every setting, its default and its limit with the reason.
+//! The environment, read once: every setting, its default, and its limit with the reason.
 //!
-//! A bad value never stops anything: it is noted, with the variable's name, and the default is used. An empty
-//! variable counts as unset, as in the extension we replace. Values that may be secrets never enter a note.
+//! An invalid value never stops the program: it is noted, with the variable's name, and the default is used. An empty
+//! variable counts as unset, as in the extension we replace. A note never contains a value that may be secret.
 
 mod go;
 mod labels;
@@ -29,23 +29,23 @@ const LISTEN_DEFAULT: &str = "localhost:4040";
 /// `PYROSCOPE_TIMEOUT`'s default: one attempt, from the name lookup to the answer's end.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 
-/// `PYROSCOPE_NUM_WORKERS`' default: relay requests at once.
+/// `PYROSCOPE_NUM_WORKERS`' default: requests to the server at once.
 const WORKERS_DEFAULT: usize = 5;
 
-/// Most relay connections, whatever `PYROSCOPE_NUM_WORKERS` says: Lambda gives function and extensions together
+/// Most connections to the server, whatever `PYROSCOPE_NUM_WORKERS` says: Lambda gives function and extensions together
 /// 1,024 file descriptors.
 const WORKERS_MAX: usize = 64;
 
-/// The ring's size where the function's memory is not known.
+/// The ring's size if the function's memory is unknown.
 const BUFFER_BYTES_DEFAULT: usize = 16 << 20;
 
-/// Smallest ring: two of the largest profiles an SDK is known to send.
+/// Smallest default ring: two of the largest profiles that an SDK is known to send.
 const BUFFER_BYTES_MIN: usize = 8 << 20;
 
-/// Smallest ring that may be asked for: one profile of the usual size. Less is a unit forgotten.
+/// Smallest ring that a setting may ask for: one profile of the usual size. A smaller value usually lacks its unit.
 const BUFFER_BYTES_LEAST: usize = 64 << 10;
 
-/// Largest ring chosen by itself; `PYROSCOPE_BUFFER_BYTES` may ask for more.
+/// Largest default ring; `PYROSCOPE_BUFFER_BYTES` may ask for more.
 const BUFFER_BYTES_MAX: usize = 64 << 20;
 
 /// All settings.
@@ -57,17 +57,17 @@ const BUFFER_BYTES_MAX: usize = 64 << 20;
 pub struct Config {
     /// `PYROSCOPE_LOG_LEVEL`.
     pub level: Level,
-    /// The other `PYROSCOPE_LOG_*`: how lines are written.
+    /// The other `PYROSCOPE_LOG_*`: the format of lines.
     pub log_format: Format,
     /// `PYROSCOPE_LISTEN_ADDRESS`: bound in this order; at least one must succeed.
     pub listen: Vec<SocketAddr>,
-    /// `PYROSCOPE_REMOTE_ADDRESS` and what is set on each relayed request; `None` if it cannot be used.
+    /// `PYROSCOPE_REMOTE_ADDRESS` and the fields set on each relayed request; `None` if it is unusable.
     pub remote: Option<Remote>,
     /// `PYROSCOPE_TIMEOUT`: one attempt, from the name lookup to the answer's end.
     pub timeout: Duration,
-    /// `PYROSCOPE_NUM_WORKERS`: remote connections at once, at most.
+    /// `PYROSCOPE_NUM_WORKERS`: most connections to the server at once.
     pub workers: usize,
-    /// `PYROSCOPE_FLUSH_MODE`, or `PYROSCOPE_FLUSH_ON_INVOKE` where that is not set.
+    /// `PYROSCOPE_FLUSH_MODE`, or `PYROSCOPE_FLUSH_ON_INVOKE` if that is not set.
     pub flush_mode: FlushMode,
     /// `PYROSCOPE_UNIQUE_TIMES`: fill the digits of profiles' times that the SDK left zero.
     pub unique_times: bool,
@@ -81,42 +81,42 @@ pub struct Config {
     pub dev_mode: bool,
     /// `AWS_LAMBDA_RUNTIME_API`: `host:port` of the Extensions API.
     pub runtime_api: Option<String>,
-    /// `AWS_LAMBDA_INITIALIZATION_TYPE` is `snap-start`: after the init, the sandbox is copied, and we with it.
+    /// `AWS_LAMBDA_INITIALIZATION_TYPE` is `snap-start`: after the init the sandbox, with this process, is copied.
     pub snap_start: bool,
     /// `PYROSCOPE_BUFFER_BYTES`: most bytes of payloads kept in memory.
     pub buffer_bytes: usize,
     /// `SSL_CERT_FILE`: more trusted roots, PEM.
     pub ca_file: Option<String>,
-    /// `SSL_CERT_DIR`: directories of such files.
+    /// `SSL_CERT_DIR`: directories with such files.
     pub ca_directories: Vec<String>,
-    /// What was wrong with the values, to be logged once there is a log.
+    /// Problems with the values, to be logged once there is a log.
     pub notes: Vec<Note>,
 }
 
-/// When, after an INVOKE, we ask Lambda for the next event: from then on it may freeze us.
+/// When, after an INVOKE, we ask Lambda for the next event. From then on it may freeze us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FlushMode {
-    /// At once. What is unsent goes on after the thaw.
+    /// At once. Unsent payloads continue after the thaw.
     None,
-    /// When what was queued as the INVOKE came has been relayed.
+    /// When everything that was queued at the INVOKE has been relayed.
     Invoke,
     /// When the function is done and everything has been relayed.
     End,
 }
 
-/// A setting that could not be used as it stands.
+/// A problem with the value of a setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {
-    /// How grave it is.
+    /// The level of its log line.
     pub level: Level,
     /// The variable.
     pub variable: &'static str,
-    /// What is wrong with it and what is done instead. Holds no secret.
+    /// What is wrong, and what is done instead. Contains no secret.
     pub problem: String,
 }
 
 impl Config {
-    /// Reads all settings through `env`, which gives a variable's value.
+    /// Reads all settings through `env`, which returns a variable's value.
     pub fn read(env: impl Fn(&str) -> Option<String>) -> Self {
         let env = |name: &str| env(name).filter(|value| !value.is_empty());
         let mut notes = Vec::new();
@@ -133,7 +133,7 @@ impl Config {
             sample: sample::read(env("PYROSCOPE_SAMPLE"), &mut notes),
             self_profiling: switch(&env, "PYROSCOPE_SELF_PROFILING", false, &mut notes),
             dev_mode: switch(&env, "PYROSCOPE_DEV_MODE", false, &mut notes),
-            // It becomes a field of our requests; Lambda never sets one that cannot be.
+            // It becomes a header field of our requests; Lambda never sets an invalid one.
             runtime_api: env("AWS_LAMBDA_RUNTIME_API").filter(|api| is_field_value(api.as_bytes())),
             snap_start: env("AWS_LAMBDA_INITIALIZATION_TYPE").as_deref() == Some("snap-start"),
             buffer_bytes: buffer_bytes(
@@ -178,7 +178,7 @@ fn flush_mode(env: &impl Fn(&str) -> Option<String>, notes: &mut Vec<Note>) -> F
     old
 }
 
-/// A list as in `PATH`, which is how Go reads it.
+/// A list as in `PATH`, the form in which Go reads it.
 fn directories(list: &str) -> Vec<String> {
     list.split(':')
         .filter(|directory| !directory.is_empty())
@@ -199,7 +199,7 @@ fn note(notes: &mut Vec<Note>, level: Level, variable: &'static str, problem: St
     });
 }
 
-/// Of what more than one setting has to do with.
+/// Notes a problem that several settings would report, only once.
 fn warn_once(notes: &mut Vec<Note>, variable: &'static str, problem: String) {
     if !notes
         .iter()
@@ -213,7 +213,7 @@ fn fail(notes: &mut Vec<Note>, variable: &'static str, problem: String) {
     note(notes, Level::Error, variable, problem);
 }
 
-/// A Go boolean. What Go refuses is the default: false for all that the extension we replace has.
+/// A Go boolean. An invalid value gives the default, which is false for all settings of the extension we replace.
 fn switch(
     env: &impl Fn(&str) -> Option<String>,
     variable: &'static str,
@@ -290,7 +290,7 @@ fn workers(value: Option<String>, notes: &mut Vec<Note>) -> usize {
     }
 }
 
-/// An eighth of the function's memory, within bounds, unless `PYROSCOPE_BUFFER_BYTES` says otherwise.
+/// An eighth of the function's memory, within limits, unless `PYROSCOPE_BUFFER_BYTES` is set.
 fn buffer_bytes(value: Option<String>, memory_mib: Option<String>, notes: &mut Vec<Note>) -> usize {
     let memory = memory_mib.and_then(|mib| mib.parse::<usize>().ok());
     let default = memory.map_or(BUFFER_BYTES_DEFAULT, |mib| {
@@ -320,7 +320,7 @@ fn listen(value: Option<String>, notes: &mut Vec<Note>) -> Vec<SocketAddr> {
     listen_addrs(LISTEN_DEFAULT).unwrap_or_default()
 }
 
-/// `localhost:4040` is both loopback addresses; `:4040` is every IPv4 address.
+/// `localhost:4040` means both loopback addresses; `:4040` means every IPv4 address.
 fn listen_addrs(text: &str) -> Option<Vec<SocketAddr>> {
     let (host, port) = text.rsplit_once(':')?;
     let port = port.parse::<u16>().ok()?;

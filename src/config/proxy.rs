@@ -1,5 +1,5 @@
-//! `HTTPS_PROXY` and `NO_PROXY`: whether an https remote is reached through a proxy, by the rules of Go's
-//! `golang.org/x/net/http/httpproxy`. A remote in clear is always reached directly.
+//! `HTTPS_PROXY` and `NO_PROXY`: whether an https server is reached through a proxy, by the rules of Go's
+//! `golang.org/x/net/http/httpproxy`. An http server is always reached directly.
 
 use std::net::IpAddr;
 
@@ -8,18 +8,18 @@ use crate::http1::write::field;
 use super::remote::Remote;
 use super::{Note, warn_once};
 
-/// What stands between us and the remote.
+/// The proxy between us and the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proxy {
     /// Name or address literal.
     pub host: String,
     /// The port, 80 where none is given.
     pub port: u16,
-    /// The request that makes it a tunnel to the remote (RFC 9110 section 9.3.6).
+    /// The request that opens a tunnel to the server (RFC 9110 section 9.3.6).
     pub connect: Vec<u8>,
 }
 
-/// The proxy on the way to `remote`, if there is one.
+/// The proxy for `remote`, if there is one.
 pub(super) fn read(
     env: &impl Fn(&str) -> Option<String>,
     remote: &Remote,
@@ -49,7 +49,7 @@ pub(super) fn read(
     }
 }
 
-/// A proxy's address: a URL, or what becomes one behind `http://`.
+/// A proxy's address: a URL, or text that becomes one with `http://` before it.
 fn parse(address: &str) -> Result<Remote, &'static str> {
     let parsed = if address.contains("://") {
         Remote::parse(address)
@@ -94,7 +94,7 @@ fn is_excepted(exceptions: &str, host: &str, port: u16) -> bool {
     })
 }
 
-/// Whether one entry of the list names that host: by address, by network, or by domain, perhaps with a port.
+/// Whether one entry of the list matches that host: by address, by network, or by domain, perhaps with a port.
 fn matches(exception: &str, host: &str, ip: Option<IpAddr>, port: u16) -> bool {
     if let Some((network, bits)) = exception.split_once('/')
         && let (Ok(network), Ok(bits)) = (network.parse(), bits.parse())
@@ -108,7 +108,7 @@ fn matches(exception: &str, host: &str, ip: Option<IpAddr>, port: u16) -> bool {
     if let Ok(excepted) = name.parse::<IpAddr>() {
         return ip == Some(excepted);
     }
-    // A domain stands for all below it; with a dot or a star before it, for these alone.
+    // A domain includes all names below it; with a dot or a star before it, only these.
     let domain = name.strip_prefix('*').filter(|rest| rest.starts_with('.'));
     let domain = domain.unwrap_or(name);
     let below = domain.strip_prefix('.');
@@ -118,7 +118,7 @@ fn matches(exception: &str, host: &str, ip: Option<IpAddr>, port: u16) -> bool {
         && under.is_some_and(|under| under.ends_with('.') || under.is_empty() && below.is_none())
 }
 
-/// `name:port`, `[v6]:port`; what has no port, or is an IPv6 address without brackets, is all name.
+/// Splits `name:port` and `[v6]:port`. Text without a port, or an IPv6 address without brackets, is only a name.
 fn split_port(exception: &str) -> (&str, Option<&str>) {
     match exception.rsplit_once(':') {
         Some((name, port)) if !name.contains(':') => (name, Some(port)),
@@ -129,7 +129,7 @@ fn split_port(exception: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// Whether an address is in a network of so many bits.
+/// Whether an address is in a network with that many bits.
 fn is_in(ip: IpAddr, network: IpAddr, bits: u32) -> bool {
     let (ip, network, len) = match (ip, network) {
         (IpAddr::V4(ip), IpAddr::V4(network)) => {

@@ -1,4 +1,4 @@
-//! Credentials by reference: a setting that says where a credential is kept, instead of what it is.
+//! Credentials by reference: a setting that says where a credential is kept, instead of the credential itself.
 //!
 //! | value | kept in |
 //! |---|---|
@@ -6,8 +6,8 @@
 //! | `arn:PARTITION:ssm:REGION:ACCOUNT:parameter/NAME` | Parameter Store |
 //! | `file:///path` | a file of the image, or a mounted secret: the path as it is, without percent-encoding |
 //!
-//! The first two are what `valueFrom` takes in an ECS task definition. What is kept there is read long after the settings
-//! are, by [`crate::relay`]; here is only where, and what becomes of it: [`Template`].
+//! The first two forms are those of `valueFrom` in an ECS task definition. [`crate::relay`] reads the credentials, long
+//! after the settings. This file only knows where they are kept, and which field each one becomes: [`Template`].
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -19,18 +19,18 @@ use crate::http1::fields::{digits, is_field_value};
 use super::remote::Remote;
 use super::{Note, fail, proxy, warn_once};
 
-/// All that is to be read, and what is made of it.
+/// All credentials to read, and what is made of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct References {
-    /// What is to be read, each once.
+    /// The credentials to read, each once.
     pub sources: Vec<Source>,
-    /// The fields made of it.
+    /// The fields made of them.
     pub templates: Vec<Template>,
-    /// How we say who asks.
+    /// How requests to the stores are signed.
     pub keys: KeySource,
 }
 
-/// Something to be read.
+/// A credential to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
     /// The first variable that names it.
@@ -42,14 +42,14 @@ pub struct Source {
 /// Where a credential is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
-    /// In the file of that name.
+    /// In the file at that path.
     File(String),
     /// In one of AWS's stores.
     Store(Box<Stored>),
 }
 
 impl Place {
-    /// Whether that is the same secret: what a store is asked for has its ARN in it.
+    /// Whether that is the same secret: the request for one in a store contains its ARN.
     fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::File(path), Self::File(other)) => path == other,
@@ -58,7 +58,7 @@ impl Place {
         }
     }
 
-    /// Its host, or what it is, for people.
+    /// Its host, or its kind, for messages.
     #[must_use]
     pub fn name(&self) -> &str {
         match self {
@@ -68,23 +68,23 @@ impl Place {
     }
 }
 
-/// Where the AWS keys come from that requests to the stores are signed with.
+/// The source of the AWS keys that sign requests to the stores.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeySource {
     /// The environment has them.
     Given(Keys),
-    /// They are asked for: `AWS_CONTAINER_CREDENTIALS_FULL_URI`.
+    /// They must be requested: `AWS_CONTAINER_CREDENTIALS_FULL_URI`.
     Asked {
-        /// Whom.
+        /// The endpoint.
         endpoint: Remote,
-        /// How.
+        /// The request.
         request: Vec<u8>,
     },
     /// There are none.
     Missing,
 }
 
-/// One field of relayed requests, with gaps.
+/// One field of relayed requests, with gaps for credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {
     /// The field's name.
@@ -93,24 +93,24 @@ pub struct Template {
     parts: Vec<Part>,
 }
 
-/// What is made of a value.
+/// How a value becomes a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     Plain,
     Bearer,
-    /// Of two values.
+    /// From two values, user and password.
     Basic,
 }
 
-/// A value, and the variable that has it.
+/// A value, and the variable that it comes from.
 pub(super) type SettingText = (&'static str, String);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Part {
     variable: &'static str,
-    /// The value itself; of one that is kept, the key of the member that is meant, empty for all of it.
+    /// The value itself; or for a reference the key of the member to use, empty for the whole secret.
     text: String,
-    /// Where among the sources it is kept.
+    /// The index of its source, if it is a reference.
     kept: Option<usize>,
 }
 
@@ -120,7 +120,7 @@ pub(super) fn is_reference(value: &str) -> bool {
 }
 
 impl Form {
-    /// The field's value, of the one value, or of two with a colon between them.
+    /// The field's value, from one value, or from two with a colon between them.
     pub(super) fn write(self, value: String) -> String {
         match self {
             Self::Plain => value,
@@ -131,7 +131,7 @@ impl Form {
     }
 }
 
-/// Adds a value to those before it.
+/// Adds a value after those before it.
 pub(super) fn join(all: &mut String, value: &str) {
     if !all.is_empty() {
         all.push(':');
@@ -147,7 +147,7 @@ impl References {
             .collect()
     }
 
-    /// The fields, of what was read from each source.
+    /// The fields, made of what was read from each source.
     ///
     /// # Errors
     /// A field cannot be made of it.
@@ -176,7 +176,7 @@ impl References {
     }
 }
 
-/// What was read cannot be used.
+/// A credential was read but cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnusableCredential {
     /// The variable that names it.
@@ -187,7 +187,7 @@ pub struct UnusableCredential {
     pub why: &'static str,
 }
 
-/// Adds what is meant of a value that was read: all of it, or the member with that key.
+/// Appends the part of a value that is meant: all of it, or the member with that key.
 fn append_member(all: &mut String, read: &str, key: &str) -> Result<(), &'static str> {
     let member;
     let mut value = read;
@@ -195,7 +195,7 @@ fn append_member(all: &mut String, read: &str, key: &str) -> Result<(), &'static
         member = store::member(read, key).ok_or("it is no JSON object with that key")?;
         value = &member;
     }
-    // Editors end a file with a line break, and so do people a secret.
+    // Editors end a file with a line break, and people often end a secret with one.
     let value = value.trim_end_matches(['\r', '\n']);
     if value.is_empty() {
         return Err("it is empty");
@@ -207,10 +207,10 @@ fn append_member(all: &mut String, read: &str, key: &str) -> Result<(), &'static
     Ok(())
 }
 
-/// A field of which a value is a reference: its name, and what it is made of.
+/// A field with at least one reference: its name, how it is made, and its values.
 pub(super) type ReferringField = (String, Form, Vec<SettingText>);
 
-/// Reads the references in these fields, and how we say who asks; `None` where there are none.
+/// Reads the references in these fields, and how to sign requests; `None` if there are no references.
 pub(super) fn read(
     env: &impl Fn(&str) -> Option<String>,
     fields: &[ReferringField],
@@ -298,7 +298,7 @@ fn part(
     })
 }
 
-/// A secret in a store, by its ARN, and the key of the member that is meant.
+/// A secret in a store, by its ARN, and the key of the member to use.
 fn stored<'v>(
     env: &impl Fn(&str) -> Option<String>,
     arn: &'v str,
@@ -339,7 +339,7 @@ fn stored<'v>(
     Ok((Place::Store(Box::new(stored)), key))
 }
 
-/// What `GetSecretValue` takes, and the key of the member that is meant: empty for all of the secret.
+/// The request of `GetSecretValue`, and the key of the member to use: empty for the whole secret.
 fn secret<'v>(arn: &str, kind: &str, rest: &[&'v str]) -> Result<(String, &'v str), &'static str> {
     let mut own = [""; 4];
     for (own, part) in own.iter_mut().zip(rest) {
@@ -355,7 +355,7 @@ fn secret<'v>(arn: &str, kind: &str, rest: &[&'v str]) -> Result<(String, &'v st
     {
         return Err("it must end in secret:NAME[:json-key:version-stage:version-id]");
     }
-    // What comes after the name is not part of the ARN.
+    // Text after the name is not part of the ARN.
     let after = rest.len() - 1 + key.len() + stage.len() + version.len();
     let mut body = [r#"{"SecretId":""#, &arn[..arn.len() - after], "\""].concat();
     for (field, value) in [("Stage", stage), ("Id", version)] {
@@ -367,7 +367,7 @@ fn secret<'v>(arn: &str, kind: &str, rest: &[&'v str]) -> Result<(String, &'v st
     Ok((body, key))
 }
 
-/// What `GetParameter` takes. A version or a label may follow the name.
+/// The request of `GetParameter`. A version or a label may follow the name.
 fn parameter(arn: &str, kind: &str, rest: &[&str]) -> Result<String, &'static str> {
     let name = kind.strip_prefix("parameter/").unwrap_or_default();
     if !is_name(name) || !rest.iter().all(|part| is_name(part)) {
@@ -376,13 +376,13 @@ fn parameter(arn: &str, kind: &str, rest: &[&str]) -> Result<String, &'static st
     Ok([r#"{"Name":""#, arn, r#"","WithDecryption":true}"#].concat())
 }
 
-/// Whether AWS lets something be called so.
+/// Whether AWS allows that name.
 fn is_name(name: &str) -> bool {
     let is_fine = |byte: u8| byte.is_ascii_alphanumeric() || b"/_+=.@-".contains(&byte);
     !name.is_empty() && name.bytes().all(is_fine)
 }
 
-/// Whether a region of that partition can be called so: `eu-west-1`, `us-gov-east-1`.
+/// Whether that is a possible region of that partition: `eu-west-1`, `us-gov-east-1`.
 fn is_region(region: &str, partition: &str) -> bool {
     let own = if region.starts_with("cn-") {
         "aws-cn"
@@ -403,7 +403,7 @@ fn is_region(region: &str, partition: &str) -> bool {
     partition == own && hyphens >= 2 && last.is_ascii_digit()
 }
 
-/// Where the service is reached, and which setting says so.
+/// The endpoint of the service, and which setting gives it.
 fn endpoint(
     env: &impl Fn(&str) -> Option<String>,
     service: Service,
@@ -446,7 +446,7 @@ fn aws_url(
     domain: &str,
 ) -> String {
     let wants_fips = env("AWS_USE_FIPS_ENDPOINT");
-    // In GovCloud, all of Parameter Store is.
+    // In GovCloud every endpoint of Parameter Store is a FIPS one.
     let fips = if wants_fips.is_some_and(|word| word.eq_ignore_ascii_case("true"))
         && !(service == Service::Ssm && region.starts_with("us-gov-"))
     {

@@ -1,4 +1,4 @@
-//! The remote address, and the fields that the settings put on every relayed request.
+//! The server's address, and the fields that the settings put on every relayed request.
 
 use std::net::Ipv6Addr;
 
@@ -12,13 +12,13 @@ use super::proxy::{self, Proxy};
 use super::reference::{self, Form, References, ReferringField, SettingText, is_reference, join};
 use super::{Note, fail, warn};
 
-/// Where profiles go unless `PYROSCOPE_REMOTE_ADDRESS` says otherwise: Grafana Cloud.
+/// The default server: Grafana Cloud.
 const REMOTE_DEFAULT: &str = "https://profiles-prod-001.grafana.net";
 
-/// The remote address and the fields set on every relayed request.
+/// The server's address and the fields set on every relayed request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remote {
-    /// Whether it is https.
+    /// Whether the scheme is https.
     pub tls: bool,
     /// Name or address literal, for the lookup and for the certificate.
     pub host: String,
@@ -26,21 +26,21 @@ pub struct Remote {
     pub port: u16,
     /// `Host` of relayed requests: as the address spells it.
     pub authority: String,
-    /// The address's path, to be put before each request's; empty for none.
+    /// The path of the address, added before each request's path; may be empty.
     pub path: String,
-    /// Fields set on every relayed request, replacing the SDK's of that name; no name twice.
+    /// Fields set on every relayed request. They replace the SDK's fields of the same name; no name occurs twice.
     pub fields: Vec<(String, String)>,
-    /// How many of the fields, the first ones, have a value that is not known yet: [`Remote::references`] has it.
+    /// How many of the fields, from the start, have a value that is not known yet: see [`Remote::references`].
     pub withheld: usize,
-    /// What those values are made of.
+    /// Where those values come from.
     pub references: Option<Box<References>>,
-    /// `Authorization` from the address's userinfo, for requests that have none.
+    /// `Authorization` from the address's userinfo, for requests without one.
     pub fallback_authorization: Option<String>,
-    /// What it is reached through, if not directly.
+    /// The proxy, if it is not reached directly.
     pub proxy: Option<Proxy>,
 }
 
-/// Reads the address and the fields; `None` if the address cannot be used.
+/// Reads the address and the fields; `None` if the address is unusable.
 pub(super) fn read(env: &impl Fn(&str) -> Option<String>, notes: &mut Vec<Note>) -> Option<Remote> {
     const NAME: &str = "PYROSCOPE_REMOTE_ADDRESS";
     let address = env(NAME);
@@ -77,7 +77,7 @@ pub(super) fn read(env: &impl Fn(&str) -> Option<String>, notes: &mut Vec<Note>)
     remote
 }
 
-/// Every field the settings put on relayed requests, later ones replacing earlier ones of the same name.
+/// Reads all fields that the settings put on relayed requests; later ones replace earlier ones of the same name.
 fn set_fields(env: &impl Fn(&str) -> Option<String>, notes: &mut Vec<Note>) -> Fields {
     const EXTRA: &str = "PYROSCOPE_HTTP_HEADERS";
     const TOKEN: &str = "PYROSCOPE_AUTH_TOKEN";
@@ -109,7 +109,7 @@ fn set_fields(env: &impl Fn(&str) -> Option<String>, notes: &mut Vec<Note>) -> F
     if let Some(tenant) = env(TENANT) {
         fields.set(notes, "X-Scope-OrgID", Form::Plain, vec![(TENANT, tenant)]);
     }
-    // To Go, null is an object without fields.
+    // In Go, null is an object without fields.
     if let Some(text) = env(EXTRA).filter(|text| text.trim() != "null") {
         let mut extra = Vec::new();
         if json::object(&text, |name, value| extra.push((name, value))).is_err() {
@@ -137,7 +137,7 @@ fn set_fields(env: &impl Fn(&str) -> Option<String>, notes: &mut Vec<Note>) -> F
     fields
 }
 
-/// Fields the framing and routing of relayed requests depend on: not for a setting to change.
+/// Fields that the framing and routing of relayed requests depend on: no setting may change them.
 const NOT_SETTABLE: [&str; 5] = [
     "Host",
     "Content-Length",
@@ -146,16 +146,16 @@ const NOT_SETTABLE: [&str; 5] = [
     "Expect",
 ];
 
-/// The fields while the settings are read.
+/// The fields, while the settings are read.
 struct Fields {
-    /// Those whose value is known.
+    /// The fields whose value is known.
     set: Vec<(String, String)>,
     /// The others.
     kept: Vec<ReferringField>,
 }
 
 impl Fields {
-    /// Sets a field, to what is made of a variable's value, or of those of two.
+    /// Sets a field from one or two variables' values.
     fn set(&mut self, notes: &mut Vec<Note>, name: &str, form: Form, values: Vec<SettingText>) {
         let variable = values.first().map_or("", |(variable, _)| variable);
         if NOT_SETTABLE
@@ -198,10 +198,10 @@ impl Fields {
 }
 
 impl Remote {
-    /// Reads an http or https URL (RFC 3986). Query and fragment are of no use to a relay, and left out.
+    /// Parses an http or https URL (RFC 3986). Query and fragment have no use here and are dropped.
     ///
     /// # Errors
-    /// What is wrong, in words, without quoting the address: it may hold a password.
+    /// What is wrong, as text, without quoting the address: it may contain a password.
     pub fn parse(url: &str) -> Result<Self, &'static str> {
         let (scheme, rest) = url
             .split_once("://")
@@ -245,7 +245,7 @@ impl Remote {
         }
     }
 
-    /// The same as `host:port`, for a lookup.
+    /// The same as `host:port`, for a name lookup.
     #[must_use]
     pub fn peer_name(&self) -> String {
         let (host, port) = self.peer();
@@ -276,7 +276,7 @@ fn host_port(authority: &str) -> Result<(&str, Option<u16>), &'static str> {
     if host.is_empty() {
         return Err("has no host name");
     }
-    // RFC 1123 section 2.1; a dot at the end is the root.
+    // RFC 1123 section 2.1; a dot at the end means the root.
     let mut labels = host.strip_suffix('.').unwrap_or(host).split('.');
     let is_bad = |label: &str| {
         label.is_empty() || label.len() > 63 || label.starts_with('-') || label.ends_with('-')
@@ -287,7 +287,7 @@ fn host_port(authority: &str) -> Result<(&str, Option<u16>), &'static str> {
     match port.strip_prefix(':') {
         None if port.is_empty() => Ok((host, None)),
         Some("") => Ok((host, None)),
-        // Not u16's own parser: it takes a sign.
+        // The parser of u16 would accept a sign.
         Some(port) => match digits(port.as_bytes()).map(u16::try_from) {
             Some(Ok(port @ 1..)) => Ok((host, Some(port))),
             _ => Err("has a bad port"),
@@ -309,7 +309,7 @@ fn authorization(userinfo: &str) -> Result<String, &'static str> {
     Ok(format!("Basic {}", BASE64.encode(credentials)))
 }
 
-/// Decodes `%41`, and what `+` stands for; `None` for a percent sign without two hexadecimal digits behind it.
+/// Decodes `%41`, and replaces `+` by `plus`; `None` for a percent sign without two hexadecimal digits after it.
 #[must_use]
 pub fn percent_decode(text: &str, plus: u8) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(text.len());

@@ -2,12 +2,12 @@
 
 use super::{Note, warn};
 
-/// A share between nothing and all, as a number of 2³² parts.
+/// A share between 0 and 1, as a number of 2³² parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Share(u64);
 
 impl Share {
-    /// All of it.
+    /// All profiles.
     pub const ALL: Self = Self(1 << 32);
 
     /// A decimal fraction above 0 and at most 1, such as `0.25`.
@@ -19,7 +19,7 @@ impl Share {
         if !is_number(whole) || !is_number(fraction) || !has_digit {
             return None;
         }
-        // From the last digit to the first, with more places than anybody needs.
+        // From the last digit to the first, with more digits than any user needs.
         let scale = 1_u64 << 56;
         let parts = fraction.bytes().rev().fold(0, |parts, digit| {
             (u64::from(digit - b'0') * scale + parts) / 10
@@ -28,17 +28,17 @@ impl Share {
         match (whole, parts >> 24) {
             ("1", _) if parts == 0 => Some(Self::ALL),
             ("", _) if parts == 0 => None,
-            // Ever so little is not nothing.
+            // A very small share is not zero.
             ("", parts) => Some(Self(parts.max(1))),
             _ => None,
         }
     }
 
-    /// Whether what a sandbox uploads in that minute is in the share. Each sandbox has some minutes in which it is, so
-    /// that of few sandboxes each is seen, and all profiles of one moment stay together.
+    /// Whether uploads of a sandbox in that minute are kept. Each sandbox has some minutes in the share, so that even
+    /// with few sandboxes each one is seen, and all profiles of one moment stay together.
     #[must_use]
     pub const fn has(self, session: u64, minute: u64) -> bool {
-        // SplitMix64: neighbours become as different as strangers.
+        // SplitMix64: similar inputs give independent results.
         let z = session.wrapping_add(minute.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -95,7 +95,7 @@ mod tests {
         let kept = sessions.clone().filter(|s| share.has(*s, minute)).count();
         // Three standard deviations: 3 * sqrt(10,000 * 0.1 * 0.9).
         assert!(kept.abs_diff(1_000) <= 90, "{kept}");
-        // A single sandbox is in it for a tenth of its minutes.
+        // For a single sandbox, a tenth of its minutes are kept.
         let minutes = |session| (0..10_000).filter(move |m| share.has(session, minute + m));
         for session in sessions.take(20) {
             let kept = minutes(session).count();

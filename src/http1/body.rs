@@ -1,7 +1,7 @@
 //! Reading a message body: by `Content-Length`, by chunks, or until the peer closes (RFC 9112 sections 6 and 7).
 //!
-//! A reader decodes in place: the body's bytes are moved to the front of the slice it is given, so a body
-//! needs no second buffer. It keeps no bytes itself and may be handed any cut of the stream.
+//! A reader decodes in place: it moves the body's bytes to the front of its slice, so a body needs no second buffer. It
+//! stores no bytes and accepts the stream cut at any point.
 //!
 //! ```text
 //! Chunked:  Size ──space──▶ Padding ── ; ──▶ Semicolon ──▶ Extension ─┐
@@ -15,19 +15,19 @@
 
 use super::fields::is_token_byte;
 
-/// Most bytes of chunk extensions in one chunk line. Nobody sends any; h11 stops at 16 KiB for the whole head.
+/// Most bytes of chunk extensions in one chunk line. No client sends any; h11 stops at 16 KiB for the whole head.
 const EXTENSION_BYTES_MAX: u16 = 4096;
 
-/// Most bytes of trailer fields. They are read and thrown away: RFC 9110 section 6.5.1 allows it.
+/// Most bytes of trailer fields. They are read and discarded: RFC 9110 section 6.5.1 allows it.
 const TRAILER_BYTES_MAX: u16 = 16 * 1024;
 
-/// Most hexadecimal digits of a chunk size: 16 fill a `u64`.
+/// Most hexadecimal digits of a chunk size: a `u64` has 16.
 const SIZE_DIGITS_MAX: u8 = 16;
 
-/// What is left to read of one body.
+/// The rest of one body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BodyReader {
-    /// So many bytes are still to come.
+    /// This many bytes are left.
     Length(u64),
     /// `Transfer-Encoding: chunked`.
     Chunked(Chunks),
@@ -35,26 +35,26 @@ pub enum BodyReader {
     UntilClose,
 }
 
-/// Where a chunked body stands.
+/// The position in a chunked body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Chunks {
-    /// In the size at the start of a chunk line: its value and digits so far.
+    /// In the size at the start of a chunk line: its value and number of digits so far.
     Size(u64, u8),
-    /// In spaces behind the size: its value, and the spaces so far. Old servers fill up with them.
+    /// In spaces after the size: its value, and the number of spaces so far. Old servers pad with them.
     Padding(u64, u16),
-    /// Behind the semicolon that begins the extensions, where a name is due; as in the next.
+    /// After the semicolon that begins the extensions, where a name must follow; values as in the next one.
     Semicolon(u64, u16),
-    /// In the extensions behind the size: its value, and the extensions' bytes so far.
+    /// In the extensions after the size: its value, and the number of extension bytes so far.
     Extension(u64, u16),
     /// The line feed of a chunk line.
     SizeLf(u64),
-    /// So many bytes of chunk data are still to come.
+    /// This many bytes of chunk data are left.
     Data(u64),
-    /// The carriage return behind chunk data.
+    /// The carriage return after chunk data.
     DataCr,
-    /// The line feed behind chunk data.
+    /// The line feed after chunk data.
     DataLf,
-    /// At the start of a trailer line; with the trailers' bytes so far, as in the next four.
+    /// At the start of a trailer line; with the number of trailer bytes so far, as in the next three.
     TrailerStart(u16),
     /// In the name of a trailer field.
     TrailerName(u16),
@@ -71,14 +71,14 @@ pub enum Chunks {
 /// What [`BodyReader::decode`] did with a slice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Decoded {
-    /// So many bytes from the front of the slice were used up.
+    /// Number of bytes used from the front of the slice.
     pub used: usize,
-    /// So many bytes of body stand at the front of the slice now.
+    /// Number of body bytes that are now at the front of the slice.
     pub body: usize,
 }
 
-/// A chunked body that breaks the grammar of RFC 9112 section 7.1. Never guessed at: a lenient reader before
-/// a strict one is what request smuggling is made of.
+/// A chunked body that breaks the grammar of RFC 9112 section 7.1. We never guess: a lenient reader in front of a
+/// strict one makes request smuggling possible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BadChunk;
 
@@ -89,15 +89,15 @@ impl BodyReader {
         Self::Chunked(Chunks::Size(0, 0))
     }
 
-    /// Whether the whole body has been read. A body until close is whole when the peer closes.
+    /// Whether the whole body has been read. A body until close is complete when the peer closes.
     #[must_use]
     pub const fn is_done(&self) -> bool {
         matches!(self, Self::Length(0) | Self::Chunked(Chunks::Done))
     }
 
-    /// Reads what `bytes` holds of the body and moves it to the front of `bytes`.
+    /// Reads the body bytes in `bytes` and moves them to the front of `bytes`.
     ///
-    /// Stops at the end of the body: bytes behind it are not used, and belong to the next message.
+    /// Stops at the end of the body: bytes after it are not used, and belong to the next message.
     ///
     /// # Errors
     /// A chunked body that breaks the grammar or a limit.
@@ -185,7 +185,7 @@ impl Chunks {
     }
 }
 
-/// A byte that may stand in an extension or a trailer: no control characters but tab (RFC 9110 section 5.5).
+/// Whether a byte may be in an extension or a trailer: no control characters except tab (RFC 9110 section 5.5).
 const fn text(byte: u8) -> bool {
     byte == b'\t' || (byte >= b' ' && byte != 0x7f)
 }
@@ -198,7 +198,7 @@ fn clamp(left: u64, room: usize) -> usize {
 mod tests {
     use super::*;
 
-    /// Feeds a vector whole, byte by byte and with a tail, and expects the same from each.
+    /// Feeds a vector whole, byte by byte and with a tail, and expects the same result each time.
     fn read(start: &BodyReader, wire: &[u8]) -> Result<(Vec<u8>, bool), BadChunk> {
         let whole = feed(start, wire, wire.len().max(1));
         assert_eq!(whole, feed(start, wire, 1), "bytewise");
@@ -321,7 +321,7 @@ mod tests {
         }
     }
 
-    /// Each part of a chunk's line, and trailers: as many bytes as may be, and one more.
+    /// For each part of a chunk's line, and for trailers: the most bytes that are allowed, and one more.
     #[test]
     fn chunked_limits() {
         const LINE: usize = 4096;

@@ -1,4 +1,4 @@
-//! The one buffer into which bytes are received: it grows as they come, and gives them up from the front.
+//! The receive buffer: it grows as bytes arrive, and releases them from the front.
 //!
 //! ```text
 //!            consume ─▶           received ─▶
@@ -6,26 +6,27 @@
 //! 0        start                 end          memory.len()
 //! ```
 //!
-//! A socket is read into [`ReceiveBuffer::space`]; what has come is parsed in [`ReceiveBuffer::bytes`]. Nothing is moved
-//! while a read can still follow what is there, and what is moved is never more than what was used before it, but for
-//! a buffer that is full.
+//! A socket is read into [`ReceiveBuffer::space`]; received bytes are parsed in [`ReceiveBuffer::bytes`]. Bytes are not
+//! moved as long as there is space after them. A move is never longer than the used part before it, except in a full
+//! buffer.
 
 use super::head;
 
 /// See the module's documentation.
 #[derive(Debug, Default)]
 pub struct ReceiveBuffer {
-    /// As long as it was ever asked to be, so that a socket can be read into it.
+    /// Its length is the largest that was needed, so that a socket can be read into it.
     ///
-    /// Invariant: it never shrinks, but is given back as a whole.
+    /// Invariant: it never shrinks, but is freed as a whole.
     memory: Vec<u8>,
-    /// Bytes not used yet are `memory[start..end]`.
+    /// The bytes not yet used are `memory[start..end]`.
     ///
-    /// Invariant: `start <= end`, and both are 0 when no byte is there.
+    /// Invariant: `start <= end`, and both are 0 if the buffer is empty.
     start: usize,
     /// Invariant: `end <= memory.len()`.
     end: usize,
-    /// How many of the bytes were searched for the end of a head, so that one that comes byte by byte costs no more.
+    /// How many of the bytes were searched for the end of a head, so that a head that arrives byte by byte costs no
+    /// more.
     ///
     /// Invariant: `searched <= end - start`.
     searched: usize,
@@ -43,20 +44,20 @@ impl ReceiveBuffer {
         }
     }
 
-    /// The bytes not used yet.
+    /// The bytes not yet used.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.memory[self.start..self.end]
     }
 
-    /// The same, to be decoded in place.
+    /// The same, to decode in place.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        // Whoever writes to them may make an end of a head where there was none.
+        // The caller may write an end of a head where there was none.
         self.searched = 0;
         &mut self.memory[self.start..self.end]
     }
 
-    /// How many bytes are not used yet.
+    /// The number of bytes not yet used.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.end - self.start
@@ -68,13 +69,13 @@ impl ReceiveBuffer {
         self.start == self.end
     }
 
-    /// Whether there is no space with that maximum: what is being read is longer than its reader takes.
+    /// Whether there is no space left with that maximum: the message is too long for its reader.
     #[must_use]
     pub const fn is_full(&self, max: usize) -> bool {
         self.len() >= max
     }
 
-    /// Where the next bytes go. It has `first` bytes at first and doubles as it fills; empty only when
+    /// Where the next bytes are written. It has `first` bytes at first and doubles as it fills; it is empty only if
     /// [`ReceiveBuffer::is_full`] with that `max`.
     pub fn space(&mut self, first: usize, max: usize) -> &mut [u8] {
         debug_assert!(0 < first && first <= max);
@@ -82,7 +83,7 @@ impl ReceiveBuffer {
         if is_at_end || self.start >= self.len() {
             self.compact();
         }
-        // Where that made half of it free, it is large enough.
+        // If half of it became free by that, it is large enough.
         if is_at_end && 2 * self.end > self.memory.len() || self.memory.len() < first {
             let len = (self.memory.len() * 2).clamp(first, max);
             self.memory.resize(len.max(self.memory.len()), 0);
@@ -97,7 +98,7 @@ impl ReceiveBuffer {
         self.check();
     }
 
-    /// Adds bytes that came another way; there is no maximum.
+    /// Adds bytes from another source; there is no maximum.
     pub fn append(&mut self, bytes: &[u8]) {
         if self.memory.len() - self.end < bytes.len() {
             self.compact();
@@ -120,19 +121,19 @@ impl ReceiveBuffer {
         self.check();
     }
 
-    /// Forgets all bytes; the memory stays.
+    /// Drops all bytes; the memory stays.
     pub const fn clear(&mut self) {
         (self.start, self.end, self.searched) = (0, 0, 0);
     }
 
-    /// Gives the memory back, unless bytes wait in it.
+    /// Frees the memory, unless it holds bytes.
     pub fn release(&mut self) {
         if self.is_empty() {
             self.memory = Vec::new();
         }
     }
 
-    /// Finds the end of the head that begins with the first byte: the index after its empty line.
+    /// Finds the end of the head at the start of the bytes: the index after its empty line.
     pub fn head_end(&mut self) -> Option<usize> {
         let bytes = &self.memory[self.start..self.end];
         let end = head::end(bytes, &mut self.searched);
@@ -163,7 +164,7 @@ mod tests {
     const FIRST: usize = 4;
     const MAX: usize = 16;
 
-    /// Reads up to `n` bytes of `wire` into the buffer. How many there was space for.
+    /// Reads up to `n` bytes of `wire` into the buffer. Returns how many there was space for.
     fn receive(buffer: &mut ReceiveBuffer, wire: &[u8], n: usize) -> usize {
         let space = buffer.space(FIRST, MAX);
         let n = n.min(space.len()).min(wire.len());

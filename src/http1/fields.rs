@@ -6,7 +6,7 @@ pub fn value<'b>(headers: &[httparse::Header<'b>], name: &str) -> Option<&'b [u8
     lines(headers, name).next()
 }
 
-/// Whether two field names are the same (RFC 9110 section 5.1). Most are not, and differ where they are looked at first.
+/// Whether two field names are equal (RFC 9110 section 5.1). Most are not, and differ in the first byte compared.
 #[must_use]
 pub fn is_same_name(a: &str, b: &str) -> bool {
     const CASE: u8 = 0x20;
@@ -41,13 +41,13 @@ pub fn names_token(headers: &[httparse::Header], name: &str, token: &str) -> boo
     members(headers, name).any(|member| member.eq_ignore_ascii_case(token.as_bytes()))
 }
 
-/// Whether `name` may be a field name: a token (RFC 9110 section 5.6.2).
+/// Whether `name` is a valid field name: a token (RFC 9110 section 5.6.2).
 #[must_use]
 pub fn is_token(name: &[u8]) -> bool {
     !name.is_empty() && name.iter().all(|&b| is_token_byte(b))
 }
 
-/// Whether `value` may be a field value: no control characters but tab (RFC 9110 section 5.5).
+/// Whether `value` is a valid field value: no control characters except tab (RFC 9110 section 5.5).
 #[must_use]
 pub fn is_field_value(value: &[u8]) -> bool {
     value
@@ -55,7 +55,7 @@ pub fn is_field_value(value: &[u8]) -> bool {
         .all(|&b| b == b'\t' || (b >= b' ' && b != 0x7f))
 }
 
-/// Parses a run of digits; nothing else, not even a sign.
+/// Parses digits; nothing else, not even a sign.
 #[must_use]
 pub fn digits(text: &[u8]) -> Option<u64> {
     let mut value: u64 = 0;

@@ -1,19 +1,19 @@
 //! Heads: where one ends, what it says, and which body follows it.
 //!
-//! `httparse` reads the grammar; this file adds the rules that keep the framing free of doubt (RFC 9112
-//! sections 2, 3, 5 and 6) and refuses what two readers could read in two ways.
+//! `httparse` reads the grammar; this file adds the rules that make the framing unambiguous (RFC 9112 sections 2, 3, 5
+//! and 6) and refuses what two readers could read differently.
 
 use super::HeaderSlots;
 use super::body::BodyReader;
 use super::fields::{digits, is_token_byte, lines, members, names_token, value};
 
-/// Most bytes of `Connection` in one request: each field is looked up among what it names. Clients send one or two words.
+/// Most bytes of `Connection` in one request: each field is looked up in it. Clients send one or two words.
 const CONNECTION_BYTES_MAX: usize = 1024;
 
-/// Finds the end of the head that starts at `bytes[0]`: the index behind its empty line.
+/// Finds the end of the head that starts at `bytes[0]`: the index after its empty line.
 ///
-/// `searched` remembers how far an earlier call looked, so that a head which comes byte by byte costs no more
-/// than one that comes whole. A bare line feed ends the search too; the parser then refuses it.
+/// `searched` remembers how far an earlier call searched, so that a head that arrives byte by byte costs no more than a
+/// whole one. A bare line feed ends the search too; the parser then refuses it.
 pub fn end(bytes: &[u8], searched: &mut usize) -> Option<usize> {
     let mut at = *searched;
     while let Some(line) = line_feed(&bytes[at..]) {
@@ -32,8 +32,8 @@ pub fn end(bytes: &[u8], searched: &mut usize) -> Option<usize> {
     None
 }
 
-/// Where the first line feed is. Every byte of every head is looked at for one, so eight at a time: the lowest byte
-/// that is zero once each is combined with what is sought.
+/// The index of the first line feed. Every byte of every head is searched, so this compares eight at a time: it
+/// combines them with line feeds and takes the lowest byte that becomes zero.
 fn line_feed(bytes: &[u8]) -> Option<usize> {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
     const SOUGHT: u64 = u64::from_ne_bytes([b'\n'; 8]);
@@ -49,7 +49,7 @@ fn line_feed(bytes: &[u8]) -> Option<usize> {
     Some(8 * eights.len() + behind)
 }
 
-/// Number of empty-line bytes before a request line, which a server should skip (RFC 9112 section 2.2).
+/// Number of bytes of empty lines before a request line, which a server should skip (RFC 9112 section 2.2).
 #[must_use]
 pub fn leading_blank(bytes: &[u8]) -> usize {
     let lines = bytes.chunks_exact(2).take_while(|line| *line == b"\r\n");
@@ -62,25 +62,25 @@ pub fn begins_request(byte: u8) -> bool {
     is_token_byte(byte)
 }
 
-/// A request as it came.
+/// A request as received.
 #[derive(Debug)]
 pub struct Request<'b> {
-    /// The method, case kept.
+    /// The method, in its original case.
     pub method: &'b str,
-    /// The target, untouched.
+    /// The target, unchanged.
     pub target: &'b str,
     /// Whether the peer speaks HTTP/1.0.
     pub http10: bool,
-    /// The fields in the order they came.
+    /// The fields, in the order received.
     pub headers: &'b [httparse::Header<'b>],
 }
 
-/// What a request's head says about its body and its connection.
+/// What a request's head says about its body and connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Framing {
     /// How to read the body.
     pub body: BodyReader,
-    /// Whether the head spoke of a body at all, be it an empty one.
+    /// Whether the head mentions a body at all, even an empty one.
     pub has_body: bool,
     /// Whether the connection may carry another request.
     pub keep_alive: bool,
@@ -88,12 +88,12 @@ pub struct Framing {
     pub expects_continue: bool,
 }
 
-/// Why a request is not taken: the status to answer, and the reason for the log.
+/// Why a request is refused: the status to answer, and the reason for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refusal {
     /// The status code of the answer.
     pub status: u16,
-    /// What is wrong, in words.
+    /// What is wrong, as text.
     pub reason: &'static str,
 }
 
@@ -104,7 +104,7 @@ const fn refuse<T>(status: u16, reason: &'static str) -> Result<T, Refusal> {
 /// Parses a whole request head.
 ///
 /// # Errors
-/// What breaks RFC 9112's grammar, or a limit of ours.
+/// What breaks RFC 9112's grammar, or one of our limits.
 pub fn request<'b>(head: &'b [u8], slots: &'b mut HeaderSlots<'b>) -> Result<Request<'b>, Refusal> {
     if has_bare_line_feed(head) {
         return refuse(400, "bare line feed in the head");
@@ -123,7 +123,7 @@ pub fn request<'b>(head: &'b [u8], slots: &'b mut HeaderSlots<'b>) -> Result<Req
     let is_target = target.starts_with('/')
         || target == "*" && method == "OPTIONS"
         || authority(target).is_some_and(|host| !host.is_empty() && is_host(host.as_bytes()));
-    // CONNECT has a target of its own form, and a refusal of its own.
+    // CONNECT has a target form of its own, and its own refusal.
     if !is_target && method != "CONNECT" {
         return refuse(400, "malformed target");
     }
@@ -136,11 +136,11 @@ pub fn request<'b>(head: &'b [u8], slots: &'b mut HeaderSlots<'b>) -> Result<Req
 }
 
 impl Request<'_> {
-    /// Decides which body follows (RFC 9112 section 6.3) and whether the connection goes on (9.3).
+    /// Decides which body follows (RFC 9112 section 6.3) and whether the connection is kept (9.3).
     ///
     /// # Errors
-    /// Two lengths, a length beside a transfer coding, codings other than `chunked`, no `Host`, two or a bad
-    /// one, an expectation nobody can meet.
+    /// Two lengths, a length together with a transfer coding, codings other than `chunked`, no `Host`, two or an
+    /// invalid one, an unknown expectation.
     pub fn framing(&self) -> Result<Framing, Refusal> {
         let mut hosts = lines(self.headers, "host");
         let is_bad = match hosts.next() {
@@ -188,7 +188,7 @@ impl Request<'_> {
         })
     }
 
-    /// Whom the client took us for: the target's word for it counts more than `Host` (RFC 9112 section 3.2.2).
+    /// The host that the client asked for: the target's authority has priority over `Host` (RFC 9112 section 3.2.2).
     #[must_use]
     pub fn host(&self) -> Option<&[u8]> {
         authority(self.target)
@@ -196,14 +196,14 @@ impl Request<'_> {
     }
 }
 
-/// The authority in a target of the absolute form, `http://authority/path`.
+/// The authority of an absolute-form target, `http://authority/path`.
 fn authority(target: &str) -> Option<&str> {
     let (scheme, rest) = target.split_once("://")?;
     let is_http = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
     is_http.then(|| &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())])
 }
 
-/// Whether `value` may be a `Host` (RFC 9110 section 7.2): `name`, `name:port`, `[address]:port`, or nothing.
+/// Whether `value` is a valid `Host` (RFC 9110 section 7.2): `name`, `name:port`, `[address]:port`, or empty.
 fn is_host(value: &[u8]) -> bool {
     let name_end = || value.iter().position(|&b| b == b':').unwrap_or(value.len());
     let end = match value.first() {
@@ -226,7 +226,7 @@ fn is_host(value: &[u8]) -> bool {
     is_host && is_port
 }
 
-/// Whether the request line ends in an HTTP version at all.
+/// Whether the request line ends with an HTTP version at all.
 fn names_version(head: &[u8]) -> bool {
     let word = head.split(|&b| b == b' ' || b == b'\r').nth(2);
     matches!(
@@ -235,26 +235,26 @@ fn names_version(head: &[u8]) -> bool {
     )
 }
 
-/// An answer's head as it came.
+/// An answer's head as received.
 #[derive(Debug)]
 pub struct Response<'b> {
     /// The status code.
     pub status: u16,
     /// Whether the peer speaks HTTP/1.0.
     pub http10: bool,
-    /// The fields in the order they came.
+    /// The fields, in the order received.
     pub headers: &'b [httparse::Header<'b>],
-    /// Whether the fields cannot be read: there are none then.
+    /// Whether the fields cannot be read; they are empty then.
     pub is_malformed: bool,
 }
 
 /// Parses a whole response head.
 ///
-/// A success is one whatever its fields are: the remote has taken the payload, and to send it again would make it
-/// two. Any other answer has to be well-formed.
+/// A success counts whatever its fields are: the server has accepted the payload, and sending it again would duplicate
+/// it. Any other answer must be well-formed.
 ///
 /// # Errors
-/// What is wrong, in words.
+/// What is wrong, as text.
 pub fn response<'b>(
     head: &'b [u8],
     slots: &'b mut HeaderSlots<'b>,
@@ -280,7 +280,7 @@ pub fn response<'b>(
     })
 }
 
-/// The status of the answer that `bytes` begin with, if its status line is whole and says success (RFC 9112 section 4).
+/// The status of the answer at the start of `bytes`, if its status line is complete and a success (RFC 9112 section 4).
 #[must_use]
 pub fn success_line(bytes: &[u8]) -> Option<u16> {
     let end = line_feed(bytes)?;
@@ -296,13 +296,13 @@ pub fn success_line(bytes: &[u8]) -> Option<u16> {
 }
 
 impl Response<'_> {
-    /// Decides which body follows (RFC 9112 section 6.3), and whether the connection may be used again.
+    /// Decides which body follows (RFC 9112 section 6.3), and whether the connection may be reused.
     ///
     /// # Errors
-    /// Lengths that contradict each other, or are none.
+    /// Lengths that contradict each other, or are invalid.
     pub fn framing(&self, to_head_request: bool) -> Result<(BodyReader, bool), &'static str> {
         if self.is_malformed {
-            // Where its body ends cannot be told; nobody needs it.
+            // The end of its body is unknown, and its body is not needed.
             return Ok((BodyReader::Length(0), false));
         }
         let keep_alive = keep_alive(self.http10, self.headers);
@@ -311,8 +311,8 @@ impl Response<'_> {
         }
         let length = content_length(self.headers)?;
         match (coding(self.headers), length) {
-            // Section 6.3 rule 3: the coding wins, and the connection is not trusted any further. Nor is it where
-            // the coding is none of that version's (section 6.1).
+            // Section 6.3 rule 3: the coding has priority, and the connection is not trusted any further; nor is it if
+            // that HTTP version has no such coding (section 6.1).
             (Coding::Chunked | Coding::ChunkedLast, length) => Ok((
                 BodyReader::chunked(),
                 keep_alive && length.is_none() && !self.http10,
@@ -344,7 +344,7 @@ fn keep_alive(http10: bool, headers: &[httparse::Header]) -> bool {
     }
 }
 
-/// The one length all `Content-Length` lines agree on. A list in one line is refused.
+/// The length that all `Content-Length` lines agree on. A list in one line is refused.
 fn content_length(headers: &[httparse::Header]) -> Result<Option<u64>, &'static str> {
     let mut found = None;
     for line in lines(headers, "content-length") {
@@ -364,11 +364,11 @@ enum Coding {
     /// Nothing.
     None,
     Chunked,
-    /// `chunked`, once and last, over others that we cannot read.
+    /// `chunked`, once and last, over other codings that we cannot read.
     ChunkedLast,
-    /// Others alone: no end can be told.
+    /// Only other codings: the end is unknown.
     Other,
-    /// `chunked` twice, or not last: no end can be told either.
+    /// `chunked` twice, or not last: the end is unknown too.
     Unframed,
 }
 

@@ -1,4 +1,4 @@
-//! Reading one whole answer: interim responses skipped, head parsed, body drained.
+//! Reads one whole answer: skips interim responses, parses the head, reads the body.
 //!
 //! ```text
 //! Head ──1xx──▶ Head ──final──▶ Body ──▶ Done
@@ -28,7 +28,7 @@ enum State {
 }
 
 impl ResponseReader {
-    /// A reader for the answer to a request; whether that was a HEAD decides about the body.
+    /// A reader for the answer to a request; an answer to HEAD has no body.
     #[must_use]
     pub const fn new(to_head_request: bool) -> Self {
         Self {
@@ -44,7 +44,7 @@ impl ResponseReader {
         !matches!(self.state, State::Head)
     }
 
-    /// Whether the whole answer has been read, and if so, whether the connection may be used again.
+    /// Whether the whole answer has been read, and if so, whether the connection may be reused.
     #[must_use]
     pub const fn done(&self) -> Option<bool> {
         match self.state {
@@ -53,12 +53,12 @@ impl ResponseReader {
         }
     }
 
-    /// Reads on, as far as `inbox` goes. The final head is shown to `on_head` once, the body to `on_body` in pieces.
+    /// Reads `inbox` as far as possible. The final head is passed to `on_head` once, the body to `on_body` in pieces.
     ///
-    /// Bytes after the answer stay in `inbox`. What was shown before an error was well-formed and still holds.
+    /// Bytes after the answer stay in `inbox`. What was passed on before an error was well-formed and remains valid.
     ///
     /// # Errors
-    /// What is wrong with the answer, in words.
+    /// What is wrong with the answer, as text.
     pub fn read(
         &mut self,
         inbox: &mut ReceiveBuffer,
@@ -68,7 +68,7 @@ impl ResponseReader {
         self.read_any(inbox, &mut on_head, &mut on_body)
     }
 
-    /// The same, compiled once for all who read answers.
+    /// The same without generics, so that it is compiled once.
     fn read_any(
         &mut self,
         inbox: &mut ReceiveBuffer,
@@ -105,7 +105,7 @@ impl ResponseReader {
         Ok(())
     }
 
-    /// Whether the answer is whole if the peer closes now.
+    /// Whether the answer is complete if the peer closes now.
     #[must_use]
     pub const fn is_whole_at_close(&self) -> bool {
         matches!(
@@ -126,7 +126,7 @@ impl ResponseReader {
         let mut slots = header_slots();
         let response = head::response(head, &mut slots)?;
         match response.status {
-            // We never ask for an upgrade, so nobody may switch protocols on us.
+            // We never ask for an upgrade, so the peer may not switch protocols.
             101 => return Err("the answer switches protocols"),
             100..=199 => {
                 self.interim += 1;
@@ -154,19 +154,19 @@ impl ResponseReader {
 mod tests {
     use super::*;
 
-    /// What came of an answer.
+    /// The result of reading an answer.
     #[derive(Debug, Default, PartialEq, Eq)]
     struct Read {
         statuses: Vec<u16>,
         body: Vec<u8>,
-        /// Whether it was whole, and then whether the connection may be used again.
+        /// Whether it was complete, and then whether the connection may be reused.
         done: Option<bool>,
-        /// What was not used.
+        /// The bytes that were not used.
         rest: Vec<u8>,
         error: Option<&'static str>,
     }
 
-    /// Reads `wire` in pieces of these lengths, the last again and again.
+    /// Reads `wire` in pieces of these lengths; the last length repeats.
     fn read(wire: &[u8], cut: &[usize]) -> Read {
         let (mut reader, mut inbox, mut seen) = (
             ResponseReader::new(false),
@@ -196,7 +196,7 @@ mod tests {
         seen
     }
 
-    /// Whole, at every cut in two, and in pieces of every size: the same each time.
+    /// Reads it whole, cut in two at every point, and in pieces of every size: the result is the same each time.
     fn read_at_every_cut(wire: &[u8]) -> Read {
         let whole = read(wire, &[]);
         for cut in 1..=wire.len() {

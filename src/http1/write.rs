@@ -1,8 +1,8 @@
-//! Writing heads: pieces of outgoing requests, and the local server's answers.
+//! Writes heads: parts of outgoing requests, and the local server's answers.
 
 use super::fields;
 
-/// Appends one field line. Whoever gives it has seen to it that it is one.
+/// Appends one field line. The caller has checked that name and value are valid.
 pub fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     debug_assert!(fields::is_token(name) && fields::is_field_value(value));
     out.extend_from_slice(name);
@@ -11,7 +11,7 @@ pub fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Appends the end of a request that has a body of JSON.
+/// Appends the end of a request with a JSON body.
 pub fn json(out: &mut Vec<u8>, body: &[u8]) {
     field(out, b"Content-Type", b"application/json");
     out.extend_from_slice(b"Content-Length: ");
@@ -50,8 +50,8 @@ pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// Appends an answer without content.
 ///
-/// Pyroscope's Go SDK takes nothing but 200 for success, and Node's leaves a body unread: so 200, and
-/// `Content-Length: 0`.
+/// Pyroscope's Go SDK accepts only 200 as success, and Node's does not read a body: so we send 200 and `Content-Length:
+/// 0`.
 pub fn reply(out: &mut Vec<u8>, status: u16, keep_alive: bool, http10: bool) {
     out.extend_from_slice(b"HTTP/1.1 ");
     number(out, u64::from(status));

@@ -1,4 +1,4 @@
-//! One connection on which Lambda delivers telemetry: takes batches, answers each.
+//! One connection on which Lambda delivers telemetry: reads batches and answers each.
 //!
 //! ```text
 //!      ┌────── keep-alive ──────┐
@@ -12,10 +12,10 @@ use crate::http1::buffer::ReceiveBuffer;
 use crate::http1::head::{self, Refusal};
 use crate::http1::{HEAD_BYTES_MAX, header_slots, write};
 
-/// First size of the buffer: a batch of one invocation's platform events is about 1 KB.
+/// First size of the buffer: the platform events of one invocation take about 1 KB.
 const INBOX_START: usize = 2048;
 
-/// Largest batch taken. AWS says to expect twice the subscription's `maxBytes` of 256 KiB, and metadata.
+/// Largest batch accepted. AWS says to expect twice the subscription's `maxBytes` of 256 KiB, and metadata.
 const BATCH_BYTES_MAX: usize = 1 << 20;
 
 /// See the module's documentation.
@@ -23,7 +23,7 @@ const BATCH_BYTES_MAX: usize = 1 << 20;
 pub(super) struct Delivery {
     state: State,
     inbox: ReceiveBuffer,
-    /// As much of the batch as has come.
+    /// The part of the batch that has arrived.
     batch: Vec<u8>,
     answers: Vec<u8>,
     sent: usize,
@@ -46,12 +46,12 @@ const TOO_LARGE: Refusal = Refusal {
 };
 
 impl Delivery {
-    /// Whether bytes are wanted: not before the last answer is written.
+    /// Whether bytes are wanted: not after the last answer.
     pub(super) const fn wants(&self) -> bool {
         self.answers.is_empty() && !matches!(self.state, State::Last)
     }
 
-    /// Where the next bytes go.
+    /// Where the next bytes are read to.
     pub(super) fn space(&mut self) -> &mut [u8] {
         if !self.wants() {
             return &mut [];
@@ -59,10 +59,10 @@ impl Delivery {
         self.inbox.space(INBOX_START, HEAD_BYTES_MAX)
     }
 
-    /// `n` bytes of [`Delivery::space`] have been read. Each batch that is whole by now is given to `take`.
+    /// `n` bytes of [`Delivery::space`] have been read. Each complete batch is passed to `take`.
     ///
     /// # Errors
-    /// What is wrong with what came, in words. It has been refused.
+    /// What is wrong with the received bytes, as text. They have been refused.
     pub(super) fn received(
         &mut self,
         n: usize,
@@ -89,7 +89,7 @@ impl Delivery {
         &self.answers[self.sent..]
     }
 
-    /// `n` bytes of [`Delivery::pending`] have been written. Whether the connection is to be closed.
+    /// `n` bytes of [`Delivery::pending`] have been written. Returns whether the connection must be closed.
     pub(super) fn sent(&mut self, n: usize) -> bool {
         self.sent += n;
         if self.sent == self.answers.len() {
@@ -99,7 +99,7 @@ impl Delivery {
         self.answers.is_empty() && matches!(self.state, State::Last)
     }
 
-    /// Reads a head, or a piece of a batch. Whether it came to the end of one.
+    /// Reads a head, or a piece of a batch. Returns whether it is complete.
     fn advance(
         &mut self,
         take: &mut impl FnMut(&str) -> Result<(), &'static str>,
@@ -153,7 +153,7 @@ const fn refuse<T>(status: u16, reason: &'static str) -> Result<T, Refusal> {
     Err(Refusal { status, reason })
 }
 
-/// Judges a head: how to read the batch, and whether more may follow.
+/// Checks a head: how to read the batch, and whether more may follow.
 fn begin(head: &[u8], answers: &mut Vec<u8>) -> Result<(BodyReader, bool), Refusal> {
     let mut slots = header_slots();
     let request = head::request(head, &mut slots)?;
@@ -176,7 +176,7 @@ mod tests {
 
     const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
-    /// A delivery, and what came of it.
+    /// A delivery, and its result.
     #[derive(Default)]
     struct Bench {
         delivery: Delivery,
@@ -185,7 +185,7 @@ mod tests {
     }
 
     impl Bench {
-        /// Lets as much of it come as is wanted, at most `step` bytes at a time. How much that was.
+        /// Receives as much as is wanted, at most `step` bytes at a time. Returns how much that was.
         fn come(&mut self, bytes: &[u8], step: usize) -> usize {
             let mut taken = 0;
             while taken < bytes.len() {
@@ -206,7 +206,7 @@ mod tests {
             taken
         }
 
-        /// The answers written, and whether the connection is to be closed then.
+        /// The written answers, and whether the connection must be closed after them.
         fn written(&mut self) -> (String, bool) {
             let bytes = self.delivery.pending().to_vec();
             let closed = self.delivery.sent(bytes.len());

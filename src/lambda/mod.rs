@@ -6,19 +6,19 @@
 //!    └──┴── refused ──▶ Failed
 //! ```
 //!
-//! `Parked`: we owe Lambda a `GET /event/next`, so it cannot freeze us. Asking is the owner's decision, the
-//! permission to freeze. There is no deadline on the answer: AWS forbids one, it may take hours.
+//! `Parked`: we have not asked for the next event yet, so Lambda cannot freeze us. The owner decides when to ask, which
+//! permits the freeze. There is no deadline on the answer: AWS forbids one, and it may take hours.
 //!
-//! What the API should not answer, and what we make of it:
+//! Unexpected answers of the API, and how we handle them:
 //!
 //! | answer | to register | to next |
 //! |---|---|---|
 //! | interim (1xx), eight at most | skipped | skipped |
-//! | none: no connection, or it ends before the answer does | asked again after 100 ms, doubling to 1 s; the eighth time, exit 1 | asked again after 100 ms, doubling to 1 s, for ever; told once a minute. At once if a connection that was used before ends without a byte: it had died |
-//! | no HTTP; a head or a body over 64 KiB; more interim answers | the same | the same |
+//! | none: no connection, or it ends before the answer does | asked again after 100 ms, doubling to 1 s; the eighth time, exit 1 | asked again after 100 ms, doubling to 1 s, without end; logged once a minute. At once if a connection that was used before ends without a byte: it was already dead |
+//! | not HTTP; a head or a body over 64 KiB; more interim answers | the same | the same |
 //! | another status than 200 | exit 1, with a line that quotes it (403 for INVOKE: without it, once) | the same |
-//! | no identifier; no JSON, or an event of unknown type | exit 1 | the same |
-//! | bytes behind the answer | taken, and the connection is closed | the same |
+//! | no identifier; not JSON, or an event of unknown type | exit 1 | the same |
+//! | bytes after the answer | the answer counts, and the connection is closed | the same |
 
 mod delivery;
 pub mod telemetry;
@@ -33,11 +33,11 @@ use crate::json;
 
 use wire::{Answer, Ended, Wire};
 
-/// Pause before the API is asked again after a failure, doubling up to the maximum.
+/// Pause before the API is asked again after a failure. It doubles up to the maximum.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// Failures to reach the API before registering is given up: four seconds in all, of the ten an init may take.
+/// Failures to reach the API after which registering is given up: four seconds in total, of the ten an init may take.
 const REGISTER_TRIES: u32 = 8;
 
 /// The API's path, with the version of the protocol.
@@ -50,10 +50,10 @@ pub struct Lambda {
     wire: Wire,
     /// `Host` of our requests.
     authority: String,
-    /// The file name of this program, which Lambda knows extensions by.
+    /// The file name of this program, by which Lambda identifies extensions.
     name: String,
     identifier: Vec<u8>,
-    /// Cleared where INVOKE is refused: Managed Instances.
+    /// False where INVOKE is refused: on Managed Instances.
     wants_invoke: bool,
     failures: u32,
     retry_at: Option<Instant>,
@@ -69,28 +69,28 @@ enum State {
     Failed,
 }
 
-/// What Lambda told us.
+/// An event from Lambda.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// We are registered.
     Registered,
-    /// Registration is refused; what Lambda said.
+    /// Registration is refused; with Lambda's answer.
     Refused(String),
     /// The function is about to run.
     Invoke {
-        /// Names the invocation.
+        /// The id of the invocation.
         request_id: String,
         /// When the function times out, in Unix milliseconds.
         deadline_ms: Option<u64>,
     },
     /// The sandbox is about to end.
     Shutdown {
-        /// When we are killed, in Unix milliseconds.
+        /// When we will be killed, in Unix milliseconds.
         deadline_ms: Option<u64>,
-        /// `spindown`, `timeout`, `failure` or whatever else Lambda says.
+        /// `spindown`, `timeout`, `failure` or another word of Lambda's.
         reason: String,
     },
-    /// Something we do not act upon; for the log.
+    /// An answer that causes no action; for the log.
     Unexpected(String),
 }
 
@@ -117,24 +117,24 @@ impl Lambda {
         &self.authority
     }
 
-    /// The name Lambda gave us for this sandbox's life.
+    /// The id that Lambda gave us for this sandbox's life.
     #[must_use]
     pub fn identifier(&self) -> &[u8] {
         &self.identifier
     }
 
-    /// Whether invocations are told: on Managed Instances they are not.
+    /// Whether Lambda reports invocations: on Managed Instances it does not.
     #[must_use]
     pub const fn receives_invocations(&self) -> bool {
         self.wants_invoke
     }
 
-    /// What Lambda told us, once.
+    /// Returns the last event, once.
     pub const fn event(&mut self) -> Option<Event> {
         self.event.take()
     }
 
-    /// Whether we owe Lambda a `GET /event/next`.
+    /// Whether we have yet to ask for the next event.
     #[must_use]
     pub fn is_parked(&self) -> bool {
         self.state == State::Parked
@@ -146,7 +146,7 @@ impl Lambda {
         self.state == State::Poll && self.wire.is_written()
     }
 
-    /// Asks for the next event: from here on, Lambda may freeze us.
+    /// Asks for the next event: from now on, Lambda may freeze us.
     pub fn ask(&mut self) {
         self.state = State::Poll;
         self.put();
@@ -160,13 +160,13 @@ impl Lambda {
             && self.retry_at.is_none_or(|at| at <= now)
     }
 
-    /// The owner makes the connection that is due, and reports it under `id`.
+    /// The owner starts the connection that is due, under that id.
     pub const fn connect(&mut self, id: ConnId) {
         self.retry_at = None;
         self.wire.connecting(id);
     }
 
-    /// How often the API could not be asked since it last could.
+    /// How many times in a row the API could not be asked.
     #[must_use]
     pub const fn failures(&self) -> usize {
         self.failures as usize
@@ -191,7 +191,7 @@ impl Lambda {
         self.wire.owns(id)
     }
 
-    /// The connection stands.
+    /// The connection is open.
     pub fn connected(&mut self, id: ConnId) {
         self.wire.connected(id);
         self.put();
@@ -209,12 +209,12 @@ impl Lambda {
         self.state == State::Register && self.failures == 0 && !self.wire.is_written()
     }
 
-    /// Where the next bytes go.
+    /// Where the next bytes are read to.
     pub fn space(&mut self) -> &mut [u8] {
         self.wire.space()
     }
 
-    /// `n` bytes of [`Lambda::space`] have been read. Gives a connection to be closed, if any.
+    /// `n` bytes of [`Lambda::space`] have been read. Returns a connection to close, if any.
     pub fn received(&mut self, id: ConnId, n: usize, now: Instant) -> Option<ConnId> {
         match self.wire.received(n) {
             Ok(false) => return None,
@@ -244,7 +244,7 @@ impl Lambda {
         self.wire.sent(n);
     }
 
-    /// Puts the request that the state calls for on the connection, where that is idle.
+    /// Writes the request for the current state, if the connection is idle.
     fn put(&mut self) {
         let authority = self.authority.as_bytes();
         match self.state {
@@ -281,7 +281,7 @@ impl Lambda {
                 self.state = State::Parked;
                 self.event = Some(Event::Registered);
             }
-            // Managed Instances have no INVOKE, and say so in this way.
+            // Managed Instances have no INVOKE, and report it with this error.
             (State::Register, 403)
                 if self.wants_invoke && contains(&answer.body, b"Extension.InvalidEventType") =>
             {
@@ -314,7 +314,7 @@ impl Lambda {
                 deadline_ms,
                 reason,
             },
-            // To ask again at once would be to ask without end.
+            // Asking again at once would never end.
             _ if parsed.is_err() => return self.broke("an event that is not JSON", now),
             _ => return self.broke(&format!("an event of unknown type \"{kind}\""), now),
         };
@@ -326,7 +326,7 @@ impl Lambda {
         self.event = Some(event);
     }
 
-    /// The API could not be asked, or its answer not be used.
+    /// The API could not be asked, or its answer could not be used.
     fn broke(&mut self, cause: &str, now: Instant) {
         self.wire.cut();
         self.failures += 1;
@@ -357,7 +357,7 @@ fn write_start(out: &mut Vec<u8>, method: &[u8], path: &[u8], authority: &[u8]) 
     write::field(out, b"Host", authority);
 }
 
-/// A body as text. It always is, and to see that is quicker than to mend what might not be.
+/// A body as text. It is always valid, and checking is faster than repairing.
 fn text(body: &[u8]) -> Cow<'_, str> {
     str::from_utf8(body).map_or_else(|_| String::from_utf8_lossy(body), Cow::Borrowed)
 }

@@ -1,13 +1,13 @@
-//! Lambda's Telemetry API: subscribes to platform events, to hear when an invocation's function is done. Pure.
+//! Lambda's Telemetry API: subscribes to platform events, to learn when an invocation's function is done. Pure.
 //!
 //! ```text
 //! Bind ── port ──▶ Subscribe ── 200 ──▶ Subscribed ◀── batches ── Lambda
 //!   └───────────────┴── refused ──▶ Refused
 //! ```
 //!
-//! The subscription goes out on a connection of its own; the events come in on connections that Lambda makes
-//! to a port of ours, which takes nothing but their batches. The function's own uploads have another port:
-//! Lambda's emulator drops the path of the address it is given, so one port could not tell them apart.
+//! The subscription is sent on its own connection. Lambda delivers events on connections to a port of ours, which
+//! accepts only their batches. The function's uploads use another port, because Lambda's emulator drops the path of the
+//! address it is given: one port could not tell the two apart.
 
 use std::collections::VecDeque;
 use std::io::ErrorKind;
@@ -20,18 +20,18 @@ use crate::json;
 use super::delivery::Delivery;
 use super::wire::{Ended, Wire};
 
-/// Connections for deliveries at once. Lambda uses one; a new one replaces the oldest.
+/// Most connections for deliveries. Lambda uses one; a new one replaces the oldest.
 const DELIVERIES_MAX: usize = 4;
 
-/// Longest wait for the subscription to be written before the first `GET /event/next`: once every extension has
-/// asked, Lambda takes no subscription any more.
+/// Longest wait for the subscription to be written before the first `GET /event/next`: once every extension has asked,
+/// Lambda accepts no subscription any more.
 const WRITE_MAX: Duration = Duration::from_secs(1);
 
-/// Longest wait of an invocation for telemetry, as long as none has ever come: the sandbox's start alone makes
+/// Longest time an invocation waits for telemetry if none has ever arrived: the start of the sandbox alone causes
 /// several events, so by then they are lost.
 pub const SILENCE_MAX: Duration = Duration::from_secs(2);
 
-/// Invocations remembered as done: Lambda runs one at a time, so two would do.
+/// Number of finished invocations that are remembered. Lambda runs one at a time, so two would be enough.
 const DONE_MAX: usize = 4;
 
 /// See the module's documentation.
@@ -43,26 +43,26 @@ pub struct Telemetry {
     identifier: Vec<u8>,
     /// Until when the first `GET /event/next` waits.
     until: Instant,
-    /// In the order they were made.
+    /// In the order in which they were made.
     deliveries: Vec<(ConnId, Delivery)>,
     /// Whether anything was ever delivered.
     heard: bool,
-    /// The invocation we wait for.
+    /// The invocation whose end is awaited.
     awaited: String,
-    /// The last invocations said to be done, the latest first. One may be heard of before its INVOKE.
+    /// The last invocations that are done, the latest first. One may be reported before its INVOKE.
     done: VecDeque<String>,
-    /// Events were lost since the invocation began: its end may have been one of them.
+    /// Events were lost since the invocation began: its end may be one of them.
     lost: bool,
     event: Option<TelemetryEvent>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// A port is to be bound, or is being bound.
+    /// A port must be bound, or is being bound.
     Bind {
         asked: bool,
     },
-    /// The subscription for that port is to be answered.
+    /// The subscription for that port must be answered.
     Subscribe {
         port: u16,
     },
@@ -70,14 +70,14 @@ enum State {
     Refused,
 }
 
-/// What is to be told.
+/// A result of the subscription or of a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TelemetryEvent {
     /// Events will come.
     Subscribed,
-    /// None will, and why.
+    /// None will arrive, and why.
     Refused(String),
-    /// Something was delivered that is no batch of events, and what is wrong with it.
+    /// A delivery was not a batch of events, and why.
     Unexpected(&'static str),
 }
 
@@ -100,12 +100,12 @@ impl Telemetry {
         }
     }
 
-    /// What is to be told, once.
+    /// Returns the last result, once.
     pub const fn event(&mut self) -> Option<TelemetryEvent> {
         self.event.take()
     }
 
-    /// Whether a port is to be bound now, once.
+    /// Whether a port must be bound now; `true` once.
     pub fn take_port(&mut self) -> bool {
         let due = self.state == State::Bind { asked: false };
         if due {
@@ -128,12 +128,12 @@ impl Telemetry {
         matches!(self.state, State::Subscribe { .. }) && self.wire.is_cut()
     }
 
-    /// The owner makes the connection that is due, and reports it under `id`.
+    /// The owner starts the connection that is due, under that id.
     pub const fn connect(&mut self, id: ConnId) {
         self.wire.connecting(id);
     }
 
-    /// There is no connection to be had.
+    /// No connection is possible.
     pub fn refuse(&mut self, cause: String) {
         self.state = State::Refused;
         self.event = Some(TelemetryEvent::Refused(cause));
@@ -150,7 +150,7 @@ impl Telemetry {
         Some(self.until).filter(|until| unwritten && now < *until)
     }
 
-    /// Waits for the end of that invocation.
+    /// Begins to wait for the end of that invocation.
     pub fn await_done(&mut self, request_id: &str) {
         request_id.clone_into(&mut self.awaited);
         self.lost = false;
@@ -160,7 +160,8 @@ impl Telemetry {
         self.awaited.is_empty() || self.lost || self.done.contains(&self.awaited)
     }
 
-    /// Whether the invocation waited for is done. Its end is used up: Lambda's second try of an event has the same id.
+    /// Whether the awaited invocation is done. Its end is used only once, because Lambda's second try of an event has
+    /// the same id.
     pub fn take_done(&mut self) -> bool {
         if self.is_done() {
             let awaited = std::mem::take(&mut self.awaited);
@@ -170,13 +171,13 @@ impl Telemetry {
         false
     }
 
-    /// Whether any telemetry ever came.
+    /// Whether any telemetry has ever arrived.
     #[must_use]
     pub const fn has_delivered(&self) -> bool {
         self.heard
     }
 
-    /// Lambda connected to our port. Gives the connection that gives way to it, if any.
+    /// Lambda connected to our port. Returns the connection that it replaces, if any.
     pub fn accepted(&mut self, id: ConnId) -> Option<ConnId> {
         let full = self.deliveries.len() >= DELIVERIES_MAX;
         let oldest = full.then(|| self.deliveries.remove(0).0);
@@ -184,13 +185,13 @@ impl Telemetry {
         oldest
     }
 
-    /// Whether `id` is a connection of this module's.
+    /// Whether `id` is one of these connections.
     #[must_use]
     pub fn owns(&self, id: ConnId) -> bool {
         self.wire.owns(id) || self.deliveries.iter().any(|(own, _)| *own == id)
     }
 
-    /// The connection to the API stands.
+    /// The connection to the API is open.
     pub fn connected(&mut self, id: ConnId) {
         self.wire.connected(id);
         if let State::Subscribe { port } = self.state {
@@ -209,7 +210,7 @@ impl Telemetry {
         }
     }
 
-    /// Where the next bytes go.
+    /// Where the next bytes are read to.
     pub fn space(&mut self, id: ConnId) -> &mut [u8] {
         match self.deliveries.iter_mut().find(|(own, _)| *own == id) {
             Some((_, delivery)) => delivery.space(),
@@ -217,7 +218,7 @@ impl Telemetry {
         }
     }
 
-    /// `n` bytes of [`Telemetry::space`] have been read. Gives a connection to be closed, if any.
+    /// `n` bytes of [`Telemetry::space`] have been read. Returns a connection to close, if any.
     pub fn received(&mut self, id: ConnId, n: usize) -> Option<ConnId> {
         let Some(at) = self.deliveries.iter().position(|(own, _)| *own == id) else {
             match self.wire.received(n) {
@@ -240,7 +241,7 @@ impl Telemetry {
             *heard = true;
             Ok(())
         });
-        // What is wrong with the subscription is worth more than what is wrong with one delivery.
+        // An error of the subscription is more important than one of a delivery.
         if let (Err(cause), None) = (result, &self.event) {
             self.event = Some(TelemetryEvent::Unexpected(cause));
         }
@@ -269,7 +270,7 @@ impl Telemetry {
         }
     }
 
-    /// `n` bytes of [`Telemetry::pending`] have been written. Gives a connection to be closed, if any.
+    /// `n` bytes of [`Telemetry::pending`] have been written. Returns a connection to close, if any.
     pub fn sent(&mut self, id: ConnId, n: usize) -> Option<ConnId> {
         let Some(at) = self.deliveries.iter().position(|(own, _)| *own == id) else {
             self.wire.sent(n);
@@ -285,7 +286,7 @@ impl Telemetry {
             .map(|(_, delivery)| delivery)
     }
 
-    /// Where there is no telemetry, Lambda says so with 202: a success in nothing but name.
+    /// Where there is no telemetry, Lambda answers 202: not really a success.
     fn answered(&mut self) {
         let answer = self.wire.take_answer();
         if answer.status == 200 {
@@ -297,7 +298,7 @@ impl Telemetry {
     }
 }
 
-/// `PUT /2022-07-01/telemetry`: platform events alone, and these at once (25 ms is the least there is).
+/// `PUT /2022-07-01/telemetry`: only platform events, and as fast as possible (25 ms is the minimum).
 fn write_request(out: &mut Vec<u8>, authority: &[u8], identifier: &[u8], port: u16) {
     let mut body = Vec::with_capacity(256);
     body.extend_from_slice(
@@ -311,7 +312,7 @@ fn write_request(out: &mut Vec<u8>, authority: &[u8], identifier: &[u8], port: u
     write::json(out, &body);
 }
 
-/// What matters of Lambda's events.
+/// The events that matter to us.
 enum PlatformEvent<'b> {
     /// `platform.runtimeDone`, with its request id: the function has answered.
     RuntimeDone(&'b str),
@@ -319,7 +320,7 @@ enum PlatformEvent<'b> {
     LogsDropped,
 }
 
-/// Reads an array of events, and gives those that matter.
+/// Reads an array of events, and passes on those that matter.
 fn read_batch(batch: &str, mut take: impl FnMut(PlatformEvent)) -> Result<(), &'static str> {
     let mut whole = true;
     let parsed = json::array(batch, |element| {
@@ -418,7 +419,7 @@ mod tests {
         Telemetry::new("a:1", b"i", Instant::now())
     }
 
-    /// A `platform.runtimeDone` of each arrives on that connection.
+    /// A `platform.runtimeDone` for each arrives on that connection.
     fn deliver(t: &mut Telemetry, id: ConnId, requests: &[&str]) {
         let event =
             |r| format!(r#"{{"type":"platform.runtimeDone","record":{{"requestId":"{r}"}}}}"#);

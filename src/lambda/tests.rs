@@ -40,7 +40,7 @@ impl Api {
         id
     }
 
-    /// Takes what is to be written.
+    /// Takes the bytes to be written.
     fn written(&mut self) -> String {
         let bytes = self.lambda.pending().to_vec();
         self.lambda.sent(bytes.len());
@@ -110,7 +110,8 @@ fn an_answer_may_end_with_its_connection() {
     assert_eq!(api.break_connection(), Some(Event::Registered));
 }
 
-/// A kept connection may have died before the request, which is then asked again at once. Not after part of an answer.
+/// A kept connection may have died before the request, which is then sent again at once; but not after a part of an
+/// answer.
 #[test]
 fn only_a_connection_that_ends_without_a_byte_had_died() {
     for (part, had_died) in [

@@ -9,7 +9,7 @@ use crate::http1::buffer::ReceiveBuffer;
 use crate::http1::fields;
 use crate::http1::response::ResponseReader;
 
-/// Largest answer taken. An INVOKE event is under 2 KB; RIE's largest seen is 700 bytes.
+/// Largest answer accepted. An INVOKE event is under 2 KB; the largest seen from RIE is 700 bytes.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// First size of the buffer for answers.
@@ -19,10 +19,10 @@ const INBOX_START: usize = 2048;
 #[derive(Debug)]
 pub(super) struct Wire {
     state: State,
-    /// Whether the connection has carried an answer.
+    /// Whether the connection has already carried an answer.
     served: bool,
-    /// The request, of which `sent` bytes are written. Its buffer, and those of the answer, serve one event after
-    /// another: to ask for memory and to give it back takes longer than to hear of an event.
+    /// The request, of which `sent` bytes are written. Its buffer and those of the answer are reused: allocating and
+    /// freeing takes longer than reading an event.
     request: Vec<u8>,
     sent: usize,
     reading: Reading,
@@ -36,11 +36,11 @@ enum State {
     Asking(ConnId),
 }
 
-/// What the API answered.
+/// The API's answer.
 #[derive(Debug, Default)]
 pub(super) struct Answer {
     pub(super) status: u16,
-    /// `Lambda-Extension-Identifier`, empty where there is none.
+    /// `Lambda-Extension-Identifier`, empty if there is none.
     pub(super) identifier: Vec<u8>,
     pub(super) body: Vec<u8>,
 }
@@ -52,7 +52,7 @@ impl Answer {
         self.body.clear();
     }
 
-    /// For the log.
+    /// As text for the log.
     pub(super) fn words(&self) -> String {
         let body = String::from_utf8_lossy(&self.body);
         format!("status {}: {body}", self.status)
@@ -62,11 +62,11 @@ impl Answer {
 /// What the end of the connection means for the request on it.
 #[derive(Debug)]
 pub(super) enum Ended {
-    /// There was none.
+    /// There was no request.
     Nothing,
-    /// The end of the connection was the end of its answer.
+    /// The end of the connection completes its answer.
     Answered,
-    /// The connection had died before the request: it may be asked again on a new one.
+    /// The connection was already dead before the request: it may be sent again on a new one.
     Stale,
     /// It failed, and why.
     Broke(&'static str),
@@ -83,7 +83,7 @@ impl Wire {
         }
     }
 
-    /// Whether there is no connection, and none on the way.
+    /// Whether there is no connection, and none is being made.
     pub(super) const fn is_cut(&self) -> bool {
         matches!(self.state, State::None)
     }
@@ -100,7 +100,7 @@ impl Wire {
         }
     }
 
-    /// The owner makes a connection under that name.
+    /// The owner starts a connection under that id.
     pub(super) const fn connecting(&mut self, id: ConnId) {
         self.state = State::Connecting(id);
         self.served = false;
@@ -110,7 +110,7 @@ impl Wire {
         self.state = State::Idle(id);
     }
 
-    /// Puts a request on an idle connection: what `write` writes.
+    /// Writes a request, with `write`, on an idle connection.
     pub(super) fn put(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         if let State::Idle(id) = self.state {
             self.state = State::Asking(id);
@@ -121,7 +121,7 @@ impl Wire {
         }
     }
 
-    /// Forgets the connection, and gives it to be closed.
+    /// Forgets the connection; returns it, to be closed.
     pub(super) const fn cut(&mut self) -> Option<ConnId> {
         match std::mem::replace(&mut self.state, State::None) {
             State::None => None,
@@ -140,7 +140,7 @@ impl Wire {
         }
     }
 
-    /// `n` bytes of [`Wire::space`] have been read. Whether the answer is whole now, to be taken.
+    /// `n` bytes of [`Wire::space`] have been read. Returns whether the answer is complete.
     pub(super) fn received(&mut self, n: usize) -> Result<bool, &'static str> {
         let State::Asking(id) = self.state else {
             return Ok(false);
@@ -150,7 +150,7 @@ impl Wire {
             return Ok(false);
         };
         self.served = true;
-        // What is behind the answer answers nothing we asked: the connection is not trusted any further.
+        // Bytes after the answer belong to no request: the connection is not trusted any further.
         self.state = if keep_alive && self.reading.inbox.is_empty() {
             State::Idle(id)
         } else {
@@ -168,7 +168,7 @@ impl Wire {
         }
     }
 
-    /// The answer that is whole. To be given back when it has been read, for its buffers.
+    /// The complete answer. The caller gives it back after reading, because its buffers are reused.
     pub(super) fn take_answer(&mut self) -> Answer {
         std::mem::take(&mut self.reading.answer)
     }
@@ -210,7 +210,7 @@ impl Reading {
         }
     }
 
-    /// For the answer to another request.
+    /// Prepares to read the next answer.
     fn begin(&mut self) {
         self.reader = ResponseReader::new(false);
         self.inbox.clear();

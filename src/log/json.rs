@@ -2,9 +2,9 @@
 
 use super::{Entry, Value, hex, set};
 
-/// Appends the line, without its end.
+/// Appends the line, without its line feed.
 ///
-/// Fixed fields of one name: the last one is kept, as in logrus.
+/// If two fixed fields have the same name, the last one is kept, as in logrus.
 pub(super) fn line(out: &mut Vec<u8>, mut entry: Entry) {
     let names = &entry.format.names;
     let data = &mut entry.data;
@@ -27,9 +27,9 @@ pub(super) fn line(out: &mut Vec<u8>, mut entry: Entry) {
     out.push(b'}');
 }
 
-/// A string that is safe in HTML and JavaScript too.
+/// Appends a string that is also safe in HTML and JavaScript.
 ///
-/// U+FFFD stands for bytes that were no UTF-8, and Go escapes what it puts for such.
+/// Bytes that are not UTF-8 were replaced by U+FFFD, which Go escapes.
 fn string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     for c in text.chars() {

@@ -1,7 +1,7 @@
-//! Log lines, byte for byte as logrus writes them: its text form or its JSON form, with its fields renamed or not.
+//! Log lines, byte for byte as logrus writes them: as text or as JSON, with renamed fields or not.
 //!
-//! Lines are gathered here and written by the shell, so the core logs without touching the world. A line never
-//! holds a secret: what could be one is never given to it.
+//! The core collects lines here and the shell writes them, so the core logs without I/O. A line never holds a secret:
+//! no value that could be one is passed to the log.
 
 mod json;
 mod text;
@@ -9,14 +9,14 @@ pub mod time;
 
 use std::borrow::Cow;
 
-/// How much is logged. Each level includes those before it.
+/// The log level. Each level includes those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// logrus' panic and fatal: so grave that nothing of ours is. Who asks for no more gets no line.
+    /// The panic and fatal levels of logrus. We log nothing at these levels, so a user who asks for them gets no lines.
     Fatal,
-    /// What we could not do.
+    /// Something that failed.
     Error,
-    /// What we could do only in part, or did differently.
+    /// Something that worked only in part, or differently.
     Warning,
     /// Start and end.
     Info,
@@ -27,7 +27,7 @@ pub enum Level {
 }
 
 impl Level {
-    /// Reads `PYROSCOPE_LOG_LEVEL`; any letter case. `None` for an unknown word.
+    /// Parses `PYROSCOPE_LOG_LEVEL`, in any letter case. `None` for an unknown word.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
         let names = [
@@ -61,14 +61,14 @@ impl Level {
 /// A field's value.
 #[derive(Debug, Clone, Copy)]
 pub enum Value<'v> {
-    /// Text, quoted where logrus would.
+    /// Text, quoted where logrus quotes it.
     Text(&'v str),
     /// A number.
     Number(u64),
 }
 
 impl Value<'_> {
-    /// What of it is logged.
+    /// The part of it that is logged.
     fn clipped(self) -> Self {
         match self {
             Self::Text(text) => Self::Text(&text[..text.floor_char_boundary(VALUE_BYTES_MAX)]),
@@ -95,16 +95,16 @@ impl From<u64> for Value<'_> {
     }
 }
 
-/// How lines are written.
+/// The format of lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Format {
-    /// One JSON object a line, not text.
+    /// Each line is one JSON object instead of text.
     pub json: bool,
     /// Whether a line begins with its time.
     pub timestamps: bool,
-    /// The time's form, a Go layout.
+    /// The format of the time, a Go layout.
     pub layout: Cow<'static, str>,
-    /// What the fields that every line has are called.
+    /// The names of the fields that every line has.
     pub names: Names,
 }
 
@@ -115,12 +115,12 @@ pub struct Names {
     pub time: Cow<'static, str>,
     pub level: Cow<'static, str>,
     pub msg: Cow<'static, str>,
-    /// Never written by us, but no other field may have its name.
+    /// We never write it, but no other field may have its name.
     pub logrus_error: Cow<'static, str>,
 }
 
 impl Format {
-    /// Unless settings say otherwise.
+    /// The format without any settings.
     pub const DEFAULT: Self = Self {
         json: false,
         timestamps: true,
@@ -159,8 +159,8 @@ impl Format {
         out.push(b'\n');
     }
 
-    /// The fields, those with the name of one of logrus' own prefixed; in logrus' order, on which depends what
-    /// becomes of a prefixed name that clashes again.
+    /// The fields; those named like one of logrus' own get a prefix. The order is that of logrus, because a name with a
+    /// prefix can clash again.
     fn without_clashes<'v>(
         &self,
         fields: &[(&'v str, Value<'v>)],
@@ -180,13 +180,13 @@ impl Format {
     }
 }
 
-/// What a line is made of.
+/// The content of a line.
 struct Entry<'v> {
     format: &'v Format,
     time: &'v str,
     level: &'static str,
     msg: &'v str,
-    /// Sorted by name; none twice.
+    /// Sorted by name, without duplicates.
     data: Vec<(Cow<'v, str>, Value<'v>)>,
 }
 
@@ -194,7 +194,7 @@ fn find(data: &[(Cow<str>, Value)], name: &str) -> Result<usize, usize> {
     data.binary_search_by(|(other, _)| (**other).cmp(name))
 }
 
-/// Adds a field, in place of one of that name.
+/// Adds a field, or replaces the one of that name.
 fn set<'v>(data: &mut Vec<(Cow<'v, str>, Value<'v>)>, name: Cow<'v, str>, value: Value<'v>) {
     match find(data, &name) {
         Ok(at) => data[at].1 = value,
@@ -202,7 +202,7 @@ fn set<'v>(data: &mut Vec<(Cow<'v, str>, Value<'v>)>, name: Cow<'v, str>, value:
     }
 }
 
-/// An escape of so many hexadecimal digits.
+/// Appends an escape with this many hexadecimal digits.
 fn hex(out: &mut Vec<u8>, kind: u8, digits: u32, c: char) {
     out.extend_from_slice(&[b'\\', kind]);
     for digit in (0..digits).rev() {
@@ -210,37 +210,37 @@ fn hex(out: &mut Vec<u8>, kind: u8, digits: u32, c: char) {
     }
 }
 
-/// Most bytes of a value that are logged. Some are a peer's words, and Lambda bills log lines by the byte; six such
-/// values in one line, each byte escaped, stay under what `CloudWatch` takes as one event.
+/// Most bytes of a value that are logged. Some values are a peer's words, and Lambda bills log lines by the byte. Six
+/// such values in one line, each byte escaped, stay under the `CloudWatch` limit of an event.
 const VALUE_BYTES_MAX: usize = 2048;
 
-/// Most bytes of lines kept for the shell: what comes between two turns, or while nobody reads the log. Past it, lines
-/// are dropped and counted.
+/// Most bytes of lines kept for the shell, between two turns or while the log is not read. Beyond it, lines are dropped
+/// and counted.
 const PENDING_BYTES_MAX: usize = 64 * 1024;
 
-/// What our lines say they come from.
+/// The service name in our lines.
 pub(crate) const SVC: (&str, Value) = ("svc", Value::Text("pyroscope-lambda-ext-main"));
 
-/// Gathers lines of enough importance.
+/// Collects lines of sufficient level.
 #[derive(Debug)]
 pub struct Log {
     level: Level,
     format: Format,
     lines: Vec<u8>,
-    /// Lines dropped since. More are dropped until all that was kept has been written, so that there is one gap.
+    /// Lines dropped since then. All lines are dropped until the kept ones are written, so that there is only one gap.
     dropped: u64,
     /// When the last line was dropped.
     dropped_ms: u64,
 }
 
 impl Log {
-    /// A log that keeps lines of `level` and graver ones.
+    /// A log that keeps lines of `level` and above.
     #[must_use]
     pub const fn new(level: Level) -> Self {
         Self::in_format(level, Format::DEFAULT)
     }
 
-    /// The same, its lines written as `format` says.
+    /// The same, with lines in this `format`.
     #[must_use]
     pub const fn in_format(level: Level, format: Format) -> Self {
         Self {
@@ -252,7 +252,7 @@ impl Log {
         }
     }
 
-    /// Whether lines of that level are kept, for those that cost something to make.
+    /// Whether lines of that level are kept; for lines that are expensive to build.
     #[must_use]
     pub fn keeps(&self, level: Level) -> bool {
         level <= self.level
@@ -276,8 +276,8 @@ impl Log {
             .line(&mut self.lines, level, unix_ms, msg, fields);
     }
 
-    /// The lines gathered so far, for the shell to write and remove. Once all are removed, a line says how many are
-    /// missing after them.
+    /// The collected lines, for the shell to write and remove. Once all are removed, a line says how many are missing
+    /// after them.
     pub fn take(&mut self) -> &mut Vec<u8> {
         if self.dropped > 0 && self.lines.is_empty() {
             let count = std::mem::take(&mut self.dropped).into();

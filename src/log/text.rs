@@ -1,10 +1,10 @@
-//! logrus' text form, as it is where no terminal reads along: `time="…" level=info msg="…" field=value`.
+//! The text format that logrus uses without a terminal: `time="…" level=info msg="…" field=value`.
 
 use super::{Entry, Value, hex};
 
-/// Appends the line, without its end.
+/// Appends the line, without its line feed.
 ///
-/// Whatever has a fixed field's name shows that field's value: so do two fixed fields of one name, in logrus.
+/// A field with a fixed field's name shows that field's value. logrus does the same with two fixed fields of one name.
 pub(super) fn line(out: &mut Vec<u8>, entry: &Entry) {
     let names = &entry.format.names;
     let fixed = [
@@ -41,7 +41,7 @@ fn pair(out: &mut Vec<u8>, name: &str, value: Value) {
     }
 }
 
-/// Bare where every character is harmless, else as Go's `%q`.
+/// Appends it bare if every character is harmless, otherwise as Go's `%q`.
 fn quoted(out: &mut Vec<u8>, text: &str) {
     if text
         .bytes()
@@ -66,10 +66,10 @@ fn quoted(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
 }
 
-/// Whether Go takes a character beyond ASCII for printable: no control, format, private or unassigned character, and
-/// no blank. So does Rust, by tables that the binary holds anyway; only its Unicode is a later one than Go's.
+/// Whether Go counts a character beyond ASCII as printable: not a control, format, private, unassigned or blank
+/// character. Rust agrees, with tables that the binary has anyway; only its Unicode version is later than Go's.
 ///
-/// Rust tells by how it would escape; what combines it escapes too, but only at a text's beginning.
+/// Rust shows it by how it escapes the character. It escapes combining characters too, but only at the start of a text.
 fn is_printable(c: char) -> bool {
     let mut behind = [b'+', 0, 0, 0, 0];
     let length = 1 + c.encode_utf8(&mut behind[1..]).len();

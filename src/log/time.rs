@@ -1,12 +1,11 @@
-//! The timestamp: Go's time layouts, in which the moment to print is spelled as 2006-01-02 15:04:05 in some form.
+//! The timestamp: Go's time layouts, which spell the moment 2006-01-02 15:04:05 in some form.
 //!
-//! What is no element of a layout is printed as it stands, so rubbish is printed as Go prints it. Lambda's clock
-//! is UTC.
+//! Text that is not an element of a layout is printed unchanged, as in Go. Lambda's clock is UTC.
 
-/// RFC 3339, what logrus uses unless told otherwise.
+/// RFC 3339, the default of logrus.
 pub(super) const RFC3339: &str = "2006-01-02T15:04:05Z07:00";
 
-/// Prints a moment as Go's `time.Format` does.
+/// Prints a time as Go's `time.Format` does.
 pub fn write(out: &mut Vec<u8>, layout: &str, unix_ms: u64) {
     let moment = Moment::at(unix_ms);
     let mut rest = layout.as_bytes();
@@ -22,7 +21,7 @@ pub fn write(out: &mut Vec<u8>, layout: &str, unix_ms: u64) {
     }
 }
 
-/// What a number in a layout stands for; the index into [`Moment::parts`].
+/// What a number in a layout means; the index into [`Moment::parts`].
 #[derive(Clone, Copy)]
 enum Part {
     Year,
@@ -41,24 +40,24 @@ use Part::{Day, DayOfYear, Hour, HourOfHalf, Minute, Month, Second, Year, YearOf
 /// What is printed for an element.
 #[derive(Clone, Copy)]
 enum Element {
-    /// A number of so many digits or more.
+    /// A number with at least this many digits.
     Number(Part, u8),
-    /// The same, filled up with blanks instead of zeros.
+    /// The same, padded with blanks instead of zeros.
     Blank(Part, u8),
-    /// `_2006` is no element, though `_2` and `2006` are: the underscore stays, and the year follows.
+    /// `_2006` is not an element, though `_2` and `2006` are: the underscore stays, and the year follows.
     UnderscoreYear,
     MonthName,
     WeekdayName,
-    /// Three letters of it, where no small letter follows: `Mon`, but not `Month`.
+    /// Three letters of it, if no lower-case letter follows: `Mon`, but not `Month`.
     ShortMonthName,
     ShortWeekdayName,
-    /// Before or after noon: what stands for the `P` then, and before.
+    /// Before or after noon: the letters in place of the `P` after noon and before it.
     Half(u8, u8),
     /// The zone's name.
     ZoneName,
     /// Hours from UTC, with minutes and seconds where the element has them.
     ZoneOffset,
-    /// The same, but for UTC itself a letter.
+    /// The same, but a letter for UTC itself.
     ZoneLetter,
 }
 
@@ -67,7 +66,7 @@ use Element::{
     ZoneLetter, ZoneName, ZoneOffset,
 };
 
-/// All elements but fractions; one that begins like another stands before it.
+/// All elements except fractions. An element comes before any other that it begins with.
 const ELEMENTS: [(&str, Element); 34] = [
     ("January", MonthName),
     ("Jan", ShortMonthName),
@@ -130,7 +129,7 @@ const WEEKDAYS: [&str; 7] = [
     "Saturday",
 ];
 
-/// A moment in UTC, taken apart.
+/// A time in UTC, split into parts.
 struct Moment {
     parts: [u64; 9],
     /// Days since a Sunday, 0 to 6.
@@ -165,7 +164,7 @@ impl Moment {
         self.parts[part as usize]
     }
 
-    /// Prints the element that `rest` begins with, and gives its length in the layout.
+    /// Prints the element that `rest` begins with, and returns its length in the layout.
     fn element(&self, out: &mut Vec<u8>, rest: &[u8]) -> Option<usize> {
         let &(spelling, element) = ELEMENTS.iter().find(|(spelling, element)| {
             rest.strip_prefix(spelling.as_bytes()).is_some_and(|after| {
@@ -201,8 +200,8 @@ impl Moment {
         Some(spelling.len())
     }
 
-    /// Prints the fraction of a second that `rest` begins with: a point or comma, then zeros for so many digits, or
-    /// nines for as many without zeros at the end; no other digit may follow.
+    /// Prints the fraction of a second that `rest` begins with: a point or comma, then one zero per digit, or nines,
+    /// which omit zeros at the end; no other digit may follow.
     fn fraction(&self, out: &mut Vec<u8>, rest: &[u8]) -> Option<usize> {
         let (&mark, digits) = rest.split_first()?;
         let &digit = digits.first()?;
@@ -212,7 +211,7 @@ impl Moment {
         {
             return None;
         }
-        // Go keeps the number of digits in twelve bits, and knows nanoseconds.
+        // Go stores the number of digits in twelve bits, and has nanoseconds.
         let shown = (count & 0xfff).min(9);
         if digit == b'0' || (shown > 0 && self.ms > 0) {
             out.push(mark);
@@ -228,8 +227,8 @@ impl Moment {
     }
 }
 
-/// The date of a day since 1970-01-01, and its number in its year, from 1. Counted in eras of 400 years from
-/// 0000-03-01, so that the leap day is a year's last.
+/// The date of a day since 1970-01-01, and its number in its year, from 1. It counts in periods of 400 years from
+/// 0000-03-01, so that the leap day is the last day of a year.
 const fn civil(days: u64) -> (u64, u64, u64, u64) {
     let days = days + 719_468;
     let era = days / 146_097;
@@ -248,7 +247,7 @@ const fn civil(days: u64) -> (u64, u64, u64, u64) {
     }
 }
 
-/// A number of at least `width` digits, filled up with `fill` in front.
+/// Appends a number with at least `width` digits, padded with `fill` in front.
 fn padded(out: &mut Vec<u8>, value: u64, width: u8, fill: u8) {
     let mut digits = [0; 20];
     let digits = crate::http1::write::decimal(&mut digits, value);

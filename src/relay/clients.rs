@@ -12,16 +12,16 @@ use super::inlet::{self, Inlet};
 use super::phase::Phase;
 use super::{Relay, SVC};
 
-/// Local connections at once. SDKs hold one to five; when all are taken, the one without progress for longest
-/// gives way.
+/// Most local connections. SDKs open one to five; beyond the limit, the one without progress for longest is closed.
 const INLETS_MAX: usize = 64;
 
-/// How long a client is given to begin its request before it counts as idle: from connecting to writing takes a
-/// client microseconds, and a busy machine a moment.
+/// How long a new client may take to begin its request before it counts as idle. From connecting to writing takes
+/// microseconds, and longer on a busy machine.
 pub(super) const NEW_CLIENT_MAX: Duration = Duration::from_millis(250);
 
 impl Relay {
-    /// The listeners are bound to `addresses`. If there are none, events are still served, and each INVOKE tries again.
+    /// The listeners are bound to `addresses`. If there are none, events are still handled, and each INVOKE tries
+    /// again.
     pub fn started(&mut self, addresses: &[SocketAddr], now: Now) {
         if self.config.self_profiling && self.profile.is_none() {
             self.profile = Some(SelfProfile::new(now));
@@ -82,10 +82,10 @@ impl Relay {
         }
     }
 
-    /// A client connected. The idlest of the others gives way if there are too many.
+    /// A client connected. If there are too many, the one that is idle for longest is closed.
     pub fn accepted(&mut self, now: Now) -> ConnId {
-        // Those with nothing under way first, then those without progress for longest. Who has just come has
-        // something under way, though it may not be here yet.
+        // Idle clients first, then those without progress for longest. A new client counts as busy: its request may
+        // still be on its way.
         let idlest = |at: &usize| {
             let (id, inlet) = &self.inlets[*at];
             let age = now.mono.saturating_duration_since(inlet.progressed());
@@ -109,7 +109,7 @@ impl Relay {
         id
     }
 
-    /// The inlet at that place, and what it needs.
+    /// The inlet at that index, and what it needs.
     pub(super) fn inlet_context(
         &mut self,
         at: usize,
@@ -135,8 +135,8 @@ impl Relay {
         (&mut self.inlets[at].1, cx)
     }
 
-    /// Until the first INVOKE every copy of a snapshot has the session id that was drawn before it was taken: so none is
-    /// kept, and each upload has one of its own.
+    /// Until the first INVOKE all copies of a snapshot share the session id drawn before it. So the id is not kept, and
+    /// each upload gets its own.
     pub(super) const fn forget_shared_session(&mut self) {
         if self.config.snap_start && !self.invoked {
             self.session = None;

@@ -1,4 +1,4 @@
-//! Who goes out on which connection, and how many connections there are.
+//! Which payload is sent on which connection, and how many connections there are.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,16 +11,16 @@ use super::phase::Phase;
 use super::server::Load;
 use super::uplink::Uplink;
 
-/// Most connections to the remote at once: when there is little time left, every waiting payload gets one of its own.
-/// The remote takes half a second to answer, so on [`Config::workers`](crate::config::Config::workers) connections few
-/// would arrive. And never more, whatever a freeze has killed.
+/// Most connections to the server at once. When little time is left, every waiting payload gets its own: the server
+/// takes half a second to answer, so few payloads would arrive on [`Config::workers`](crate::config::Config::workers)
+/// connections. Connections that a freeze has killed count too.
 const CONNECTIONS_MAX: usize = 64;
 
-/// With less time left no connection is begun: it takes two round trips until a request can be sent on it.
+/// With less time left no connection is begun: two round trips are needed before a request can be sent on it.
 const HANDSHAKE_MIN: Duration = Duration::from_millis(100);
 
 impl Relay {
-    /// Gives waiting payloads to connections.
+    /// Assigns waiting payloads to connections.
     pub(super) fn dispatch(&mut self, now: Now) -> Option<Command> {
         if self.phase == Phase::Done {
             return None;
@@ -33,7 +33,7 @@ impl Relay {
             {
                 return None;
             }
-            // Those that a freeze may have killed hold up nobody.
+            // Connections that a freeze may have killed do not delay other payloads.
             let living = self.uplinks.iter().filter(|uplink| !uplink.is_suspect());
             let load = Load {
                 busy: living.clone().filter(|uplink| uplink.is_busy()).count(),
@@ -54,7 +54,7 @@ impl Relay {
                 .iter_mut()
                 .for_each(|uplink| uplink.retire(now));
             let (deadline, wakes) = (now.mono + self.config.timeout, self.wakes);
-            // The one used last: the others age until they are retired.
+            // Use the connection that was used last, so that the others age until they are retired.
             let ready = self
                 .uplinks
                 .iter_mut()
@@ -77,7 +77,7 @@ impl Relay {
         None
     }
 
-    /// Closes idle connections that a flush has left over.
+    /// Closes idle connections that remain after a flush.
     pub(super) fn close_surplus(&mut self, now: Now) {
         if self.uplinks.len() <= self.config.workers {
             return;
@@ -93,7 +93,7 @@ impl Relay {
             .for_each(Uplink::close_if_idle);
     }
 
-    /// Whether all that waits is to go out at once, for little time is left.
+    /// Whether everything that waits must be sent at once, because little time is left.
     const fn is_urgent(&self) -> bool {
         match self.phase {
             Phase::Drain { .. } => true,
@@ -102,7 +102,7 @@ impl Relay {
         }
     }
 
-    /// How many connections there are to be if enough payloads wait.
+    /// How many connections there may be if enough payloads wait.
     fn uplinks_wanted(&self, now: Now) -> usize {
         let until = match self.phase {
             Phase::Drain { until, .. } => until,
@@ -118,7 +118,7 @@ impl Relay {
         }
     }
 
-    /// Gets new uplinks what they need before they can connect: the TLS client, then addresses; then connections.
+    /// Gives new uplinks what they need before they can connect: the TLS client, then addresses, then connections.
     pub(super) fn prepare_connections(&mut self, now: Now) -> Option<Command> {
         if !self.uplinks.iter().any(Uplink::is_opening) {
             return None;
@@ -182,8 +182,8 @@ impl Relay {
     }
 }
 
-/// The addresses in the order in which they are tried (RFC 8305 section 4): the families take turns, the one that
-/// worked before first, else that of the resolver's first.
+/// The order in which addresses are tried (RFC 8305 section 4): the families alternate. The family that worked last is
+/// first, otherwise that of the resolver's first address.
 fn in_order(addresses: &[SocketAddr], worked: Option<SocketAddr>) -> Vec<SocketAddr> {
     let first_is_v4 = worked
         .or_else(|| addresses.first().copied())

@@ -1,6 +1,6 @@
-//! What Lambda's next event is held back for after an INVOKE: the flush modes, and the telemetry that `end` needs.
+//! Why Lambda's next event is held back after an INVOKE: the flush modes, and the telemetry that `end` needs.
 //!
-//! Holding is never more than not asking: [`Relay::step`] asks as soon as nothing is held for.
+//! To hold means only not to ask: [`Relay::step`] asks as soon as the hold has ended.
 
 use std::time::{Duration, Instant};
 
@@ -13,27 +13,27 @@ use super::peers::Addresses;
 use super::phase::{HoldReason, Phase};
 use super::{Relay, SVC};
 
-/// Time kept back from an invocation's deadline when the next event is held back: past the deadline, Lambda
-/// fails the invocation.
+/// Time kept free before an invocation's deadline when the next event is held back: after the deadline, Lambda fails
+/// the invocation.
 const HOLD_MARGIN: Duration = Duration::from_millis(200);
 
-/// Longest time that the next event is held back for sending alone. A healthy server answers a push in 0.3 to 1 s; it is
-/// enough, too, to give up a connection that a freeze has killed, and to send on a new one.
+/// Longest hold for sending alone. A healthy server answers a push in 0.3 to 1 s. The limit is also enough to give up a
+/// connection that a freeze has killed, and to send on a new one.
 const HOLD_BUDGET: Duration = Duration::from_secs(2);
 
-/// Longest wait for `platform.runtimeDone`: an event that is lost must not hold the sandbox until the function's own
-/// deadline. Of a function that runs for longer, what it uploads at its end goes out at the next wake.
+/// Longest wait for `platform.runtimeDone`: a lost event must not hold the sandbox until the function's own deadline.
+/// If a function runs for longer, its last uploads are sent at the next wake.
 const RUNTIME_DONE_MAX: Duration = Duration::from_mins(1);
 
-/// How long a client may be silent in the middle of an upload that the next event is held back for.
+/// How long a client may be silent in the middle of an upload that a hold waits for.
 const UPLOAD_SILENCE_MAX: Duration = Duration::from_secs(1);
 
-/// Longest pause of a payload that the next event is held back for: to wait out a `Retry-After` is billed.
+/// Longest pause of a payload that a hold waits for: waiting for a `Retry-After` is billed.
 const HOLD_PAUSE_MAX: Duration = Duration::from_secs(1);
 
 impl Relay {
-    /// Whether the next event is to be held back after an INVOKE: only to relay what waits, only as long as the
-    /// invocation lasts, and never for a backend that is down.
+    /// Begins to hold the next event back after an INVOKE, if the flush mode says so: only to relay what waits, and
+    /// only as long as the invocation lasts. [`Relay::release`] ends it at once if the server is down.
     pub(super) fn hold(&mut self, request_id: &str, deadline_ms: Option<u64>, now: Now) {
         if let Some(telemetry) = &mut self.telemetry {
             telemetry.await_done(request_id);
@@ -74,7 +74,7 @@ impl Relay {
         } = &mut self.phase
             && self.telemetry.as_mut().is_none_or(Telemetry::take_done)
         {
-            // From here on the invocation is longer for our sake alone.
+            // From here on the invocation lasts longer only because of us.
             *reason = HoldReason::Done;
             *until = (*latest).min(now.mono + HOLD_BUDGET);
         }
@@ -102,7 +102,7 @@ impl Relay {
         }
     }
 
-    /// Whether there is still something to hold for.
+    /// Whether there is still work to hold for.
     fn has_work_for(&self, reason: HoldReason, now: Now) -> bool {
         let soon = now.mono + HOLD_PAUSE_MAX;
         let is_uploading = || self.uploads_until().any(|until| until > now.mono);
@@ -116,7 +116,7 @@ impl Relay {
         }
     }
 
-    /// Of each upload that is half read, until when it is waited for if nothing more of it comes.
+    /// For each upload that is only partly read: until when the hold waits for more of it.
     fn uploads_until(&self) -> impl Iterator<Item = Instant> {
         let inlets = self.inlets.iter();
         inlets
@@ -124,13 +124,13 @@ impl Relay {
             .map(|(_, inlet)| inlet.progressed() + UPLOAD_SILENCE_MAX)
     }
 
-    /// When a hold may end with nothing happening.
+    /// When the hold must be checked again if nothing happens before.
     pub(super) fn next_hold_check(&self, now: Now) -> Option<Instant> {
         let uploads = self.uploads_until().filter(|until| *until > now.mono);
         self.hold_until().into_iter().chain(uploads).min()
     }
 
-    /// When the next event is asked for at the latest. Where telemetry does not come at all, that is soon.
+    /// The latest time at which the next event is asked for. Without any telemetry that is soon.
     pub(super) fn hold_until(&self) -> Option<Instant> {
         let Phase::Hold {
             reason,
@@ -152,7 +152,8 @@ impl Relay {
         })
     }
 
-    /// `end` needs to be told when an invocation is over. Where none are told of, there is nothing to wait for.
+    /// Mode `end` must learn when an invocation is over. Without invocations (Managed Instances) it has nothing to wait
+    /// for.
     pub(super) fn begin_telemetry(&mut self, now: Now) {
         if self.config.flush_mode == FlushMode::End
             && let Some(lambda) = self.lambda.as_ref()
@@ -163,7 +164,7 @@ impl Relay {
         }
     }
 
-    /// Gets the subscription what it needs: a port, and a connection to Lambda's API of its own.
+    /// Gives the subscription what it needs: a port, and its own connection to Lambda's API.
     pub(super) fn subscribe(&mut self, now: Now) -> Option<Command> {
         let telemetry = self.telemetry.as_mut()?;
         if telemetry.take_port() {
@@ -188,7 +189,7 @@ impl Relay {
         Some(Command::Connect(id, address))
     }
 
-    /// What became of the subscription, and of what was delivered.
+    /// Handles the result of the subscription, and of the deliveries.
     fn handle_telemetry_event(&mut self, now: Now) {
         match self.telemetry.as_mut().and_then(Telemetry::event) {
             None => {}
@@ -201,7 +202,7 @@ impl Relay {
         }
     }
 
-    /// There is no telemetry: `end` becomes `invoke`, the next best.
+    /// There is no telemetry, so mode `end` becomes `invoke`.
     fn flush_at_invoke(&mut self, cause: &str, now: Now) {
         if self.config.flush_mode != FlushMode::End {
             return;

@@ -1,8 +1,8 @@
-//! The way from an inbound head to the relayed one: authorization, tenant, extra fields, hop-by-hop removal,
-//! path join, session label.
+//! Turns the head that a client sent into the head that is relayed: authorization, tenant, extra fields, hop-by-hop
+//! removal, path join, session label.
 //!
-//! Order of the outgoing fields: `Host`; what the SDK sent, as it sent it, less what is replaced or stays
-//! behind; what the settings set; `X-Forwarded-Host`. The ring adds `Content-Length` last.
+//! Order of the outgoing fields: `Host`; the SDK's fields unchanged, without those replaced or not forwarded; the
+//! fields of the settings; `X-Forwarded-Host`. The ring adds `Content-Length` last.
 
 use crate::config::{Labels, Remote};
 use crate::http1::fields;
@@ -12,8 +12,8 @@ use crate::times::query::Unique;
 
 use super::labels;
 
-/// Fields that do not cross a relay: hop-by-hop (RFC 9110 section 7.6.1), those we answer ourselves, and those
-/// written anew. `Accept-Encoding` is the reader's to choose, and the answer's reader is this program.
+/// Fields that are not forwarded: hop-by-hop (RFC 9110 section 7.6.1), those we answer ourselves, and those written
+/// again. `Accept-Encoding` belongs to the reader of the answer, which is this program.
 const NOT_FORWARDED: [&str; 13] = [
     "Host",
     "Connection",
@@ -30,22 +30,22 @@ const NOT_FORWARDED: [&str; 13] = [
     "Accept-Encoding",
 ];
 
-/// The name the SDK knew us by, for the remote's logs.
+/// The host name the SDK used for us, for the server's logs.
 const FORWARDED_HOST: &str = "X-Forwarded-Host";
 
-/// What a query gets.
+/// What is added to a query.
 #[derive(Debug, Clone, Copy)]
 pub struct Added<'a> {
     /// The sandbox's session id.
     pub session: u64,
-    /// Labels of the settings.
+    /// The labels of the settings.
     pub labels: &'a Labels,
-    /// Times in place of those that are there.
+    /// Times that replace those in the query.
     pub times: Unique,
 }
 
 impl Added<'_> {
-    /// A session id and nothing else.
+    /// Only a session id.
     #[must_use]
     pub const fn session(session: u64) -> Self {
         Self {
@@ -59,7 +59,7 @@ impl Added<'_> {
     }
 }
 
-/// Writes the head to relay into `out`, all but the length and the empty line.
+/// Writes the head to relay into `out`, without the length and the empty line.
 pub fn head(out: &mut Vec<u8>, request: &Request, remote: &Remote, added: &Added) {
     out.extend_from_slice(request.method.as_bytes());
     out.push(b' ');
@@ -98,9 +98,9 @@ pub fn head(out: &mut Vec<u8>, request: &Request, remote: &Remote, added: &Added
     }
 }
 
-/// Writes the remote's path, the request's path, cleaned, and the query.
+/// Writes the server's base path, the cleaned request path, and the query.
 pub fn target(out: &mut Vec<u8>, target: &str, base: &str, added: &Added) {
-    // About the server as a whole (RFC 9112 section 3.2.4).
+    // `*` means the server as a whole (RFC 9112 section 3.2.4).
     if target == "*" {
         return out.push(b'*');
     }
@@ -118,7 +118,7 @@ pub fn target(out: &mut Vec<u8>, target: &str, base: &str, added: &Added) {
     }
 }
 
-/// Appends a part of a target: what a URI cannot have raw (RFC 3986) percent-encoded, all else untouched.
+/// Appends a part of a target. Bytes that a URI cannot hold (RFC 3986) are percent-encoded; the rest is unchanged.
 fn extend_ascii(out: &mut Vec<u8>, text: &[u8]) {
     if text.is_ascii() {
         return out.extend_from_slice(text);
@@ -132,7 +132,7 @@ fn extend_ascii(out: &mut Vec<u8>, text: &[u8]) {
     }
 }
 
-/// Path and query of an absolute-form target (RFC 9112 section 3.2.2); other targets as they are.
+/// The path and query of an absolute-form target (RFC 9112 section 3.2.2); other targets unchanged.
 fn origin_form(target: &str) -> &str {
     if target.starts_with('/') {
         return target;
@@ -145,8 +145,8 @@ fn origin_form(target: &str) -> &str {
 
 /// Joins two paths as Go's `path.Join` does: one slash between segments, `.` and `..` resolved, none at the end.
 ///
-/// The server answers a doubled slash with a redirect that loses the profile, and Node's SDK sends one.
-/// Percent-encoded bytes are segments' content and stay.
+/// The server answers a double slash, which Node's SDK sends, with a redirect that loses the profile. Percent-encoded
+/// bytes are part of a segment and stay.
 fn clean_path(out: &mut Vec<u8>, base: &str, path: &str) {
     let start = out.len();
     for segment in base.split('/').chain(path.split('/')) {

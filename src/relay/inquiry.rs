@@ -1,11 +1,11 @@
-//! One request to one of AWS's stores, and its answer: on a connection of its own.
+//! One request to one of AWS's stores, and its answer, on its own connection.
 //!
 //! ```text
 //! the transport is made ──▶ request ──▶ answer ──▶ over
 //!       └── failed, silent since a freeze, out of time ─▲
 //! ```
 //!
-//! What a freeze does to it is what it does to an uplink: it has [`SUSPECT_MAX`] of awake time to show that its peer lives.
+//! After a freeze the rule for uplinks applies: its peer has [`SUSPECT_MAX`] of awake time to show that it is alive.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -32,10 +32,10 @@ pub(super) struct Inquiry {
     status: u16,
     body: Vec<u8>,
     deadline: Instant,
-    /// Until when the address under way has to get through a tunnel and a handshake, if there are others.
+    /// Until when the current address must complete a tunnel and a handshake, if other addresses are left.
     share: Option<Instant>,
     suspicion: Option<Suspicion>,
-    /// Wakes of the sandbox before it began.
+    /// Number of wakes of the sandbox before it began.
     wakes: Wakes,
     /// How it ended.
     over: Option<Result<(), String>>,
@@ -44,13 +44,13 @@ pub(super) struct Inquiry {
 /// A freeze may have killed the connection.
 #[derive(Debug, Clone, Copy)]
 struct Suspicion {
-    /// What is read in the turn of the wake may have come before the freeze.
+    /// Bytes read in the turn of the wake may have arrived before the freeze.
     since: Instant,
     until: Instant,
 }
 
 impl Inquiry {
-    /// That request, to be answered by then.
+    /// An inquiry with that request, to be answered by `deadline`.
     pub(super) const fn new(request: Vec<u8>, deadline: Instant, wakes: Wakes) -> Self {
         Self {
             transport: Transport::new(),
@@ -69,7 +69,7 @@ impl Inquiry {
         }
     }
 
-    /// Status and body of the answer, or why there is none; once it is over.
+    /// Status and body of the answer, or why there is none; `None` until it has ended.
     pub(super) fn answer(&self) -> Option<Result<(u16, &[u8]), &str>> {
         Some(match self.over.as_ref()? {
             Ok(()) => Ok((self.status, &self.body)),
@@ -90,12 +90,12 @@ impl Inquiry {
         self.ids.contains(&id)
     }
 
-    /// Nothing is expected of it any more.
+    /// Closes it; its result no longer matters.
     pub(super) fn close(&mut self) {
         self.transport.close();
     }
 
-    /// A connection that is over, to be closed now.
+    /// The next connection to close.
     pub(super) fn next_to_close(&mut self) -> Option<ConnId> {
         self.transport.next_to_close()
     }
@@ -118,7 +118,7 @@ impl Inquiry {
         self.transport.connecting(id, now)
     }
 
-    /// That connection stands: to the proxy, if there is one.
+    /// That connection is open: to the proxy, if there is one.
     pub(super) fn connected(&mut self, id: ConnId, path: Path, now: Instant) {
         self.share = self.transport.share(self.deadline, now);
         if let Err(cause) = self.transport.connected(id, path) {
@@ -144,7 +144,7 @@ impl Inquiry {
         let was_open = self.transport.stage() == Stage::Open;
         let result = self.transport.received(n, &mut self.inbox, path);
         self.clear_suspicion(now);
-        // What came before an error counts: it may be the whole answer.
+        // Bytes before an error count: they may be the whole answer.
         if was_open {
             self.read(now);
         }
@@ -224,7 +224,7 @@ impl Inquiry {
         }
     }
 
-    /// When [`Inquiry::expire`] or [`Inquiry::is_connection_due`] has something to say, after `now`.
+    /// The next time after `now` at which [`Inquiry::expire`] or [`Inquiry::is_connection_due`] has work.
     pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
         let share = self.share.filter(|_| self.transport.stage() != Stage::Open);
         let suspect = self.suspicion.map(|suspicion| suspicion.until);
@@ -242,7 +242,7 @@ impl Inquiry {
         if self.awaits_address() {
             return;
         }
-        // Who was suspect before has no more time for it.
+        // A connection that was already suspect gets no more time.
         let until = self.suspicion.map_or(now + SUSPECT_MAX, |own| own.until);
         self.suspicion = Some(Suspicion { since: now, until });
     }
@@ -262,14 +262,14 @@ impl Inquiry {
         }
     }
 
-    /// This address is of no use: another one is tried, or it is over.
+    /// This address does not work: try another one, or fail.
     pub(super) fn fail(&mut self, cause: String, now: Instant) {
         let stage = self.transport.stage();
         if self.is_over() {
             return;
         }
         if stage != Stage::Open && self.transport.falls_back(now) {
-            // The next address begins anew.
+            // The next address starts fresh.
             self.share = None;
             self.suspicion = None;
             self.inbox.clear();

@@ -1,9 +1,9 @@
-//! How the profile of this program itself gets into the ring: through the same head as a client's, and in
-//! nobody's way.
+//! Puts the profile of this program itself into the ring, with the same kind of head as a client's, without disturbing
+//! clients.
 //!
-//! It goes in only while nothing waits there, so that no client's payload gives way to it; what was gathered is
-//! kept until then. At the end it goes last, behind everything that was to be delivered. In the ring it is a
-//! payload like any: acknowledged, then relayed or lost; the closing line says how many of them there were.
+//! It is added only while the ring is empty, so that no client's payload is dropped for it; until then the data is
+//! kept. At the end it is added last, after everything else is delivered. In the ring it is a payload like any other:
+//! acknowledged, then relayed or lost. The closing line says how many there were.
 
 use crate::contract::{ConnId, Now};
 use crate::http1::head::Request;
@@ -16,7 +16,7 @@ use super::phase::Phase;
 use super::ring::Shape;
 use super::{Relay, inlet};
 
-/// What an SDK would say of itself.
+/// The fields that an SDK would send.
 const FIELDS: [httparse::Header<'static>; 2] = [
     httparse::Header {
         name: "User-Agent",
@@ -29,7 +29,7 @@ const FIELDS: [httparse::Header<'static>; 2] = [
 ];
 
 impl Relay {
-    /// CPU time was spent.
+    /// CPU time was used.
     pub fn cpu_used(&mut self, spent: &CpuTimes) {
         if let Some(profile) = &mut self.profile {
             profile.add(spent);
@@ -77,7 +77,7 @@ impl Relay {
         }
     }
 
-    /// Puts the last profile into the ring. Whether it did.
+    /// Puts the last profile into the ring. Returns whether it did.
     pub(super) fn profile_last(&mut self, now: Now) -> bool {
         self.profile.as_ref().is_some_and(SelfProfile::is_wanted) && self.upload_profile(true, now)
     }
@@ -115,7 +115,7 @@ impl Relay {
         let Ok(id) = self.ring.open(&self.head, shape) else {
             return false;
         };
-        // A body so short has all its room from the start.
+        // A body this short has all its space from the start.
         match self.ring.space(id) {
             Ok(space) if space.len() == body.len() => space.copy_from_slice(&body),
             _ => {

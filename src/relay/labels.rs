@@ -1,7 +1,8 @@
-//! The `name` of a profile, `app{key=value,…}`, and the query string it comes in: adds `__session_id__` and labels of the
+//! The `name` of a profile, `app{key=value,…}`, and its query string: adds `__session_id__` and the labels of the
 //! settings.
 //!
-//! The grammar is the Pyroscope server's. What does not parse is left alone: the backend judges it.
+//! The grammar is the Pyroscope server's. A name that does not parse is left unchanged, and the server decides about
+//! it.
 
 use std::borrow::Cow;
 
@@ -9,24 +10,23 @@ use crate::config::Labels;
 use crate::config::remote::percent_decode;
 use crate::http1::write::percent_encoded;
 
-/// The label that tells one sandbox from another.
+/// The label that distinguishes sandboxes.
 const SESSION_LABEL: &[u8] = b"__session_id__";
 
-/// The label that stands for the application's name when it is given inside the braces.
+/// The label that holds the application's name if that is given inside the braces.
 const NAME_LABEL: &[u8] = b"__name__";
 
-/// Most labels of a name that is read: each is looked up among those before it. Pyroscope refuses more than 30.
+/// Most labels of a name that is read, because each is compared with those before it. Pyroscope refuses more than 30.
 const LABELS_MAX: usize = 256;
 
-/// Room made at once: SDKs send up to eight parameters, and few labels.
+/// Initial capacity: SDKs send up to eight parameters, and few labels.
 const PAIRS_USUAL: usize = 8;
 const LABELS_USUAL: usize = 8;
 
-/// Adds the session label and these labels to the `name` parameter of a raw query. A label that is there stays.
+/// Adds the session label and these labels to the `name` parameter of a raw query. An existing label stays.
 ///
-/// `None`, and the query stays as it is, if it has no `name`, if anything in it cannot be decoded, if the name
-/// does not parse, or if it has all of them already. Else the query is encoded anew, as Go's `url.Values.Encode`
-/// does: sorted by key.
+/// `None`, and the query stays unchanged, if it has no `name`, cannot be decoded, has a name that does not parse, or
+/// has all labels already. Otherwise the query is encoded again as Go's `url.Values.Encode` does: sorted by key.
 #[must_use]
 pub fn with_labels(query: &str, session: u64, labels: &Labels) -> Option<Vec<u8>> {
     let mut pairs = decode_query(query)?;
@@ -43,7 +43,7 @@ pub fn with_labels(query: &str, session: u64, labels: &Labels) -> Option<Vec<u8>
     if name.labels.len() == before {
         return None;
     }
-    // One name only, as url.Values.Set leaves it.
+    // Only one name remains, as after url.Values.Set.
     pairs.retain(|pair| !is_name(pair));
     pairs.sort_by(|(a, _), (b, _)| a.cmp(b));
 
@@ -61,29 +61,29 @@ pub fn with_labels(query: &str, session: u64, labels: &Labels) -> Option<Vec<u8>
     Some(out)
 }
 
-/// Sixteen lower-case digits, as the server takes a session id.
+/// Sixteen lower-case digits, the server's format of a session id.
 fn hexadecimal(session: u64) -> [u8; 16] {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     std::array::from_fn(|i| HEX[(session >> (60 - 4 * i) & 15) as usize])
 }
 
-/// What a session adds to a query, encoded, and some room for what stood there unencoded.
+/// What a session adds to an encoded query, and some space for text that was not encoded before.
 const ADDED_BYTES: usize = 96;
 
-/// Key and value; what needs no decoding is the query's own.
+/// Key and value; borrowed from the query if nothing is to be decoded.
 type Pair<'q> = (Cow<'q, [u8]>, Cow<'q, [u8]>);
 
 /// A parsed name.
 #[derive(Debug, PartialEq, Eq)]
 struct Name<'t> {
     app: &'t [u8],
-    /// No key twice.
+    /// No key occurs twice.
     labels: Vec<(&'t [u8], &'t [u8])>,
 }
 
 impl<'t> Name<'t> {
-    /// The server's rules: the name before the first `{`, then `key=value` up to `,` or `}`. The last of two
-    /// equal keys wins, an unclosed last pair is dropped, pairs may go on after a `}`.
+    /// Parses by the server's rules: the name before the first `{`, then `key=value` up to `,` or `}`. The last of two
+    /// equal keys wins, an unclosed last pair is dropped, and pairs may follow a `}`.
     fn parse(text: &'t [u8]) -> Option<Self> {
         let open = text.iter().position(|&b| b == b'{').unwrap_or(text.len());
         let app = text[..open].trim_ascii();
@@ -95,7 +95,7 @@ impl<'t> Name<'t> {
             labels: Vec::with_capacity(LABELS_USUAL),
         };
         let mut rest = text.get(open + 1..).unwrap_or_default();
-        // A brace where a key is due ends the name, whatever follows.
+        // A brace in place of a key ends the name, whatever follows.
         while let Some(at) = rest
             .iter()
             .position(|&b| b == b'=' || b == b'}')
@@ -113,11 +113,11 @@ impl<'t> Name<'t> {
             name.set(key, value_start[..end].trim_ascii());
             rest = &value_start[end + 1..];
         }
-        // What replaced it may hold anything, even a brace: written down, that would be another name.
+        // The replacement may hold anything, even a brace, and would then be read as another name.
         is_app(name.app).then_some(name)
     }
 
-    /// Unless it has that label.
+    /// Adds a label unless the name has it.
     fn add(&mut self, key: &'t [u8], value: &'t [u8]) {
         if !self.labels.iter().any(|(own, _)| *own == key) {
             self.labels.push((key, value));
@@ -133,7 +133,7 @@ impl<'t> Name<'t> {
         self.labels.push((key, value));
     }
 
-    /// `app{a=1,b=2}` with the keys in order, form-encoded.
+    /// Appends `app{a=1,b=2}` with sorted keys, form-encoded.
     fn encode(mut self, out: &mut Vec<u8>) {
         self.labels.sort_unstable();
         form_encode(out, self.app);

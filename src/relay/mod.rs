@@ -1,11 +1,11 @@
-//! The core: owns the ring and every machine, and decides. Pure: facts in, commands out.
+//! The core: owns the ring and all state machines, and decides. Pure: facts in, commands out.
 //!
-//! The shell reports what happened through [`Relay::accepted`], [`Relay::received`] and the other facts; they
-//! record it in the machine it belongs to and touch no other. Then it calls [`Relay::step`] until there is no
-//! [`Command`](crate::contract::Command): all policy is there, and in what it calls.
+//! The shell reports what happened through [`Relay::accepted`], [`Relay::received`] and the other facts. Each fact is
+//! recorded in the one state machine it belongs to. Then the shell calls [`Relay::step`] until it returns no
+//! [`Command`](crate::contract::Command): `step` and the functions it calls hold all policy.
 //!
 //! ```text
-//!  client ──▶ Inlet ──▶ Ring ──▶ Uplink ──▶ remote        Lambda ◀──▶ Extensions API
+//! client ──▶ Inlet ──▶ Ring ──▶ Uplink ──▶ server        Lambda ◀──▶ Extensions API
 //! ```
 
 mod clients;
@@ -58,7 +58,7 @@ use transport::Path;
 use uplink::Uplink;
 use wakes::Wakes;
 
-/// What lines about clients say besides, as in the extension we replace.
+/// An extra field of lines about clients, as in the extension we replace.
 const CONTROLLER: (&str, crate::log::Value) = ("comp", crate::log::Value::Text("controller"));
 
 /// See the module's documentation.
@@ -71,23 +71,23 @@ pub struct Relay {
     inlets: Vec<(ConnId, Inlet)>,
     uplinks: Vec<Uplink>,
     lambda: Option<Lambda>,
-    /// Only while `PYROSCOPE_FLUSH_MODE` is `end`.
+    /// Only if `PYROSCOPE_FLUSH_MODE` is `end`.
     telemetry: Option<Telemetry>,
     lambda_addresses: Addresses,
     server_addresses: Addresses,
     trust: Trust,
     server: ServerHealth,
-    /// Only where the settings name the place of a credential.
+    /// Only if the settings refer to credentials that are kept elsewhere.
     credentials: Option<Box<Credentials>>,
     phase: Phase,
-    /// Time in which Lambda could not freeze us because we held the next event back.
+    /// Total time in which Lambda could not freeze us because we held the next event back.
     held: Duration,
-    /// The sandbox's session id. What was drawn before the first INVOKE is forgotten then, so that copies of a
-    /// snapshot differ.
+    /// The sandbox's session id. An id drawn before the first INVOKE is dropped then, so that copies of a snapshot
+    /// differ.
     session: Option<u64>,
     /// The last freeze that was noticed.
     thaw: Option<Thaw>,
-    /// When something was decided last.
+    /// When `step` last ran.
     decided: Option<Now>,
     /// See [`inlet::Context`].
     last_empty: String,
@@ -95,24 +95,24 @@ pub struct Relay {
     limits: report::LogLimits,
     /// Where clients connect to.
     listening: Vec<SocketAddr>,
-    /// Where they should, and another process listens.
+    /// Where they should, but another process listens.
     taken: Vec<SocketAddr>,
-    /// A connection to the remote has led back to us.
+    /// A connection to the server led back to us.
     server_is_self: bool,
     to_close: Vec<ConnId>,
-    /// The remote's address that was reached last, TLS included.
+    /// The server's address that was reached last, including TLS.
     last_reached: Option<SocketAddr>,
-    /// How often the sandbox may have been frozen so far: see [`Wake`].
+    /// How often the sandbox may have been frozen so far: see [`Wake`](wakes::Wake).
     wakes: Wakes,
     next_id: u64,
     head: Vec<u8>,
     trim_at: Option<Instant>,
-    /// Of the extension itself, if that is wanted.
+    /// The profile of the extension itself, if the settings ask for it.
     profile: Option<SelfProfile>,
 }
 
 impl Relay {
-    /// The core of a process whose file is called `name`. `entropy` gives random numbers.
+    /// The core of a process with the file name `name`. `entropy` returns random numbers.
     #[must_use]
     pub fn new(mut config: Config, name: String, entropy: fn() -> u64) -> Self {
         let log = Log::in_format(config.level, config.log_format.clone());
@@ -198,10 +198,10 @@ impl Relay {
         id
     }
 
-    /// A connection asked for stands, between these ends.
+    /// A requested connection is open, between these ends.
     pub fn connected(&mut self, id: ConnId, ends: Ends, now: Now) {
         match (self.owner(id), &mut self.lambda, &mut self.telemetry) {
-            // Nothing more happens on it: `step` gives up all of them.
+            // Nothing more happens on it: `step` closes all uplinks.
             (Owner::Uplink(_), ..) if ends.are_both_ours(&self.listening) => {
                 self.server_is_self = true;
             }
@@ -217,12 +217,12 @@ impl Relay {
                     credentials.connected(id, ends, &self.listening, now);
                 }
             }
-            // Whoever asked for it is gone.
+            // The part that asked for the connection no longer exists.
             _ => self.to_close.push(id),
         }
     }
 
-    /// Where the next bytes from that connection go; empty while none are wanted.
+    /// Where the next bytes from that connection are read to; empty while none are wanted.
     pub fn space(&mut self, id: ConnId) -> &mut [u8] {
         match (self.owner(id), &mut self.lambda, &mut self.telemetry) {
             (Owner::Inlet(at), ..) => self.inlets[at].1.space(&mut self.ring),
@@ -238,7 +238,7 @@ impl Relay {
         }
     }
 
-    /// Whether [`Relay::space`] is not empty; unlike it, this changes nothing.
+    /// Whether [`Relay::space`] is not empty; unlike `space`, this changes nothing.
     #[must_use]
     pub fn wants(&self, id: ConnId) -> bool {
         match (self.owner(id), &self.lambda, &self.telemetry) {
@@ -251,14 +251,15 @@ impl Relay {
         }
     }
 
-    /// Whether there is a connection to the remote, busy or idle, or one to a store of secrets: a freeze could harm it, so it must be noticed.
+    /// Whether there is a connection to the server, busy or idle, or to a store of secrets. A freeze could harm it, so
+    /// freezes must be noticed.
     #[must_use]
     pub fn has_connections(&self) -> bool {
         !self.uplinks.iter().all(Uplink::is_closed)
             || self.credentials.as_ref().is_some_and(|own| own.is_asking())
     }
 
-    /// Whether an attempt ended that [`Relay::step`] has not judged yet.
+    /// Whether an attempt ended that [`Relay::step`] has not handled yet.
     #[must_use]
     pub fn has_finished(&self) -> bool {
         self.uplinks.iter().any(Uplink::is_finished)
@@ -268,7 +269,7 @@ impl Relay {
                 .is_some_and(|own| own.has_finished())
     }
 
-    /// Whether the request to register is still to be sent, which nothing should delay.
+    /// Whether the request to register is still to be sent. Nothing should delay it.
     #[must_use]
     pub fn is_registering(&self) -> bool {
         self.lambda.as_ref().is_some_and(Lambda::is_registering)
@@ -369,20 +370,20 @@ impl Relay {
         }
     }
 
-    /// Keeps the address that an uplink has reached the remote by.
+    /// Remembers the address by which an uplink has reached the server.
     fn note_address(&mut self, at: usize) {
         if self.uplinks[at].is_exchanging() {
             self.last_reached = self.uplinks[at].address();
         }
     }
 
-    /// What is asked of a store of secrets now.
+    /// The current inquiry to a store of secrets.
     fn inquiry_mut(&mut self) -> Option<&mut Inquiry> {
         self.credentials.as_mut()?.inquiry_mut()
     }
 }
 
-/// What lies between us and the remote.
+/// What lies between us and the server.
 fn path<'r>(config: &'r Config, trust: &'r Trust) -> Path<'r> {
     let remote = config.remote.as_ref();
     Path {

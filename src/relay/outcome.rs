@@ -1,20 +1,20 @@
-//! What the end of an attempt means for its payload and for the backend: the table of failures.
+//! What the end of an attempt means for its payload and for the server: the table of failures.
 //!
-//! | outcome | the payload | the backend |
+//! | outcome | the payload | the server |
 //! |---|---|---|
 //! | 2xx | relayed | up |
-//! | a status that may pass | later, after a pause; this may count as an attempt | one failure; with `Retry-After` or a limit, it waits |
+//! | a transient status | retried after a pause; may count as an attempt | one failure; with `Retry-After` or a limit, it waits |
 //! | 401, 403, with credentials that can be read again | waits for that | up |
 //! | another status | lost | up |
-//! | died before an answer, on a reused connection or after a wake | at once, on a new connection; once | |
-//! | not reached, or nothing was sent | when the backend is up again | down |
-//! | broke after sending began | later, after a pause; this may count as an attempt | one failure |
+//! | died before an answer, on a reused connection or after a wake | retried at once on a new connection, one time | |
+//! | not reached, or nothing was sent | retried when the server is up again | down |
+//! | broke after sending began | retried after a pause; may count as an attempt | one failure |
 //!
-//! A success is one as soon as its status line is there and all of the request was sent: to send the payload again would
-//! make it two.
+//! An attempt succeeds as soon as the status line has arrived and the whole request was sent: sending the payload again
+//! would duplicate it.
 //!
-//! A failed attempt counts only if another payload got through since the payload's last one: where nothing gets
-//! through, the payload is not to blame.
+//! A failed attempt counts only if another payload was relayed since the payload's last failure. If nothing gets
+//! through, the payload is not the cause.
 
 use std::time::Duration;
 
@@ -25,24 +25,24 @@ use super::server::{WaitReason, jitter};
 use super::uplink::{Answer, Death, Finished, Outcome, Uplink};
 use super::{Phase, Relay};
 
-/// Attempts that count for one payload, if the remote was reached.
+/// Most attempts that count for one payload, if the server was reached.
 const ATTEMPTS_MAX: u8 = 5;
 
-/// Pause after a payload's first failed attempt, doubling with each, up to four times.
+/// Pause after a payload's first failed attempt. It doubles with each failure, up to four times.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 const RETRY_DOUBLINGS_MAX: u8 = 4;
 
-/// Longest `Retry-After` honoured.
+/// Longest `Retry-After` that is honoured.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
 
-/// What Pyroscope says of a daily limit, before the time at which it takes profiles again, in RFC 3339.
+/// Pyroscope's text about a daily limit. The time at which it accepts profiles again follows, in RFC 3339.
 const NEXT_RESET: &[u8] = b"/day reached, next reset at ";
 
-/// Longest wait for a limit to begin anew.
+/// Longest wait for a limit to reset.
 const RESET_MAX: Duration = Duration::from_hours(24);
 
 impl Relay {
-    /// Draws the conclusions from every attempt that ended.
+    /// Handles every attempt that ended.
     pub(super) fn record_finished(&mut self, now: Now) {
         for at in 0..self.uplinks.len() {
             if let Some(finished) = self.uplinks[at].finished(now) {
@@ -58,7 +58,7 @@ impl Relay {
             Outcome::Answered(answer) => {
                 self.record_answer(payload, &answer, finished.credentials, now);
             }
-            // Nothing was wrong with the payload, nor with the backend.
+            // Neither the payload nor the server is the cause.
             Outcome::Died(death, _)
                 if may_be_stale
                     && death != Death::MidAnswer
@@ -70,7 +70,7 @@ impl Relay {
             | Outcome::GivenUp(Death::BeforeSending, cause) => {
                 self.record_unreached(payload, &cause, now);
             }
-            // A freeze that the clocks show says nothing of the backend.
+            // The clocks show a freeze, so the failure says nothing about the server.
             Outcome::Died(_, cause) if finished.wakes.seen != self.wakes.seen => {
                 self.record_failed(payload, &cause, now);
             }
@@ -101,7 +101,7 @@ impl Relay {
             self.record_unauthorized(payload, credentials, answer, now);
         } else {
             self.record_reached(now);
-            // The labels may be too many, or not to its liking.
+            // The server may not accept the labels: too many, or not to its rules.
             if matches!(answer.status, 400 | 422) && self.ring.take_labels_away(payload) {
                 self.ring.was_sent(payload);
                 self.ring.retry(payload, None);
@@ -113,14 +113,14 @@ impl Relay {
     }
 
     fn record_reached(&mut self, now: Now) {
-        // The pauses were the backend's: it is back.
+        // The server caused the pauses, and it is back.
         if self.server.reached(now) {
             self.ring.clear_pauses();
         }
     }
 
-    /// The payload's connection was dead before: it goes out at once, on a new connection. Others that were idle
-    /// through the same freeze are not trusted either.
+    /// The payload's connection was already dead: it is sent at once on a new connection. Others that were idle during
+    /// the same freeze are not trusted either.
     fn resend(&mut self, payload: PayloadId, death: Death) {
         if death == Death::BeforeSending {
             self.ring.was_not_sent(payload);
@@ -131,7 +131,7 @@ impl Relay {
         self.uplinks.iter_mut().for_each(Uplink::close_if_idle);
     }
 
-    /// Nothing was wrong with the payload: it waits until the backend is back.
+    /// The payload is not the cause: it waits until the server is back.
     fn record_unreached(&mut self, payload: PayloadId, cause: &str, now: Now) {
         self.ring.was_not_sent(payload);
         self.ring.retry(payload, None);
@@ -143,7 +143,7 @@ impl Relay {
     /// The payload is tried again later, unless that was its last attempt.
     fn record_failed(&mut self, payload: PayloadId, cause: &str, now: Now) {
         self.log_failed_attempt(cause, now);
-        // As we leave, every payload is tried until the end; the pause only keeps us from asking without end.
+        // During shutdown every payload is tried until the end; the pause only prevents a tight loop.
         let leaving = matches!(self.phase, Phase::Drain { .. });
         let failed = self.ring.fail_attempt(payload);
         if failed.attempts >= ATTEMPTS_MAX && !leaving {
@@ -161,7 +161,7 @@ impl Relay {
     }
 }
 
-/// For how long the remote wants nothing, and why.
+/// How long the server wants no requests, and why.
 fn wait(answer: &Answer, now: Now) -> Option<(Duration, WaitReason)> {
     let reset = limit(answer)
         .and_then(rfc3339_ms)
@@ -179,8 +179,8 @@ fn wait(answer: &Answer, now: Now) -> Option<(Duration, WaitReason)> {
     reset.or(retry_after)
 }
 
-/// What the remote says after "next reset at", if it says that a daily limit is reached. What it says of a label may be
-/// anything, and comes with `invalid_argument`.
+/// The text after "next reset at", if the server says that a daily limit is reached. An error about a label may quote
+/// any text, and comes with `invalid_argument`.
 fn limit(answer: &Answer) -> Option<&[u8]> {
     let at = find(&answer.excerpt, NEXT_RESET)?;
     let is_limit =
@@ -188,10 +188,10 @@ fn limit(answer: &Answer) -> Option<&[u8]> {
     is_limit.then(|| &answer.excerpt[at + NEXT_RESET.len()..])
 }
 
-/// Whether the payload may be taken another time. Pyroscope's status does not always tell: where `/ingest` has read
-/// a pprof or a JFR and cannot push it on, it says 422, be it for want of a place to store it or for a rate limit;
-/// and Push says 429 of what will always be too large. 509 and 520 to 530 are those of hosters and of load balancers
-/// that cannot reach the server behind them.
+/// Whether the payload may be accepted later. Pyroscope's status alone does not say it. `/ingest` answers 422 also if it
+/// has read a pprof or a JFR and cannot push it on, without a place to store it or because of a rate limit. Push answers
+/// 429 also for what is always too large. Hosters and load balancers send 509 and 520 to 530 if they cannot reach the
+/// server.
 fn is_transient(answer: &Answer) -> bool {
     let contains = |words: &[u8]| find(&answer.excerpt, words).is_some();
     match answer.status {
@@ -206,8 +206,8 @@ fn find(text: &[u8], part: &[u8]) -> Option<usize> {
     text.windows(part.len()).position(|window| window == part)
 }
 
-/// The time that `text` begins with, `2026-11-22T00:00:00Z` or with an offset, in Unix milliseconds; fractions of
-/// a second are passed over (RFC 3339 section 5.6).
+/// The time at the start of `text`, `2026-11-22T00:00:00Z` or with an offset, in Unix milliseconds. Fractions of a
+/// second are skipped (RFC 3339 section 5.6).
 fn rfc3339_ms(text: &[u8]) -> Option<u64> {
     let number = |at: usize, len: usize| -> Option<i64> {
         let digits = text.get(at..at + len)?;
@@ -240,7 +240,7 @@ fn rfc3339_ms(text: &[u8]) -> Option<u64> {
         }
         _ => return None,
     };
-    // Days since 1970, in years that begin in March, so that the leap day comes last.
+    // Days since 1970. Years begin in March, so that the leap day is the last day.
     let (year, month) = if month > 2 {
         (year, month - 3)
     } else {

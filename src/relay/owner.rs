@@ -1,10 +1,10 @@
-//! Whose a connection is: looked up once for each fact.
+//! The owner of a connection, looked up once for each fact.
 
 use crate::contract::ConnId;
 
 use super::Relay;
 
-/// Whose a connection is; of inlets and uplinks, at which place.
+/// The owner of a connection; inlets and uplinks with their index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Owner {
     Inlet(usize),
@@ -16,7 +16,7 @@ pub(super) enum Owner {
 }
 
 impl Relay {
-    /// Whose that connection is. One that is closed is nobody's.
+    /// The owner of that connection; `Unknown` if it is closed.
     pub(super) fn owner(&self, id: ConnId) -> Owner {
         if let Some(at) = self.inlets.iter().position(|(own, _)| *own == id) {
             Owner::Inlet(at)

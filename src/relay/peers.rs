@@ -1,4 +1,4 @@
-//! What is known of the peers before a connection is made: their addresses, and whom we trust to be the remote.
+//! What is known about the peers before a connection is made: their addresses, and which server certificates we trust.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
@@ -11,22 +11,22 @@ use crate::tls;
 
 use super::{Relay, SVC};
 
-/// How long looked-up addresses are used for new connections.
+/// How long addresses from a lookup are used for new connections.
 const ADDRESSES_TTL: Duration = Duration::from_mins(1);
 
-/// What is known of a peer's addresses.
+/// What is known about a peer's addresses.
 #[derive(Debug)]
 pub(super) enum Addresses {
     Unknown,
     Asked,
-    /// Good until then; literals for ever.
+    /// Valid until this time; literal addresses have no end.
     Known(Vec<SocketAddr>, Option<Instant>),
 }
 
 /// The TLS client, made when it is first needed.
 #[derive(Debug)]
 pub(super) enum Trust {
-    /// http.
+    /// Not needed: http.
     None,
     Unread,
     Asked,
@@ -43,7 +43,7 @@ impl Trust {
         }
     }
 
-    /// What is known before anything was read.
+    /// The state before anything was read.
     pub(super) fn of_remote(remote: Option<&Remote>) -> Self {
         if remote.is_some_and(|remote| remote.tls) {
             Self::Unread
@@ -54,14 +54,14 @@ impl Trust {
 }
 
 impl Addresses {
-    /// The address itself where `host_port` names one by its number, as Lambda does.
+    /// The address itself if `host_port` is a literal, as Lambda's is.
     pub(super) fn of_literal(host_port: &str) -> Self {
         host_port
             .parse()
             .map_or(Self::Unknown, |address| Self::Known(vec![address], None))
     }
 
-    /// The same for the host and port that connections to the remote are made to.
+    /// The same for the host and port of connections to the server.
     pub(super) fn of_remote(remote: Option<&Remote>) -> Self {
         let literal = remote.and_then(|remote| {
             let (host, port) = remote.peer();
@@ -73,7 +73,7 @@ impl Addresses {
 }
 
 impl Relay {
-    /// A name lookup ended, or could not be begun: `Err` says which and why.
+    /// A name lookup ended, or could not be started: `Err` says which and why.
     pub fn resolved(&mut self, peer: Peer, result: Result<Vec<SocketAddr>, String>, now: Now) {
         let result = result.and_then(|found| {
             if found.is_empty() {
@@ -105,7 +105,7 @@ impl Relay {
             Peer::Lambda => {
                 self.lambda_addresses = addresses;
                 if cause.is_some() {
-                    // Counts as one failed connection: the client pauses and asks again.
+                    // This counts as one failed connection: the client pauses and asks again.
                     let id = self.fresh_id();
                     if let Some(lambda) = &mut self.lambda {
                         lambda.connect(id);
@@ -116,13 +116,13 @@ impl Relay {
         }
     }
 
-    /// The trusted roots were read from where the settings say, as far as they could be.
+    /// The trusted roots were read from the places in the settings, as far as possible.
     pub fn roots(&mut self, sources: Vec<RootSource>, now: Now) {
         let Some(remote) = &self.config.remote else {
             return;
         };
         let store = self.store_to_trust().map(str::to_owned);
-        // What is wrong with them is said once.
+        // Problems with them are logged once.
         let is_heard = store.is_none() || !remote.tls;
         let mut roots = tls::Roots::mozilla();
         for RootSource { variable, pem } in sources {
@@ -159,7 +159,7 @@ impl Relay {
         };
     }
 
-    /// What was looked up for the remote's name is looked up again when it is needed.
+    /// Drops the addresses of the server's name; they are looked up again when needed.
     pub(super) const fn forget_addresses(&mut self, now: Now) {
         if let Addresses::Known(_, Some(until)) = &mut self.server_addresses {
             *until = now.mono;

@@ -1,40 +1,40 @@
-//! Where we are in the sandbox's life, and what Lambda's next event is held back for.
+//! The phase of the sandbox's life, and the reason and limits of a hold.
 
 use std::time::Instant;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     Serve,
-    /// We owe Lambda the next event.
+    /// Lambda's next event is held back: we have not asked for it yet.
     Hold {
         reason: HoldReason,
         since: Instant,
-        /// The end of the budget for what it is held for, at the latest `latest`.
+        /// The end of the time budget for the reason, never later than `latest`.
         until: Instant,
-        /// What the invocation's deadline allows.
+        /// The latest end that the invocation's deadline allows.
         latest: Instant,
     },
     Drain {
         until: Instant,
-        /// Nothing was left to do, and we have looked for more.
+        /// Nothing was left to do, and the shell has looked once more.
         has_looked: bool,
     },
     Done,
 }
 
-/// What Lambda's next event is held back for.
+/// Why Lambda's next event is held back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum HoldReason {
-    /// What the ring held at `mark` is still here.
+    /// A payload that was in the ring at `mark` is still there.
     Queued { mark: u64 },
-    /// The function runs: this costs nothing yet.
+    /// The function runs: the hold costs nothing yet.
     Running,
     /// The function is done, and the ring is not empty.
     Done,
 }
 
 impl HoldReason {
-    /// Whether the sandbox waits for us alone.
+    /// Whether the sandbox is kept awake only for us.
     pub(super) const fn is_flush(self) -> bool {
         matches!(self, Self::Queued { .. } | Self::Done)
     }

@@ -1,14 +1,14 @@
-//! What is logged of a remote's answer: its status, and phrases of our own.
+//! What is logged of a server's answer: its status, and known phrases.
 //!
-//! A server may quote what it was sent, whole or in part, as it came or in another encoding, and credentials are part
-//! of that. So nothing of an answer's text is logged: it is searched for what servers are known to say, and what was
-//! found is logged from the list here. Of a redirect it is where it points, without the parts that hold secrets.
+//! A server may quote what it received, whole or in part, raw or encoded, and that includes credentials. So no text of
+//! an answer is logged. It is searched for known phrases of servers, and a phrase that was found is logged from this
+//! list. Of a redirect its target is logged, without the parts that may hold secrets.
 
-/// What tells a reader more than the status does, one phrase a line. Where a server goes on with a number, a name or a
-/// quotation, the phrase ends before it or begins after it.
+/// Phrases that say more than the status, one per line. If a server adds a number, a name or a quotation, the phrase
+/// ends before it or begins after it.
 ///
-/// From Pyroscope's validation, its distributor and `/ingest`; from the ring of servers it is made of; from what stands
-/// before it: Envoy, nginx, load balancers.
+/// The sources: Pyroscope's validation, its distributor and `/ingest`; the hash ring of its servers; proxies in front
+/// of it: Envoy, nginx, load balancers.
 const PHRASES: &str = "\
 pushing IngestInput-pprof failed
 parsing IngestInput-pprof failed
@@ -54,10 +54,10 @@ HTTP request to an HTTPS server
 404 page not found
 default backend";
 
-/// Most bytes of the place that a redirect names.
+/// Most bytes of a redirect's target.
 const PLACE_BYTES_MAX: usize = 200;
 
-/// An answer in words: its status, and what is known of the rest: of the place that it names, and of its body.
+/// An answer as text: its status, and what is known about its redirect target and its body.
 pub(crate) fn words(status: u16, place: &str, body: &[u8]) -> String {
     let mut words = ["status ", &status.to_string()].concat();
     let mut joint = ": ";
@@ -67,7 +67,7 @@ pub(crate) fn words(status: u16, place: &str, body: &[u8]) -> String {
         joint = ", ";
     };
     match status {
-        // Who refuses credentials is the likeliest to quote them, and the status says what is wrong.
+        // A server that refuses credentials may well quote them, and the status says what is wrong.
         401 | 403 => {}
         300..=399 if place.is_empty() => {}
         300..=399 => add(place),
@@ -84,8 +84,7 @@ pub(crate) fn contains(text: &[u8], phrase: &[u8]) -> bool {
     text.windows(phrase.len()).any(|part| part == phrase)
 }
 
-/// Scheme, host and path of the place that a `Location` names, empty if it names none by these: no user and password,
-/// no parameters, no query.
+/// Scheme, host and path of a `Location`, without user, password, parameters and query; empty if it has none of these.
 pub(crate) fn place(location: &[u8]) -> String {
     let location = String::from_utf8_lossy(location);
     let end = location.find(['?', '#']).unwrap_or(location.len());
@@ -102,7 +101,7 @@ pub(crate) fn place(location: &[u8]) -> String {
     };
     let host = authority.rsplit('@').next().unwrap_or_default();
     let path = path.split(';').next().unwrap_or_default();
-    // A password that is not encoded ends the host too early for us.
+    // If a password is not encoded, the host seems to end too early.
     if path.contains('@') {
         return String::new();
     }
@@ -112,7 +111,7 @@ pub(crate) fn place(location: &[u8]) -> String {
     place
 }
 
-/// Whether a place begins so that a host follows.
+/// Whether a host follows this scheme.
 fn is_web(scheme: &str) -> bool {
     ["", "http:", "https:"]
         .iter()

@@ -1,6 +1,6 @@
-//! What is told in the log, and how often: trouble at once, then once a minute with a count, then its end.
+//! What is logged, and how often: an error at once, then once a minute with a count, and once when it ends.
 //!
-//! Log lines are billed by the byte, and a backend can fail a thousand times a minute.
+//! Log lines are billed by the byte, and a server can fail a thousand times a minute.
 
 use std::time::{Duration, Instant};
 
@@ -13,20 +13,21 @@ use super::ring::{LeftOutReason, LossReason};
 use super::uplink::Answer;
 use super::{CONTROLLER, Relay, SVC};
 
-/// Shortest time between two lines about the same trouble.
+/// Shortest time between two lines about the same error.
 const LINE_EVERY: Duration = Duration::from_mins(1);
 
-/// One kind of trouble.
+/// Limits the lines about one kind of error.
 #[derive(Debug, Default)]
 pub struct LogLimit {
-    /// When it was last told, while it lasts.
+    /// When it was last logged, while the error lasts.
     last_logged: Option<Instant>,
     /// How often it happened since then.
     since: u64,
 }
 
 impl LogLimit {
-    /// It happened. If it is to be told now: how often it happened since it was last told, this time included.
+    /// It happened. Returns a count if it must be logged now: how often it happened since the last line, this time
+    /// included.
     pub fn happened(&mut self, now: Instant) -> Option<u64> {
         self.since += 1;
         if self
@@ -39,40 +40,40 @@ impl LogLimit {
         Some(std::mem::take(&mut self.since))
     }
 
-    /// It is over. Whether that is to be logged: only if the trouble was.
+    /// It has ended. Returns whether that must be logged: only if the error was.
     pub const fn over(&mut self) -> bool {
         self.since = 0;
         self.last_logged.take().is_some()
     }
 }
 
-/// Every kind of trouble that is told with a limit.
+/// All kinds of errors whose lines are limited.
 #[derive(Debug, Default)]
 pub struct LogLimits {
-    /// The remote is down.
+    /// The server is down.
     failed: LogLimit,
     /// A credential cannot be read.
     unread: LogLimit,
-    /// The remote refuses profiles.
+    /// The server refuses profiles.
     refused: LogLimit,
-    /// The remote refuses profiles with the settings' labels.
+    /// The server refuses profiles with the settings' labels.
     unlabelled: LogLimit,
-    /// Profiles are given up after the last attempt.
+    /// Profiles are lost after the last attempt.
     exhausted: LogLimit,
     /// More clients than we serve at once.
     too_many_clients: LogLimit,
-    /// Clients send what we refuse.
+    /// Clients send requests that we refuse.
     pub client: LogLimit,
-    /// Lambda answers what we do not understand.
+    /// Lambda's answers cannot be understood.
     unexpected: LogLimit,
-    /// An invocation was held for longer than it may be.
+    /// An invocation was held longer than allowed.
     hold: LogLimit,
-    /// Nobody can upload, as an address is taken.
+    /// Clients cannot upload, because an address is taken.
     pub unbound: LogLimit,
 }
 
 impl Relay {
-    /// An attempt failed: told if the remote counts as down by now.
+    /// An attempt failed. It is an error only if the server counts as down by now.
     pub(super) fn log_failed_attempt(&mut self, cause: &str, now: Now) {
         let is_down = self.server.is_down();
         let (level, msg) = if is_down {
@@ -98,7 +99,7 @@ impl Relay {
         self.log.line(level, now.unix_ms, msg, &fields);
     }
 
-    /// A profile is lost because the remote refuses it.
+    /// A profile is lost because the server refuses it.
     pub(super) fn log_refused(&mut self, answer: &Answer, now: Now) {
         self.log_reachable_again(now);
         if let Some(count) = self.limits.refused.happened(now.mono) {
@@ -154,7 +155,7 @@ impl Relay {
             .line(level, now.unix_ms, "The credentials were read", &[SVC]);
     }
 
-    /// The remote refuses the credentials. They are read again, unless they were just read.
+    /// The server refuses the credentials. They are read again, unless they were just read.
     pub(super) fn log_credentials_refused(
         &mut self,
         answer: &Answer,
@@ -190,7 +191,7 @@ impl Relay {
         }
     }
 
-    /// The remote took a profile: what was told as trouble is told to be over.
+    /// The server accepted a profile: errors that were logged have ended.
     pub(super) fn log_recovered(&mut self, now: Now) {
         self.log_reachable_again(now);
         let (refused, exhausted) = (self.limits.refused.over(), self.limits.exhausted.over());
@@ -216,7 +217,7 @@ impl Relay {
         }
     }
 
-    /// A client gave way to another.
+    /// A client was closed for another one.
     pub(super) fn log_too_many_clients(&mut self, now: Now) {
         if let Some(count) = self.limits.too_many_clients.happened(now.mono) {
             let fields = [CONTROLLER, ("count", count.into()), SVC];
@@ -225,7 +226,7 @@ impl Relay {
         }
     }
 
-    /// Lambda's API answered what we do not understand, or not at all.
+    /// Lambda's API gave an answer that we do not understand, or none.
     pub(super) fn log_unexpected(&mut self, what: &str, now: Now) {
         if let Some(count) = self.limits.unexpected.happened(now.mono) {
             let fields = [("cause", what.into()), ("count", count.into()), SVC];
@@ -238,13 +239,13 @@ impl Relay {
         }
     }
 
-    /// An invocation is not held any longer, though what it was held for is not done.
+    /// A hold has ended before its work was done.
     pub(super) fn log_hold_over(&mut self, reason: HoldReason, now: Now) {
         let cause = match reason {
             HoldReason::Running => "no platform.runtimeDone arrived",
             HoldReason::Queued { .. } | HoldReason::Done => "the server is slow",
         };
-        // A function may run for long.
+        // A function may well run for long.
         let level = match reason {
             HoldReason::Running => Level::Info,
             HoldReason::Queued { .. } | HoldReason::Done => Level::Warning,
@@ -275,7 +276,7 @@ impl Relay {
             SVC,
         ];
         if let Some(profile) = &self.profile {
-            // They are among the acknowledged.
+            // These are included in the acknowledged ones.
             fields.push(("self_profiles", profile.taken().into()));
         }
         for reason in LeftOutReason::ALL {

@@ -1,4 +1,4 @@
-//! Whether the remote can be reached: a state of the server, not of a payload.
+//! Whether the server can be reached: a state of the server, not of a payload.
 //!
 //! ```text
 //! Untried ── reached ──▶ Up ◀── reached ── Down, Waits
@@ -6,19 +6,18 @@
 //!                        Waits ◀── asked to wait (Retry-After, a limit) ── any
 //! ```
 //!
-//! While it is `Untried`, connections are made one after the other, so that the later ones can resume the TLS
-//! session of the first. While it is `Down`, and after it has waited, one attempt goes ahead: its success lets all
-//! of them go.
+//! While it is `Untried`, connections are made one after another, so that later ones can resume the TLS session of the
+//! first. While it is `Down`, and after it has waited, one attempt goes first; its success lets all others go.
 
 use std::time::{Duration, Instant};
 
 use crate::contract::Now;
 
-/// First pause before a server that is down is tried again, doubling up to the maximum.
+/// First pause before a server that is down is tried again. It doubles up to the maximum.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
-/// Attempts that fail one after another before the server counts as down.
+/// Consecutive failed attempts after which the server counts as down.
 const FAILED_IN_A_ROW: u8 = 3;
 
 /// See the module's documentation.
@@ -26,7 +25,7 @@ const FAILED_IN_A_ROW: u8 = 3;
 pub(super) struct ServerHealth {
     state: State,
     failed: u8,
-    /// We are leaving: pauses no longer grow, and are no longer asked for with success.
+    /// We are leaving: pauses no longer grow, and a `Retry-After` is not obeyed.
     leaving: bool,
 }
 
@@ -39,37 +38,37 @@ enum State {
         pause: Duration,
         probe_at: Instant,
     },
-    /// Until either clock says so. Frozen time counts, since it is the remote that counts it, and the monotonic clock may
-    /// stand still in a freeze; the wall clock may be set back.
+    /// Ends when either clock says so. Frozen time counts, because the server counts it too. The monotonic clock may
+    /// stop in a freeze; the wall clock may be set back.
     Waits {
         until: Now,
-        /// The part of it that is for a limit, in which not even the last attempts are made.
+        /// The part of the wait for a limit. In it, not even the last attempts are made.
         limit: Option<Now>,
     },
 }
 
-/// Why the remote wants nothing for a time.
+/// Why the server wants no requests for a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum WaitReason {
     /// `Retry-After`.
     RetryAfter,
-    /// A limit that begins anew at a known time: until then every attempt is in vain.
+    /// A limit that resets at a known time: until then every attempt would fail.
     Limit,
 }
 
-/// Connections under way, but for those that a freeze may have killed.
+/// The current connections, except those that a freeze may have killed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Load {
     /// Connections that carry an attempt.
     pub(super) busy: usize,
-    /// Those of them that have not reached the remote yet.
+    /// Those of them that have not reached the server yet.
     pub(super) opening: usize,
-    /// There is little time left, and a connection has reached the remote: that is proof enough.
+    /// Little time is left, and a connection has reached the server, so no further proof is needed.
     pub(super) eager: bool,
 }
 
 impl ServerHealth {
-    /// Whether another attempt may begin beside those under way.
+    /// Whether another attempt may begin in addition to the current ones.
     pub(super) fn admits(&self, load: Load, now: Now) -> bool {
         match self.state {
             State::Up => true,
@@ -79,12 +78,12 @@ impl ServerHealth {
         }
     }
 
-    /// Whether it is down, or has asked to be left alone.
+    /// Whether it is down, or has asked us to wait.
     pub(super) const fn is_down(&self) -> bool {
         matches!(self.state, State::Down { .. } | State::Waits { .. })
     }
 
-    /// When a server that is down is to be tried again.
+    /// When the next attempt is made to a server that is down.
     pub(super) fn probe_at(&self, now: Now) -> Option<Instant> {
         match self.state {
             State::Down { probe_at, .. } => Some(probe_at),
@@ -93,11 +92,11 @@ impl ServerHealth {
         }
     }
 
-    /// It answered. Whether it was down until now.
+    /// The server answered. Returns whether it was down until now.
     pub(super) fn reached(&mut self, now: Now) -> bool {
         self.failed = 0;
         match self.state {
-            // An attempt that began before it asked to wait: that still holds.
+            // The attempt began before the server asked us to wait: the wait still holds.
             State::Waits { until, .. } if !is_over(until, now) => false,
             _ => {
                 let was_down = self.is_down();
@@ -107,10 +106,10 @@ impl ServerHealth {
         }
     }
 
-    /// An attempt did not reach it.
+    /// An attempt did not reach the server.
     pub(super) fn unreached(&mut self, now: Now, random: u64) {
         let pause = match self.state {
-            // An attempt that began before: it tells nothing new.
+            // The attempt began before the state changed: it adds nothing new.
             State::Down { probe_at, .. } if now.mono < probe_at => return,
             State::Waits { until, .. } if !is_over(until, now) => return,
             State::Down { pause, .. } if !self.leaving => (pause * 2).min(PAUSE_MAX),
@@ -122,7 +121,7 @@ impl ServerHealth {
         };
     }
 
-    /// An attempt failed after the remote was reached.
+    /// An attempt failed after the server was reached.
     pub(super) fn failed(&mut self, now: Now, random: u64) {
         self.failed = self.failed.saturating_add(1);
         if self.failed >= FAILED_IN_A_ROW || self.is_down() {
@@ -130,7 +129,7 @@ impl ServerHealth {
         }
     }
 
-    /// It asked us to send nothing for so long.
+    /// The server asked us to send nothing for this long.
     pub(super) fn asked_to_wait(
         &mut self,
         pause: Duration,
@@ -145,7 +144,7 @@ impl ServerHealth {
             mono: now.mono + pause,
             unix_ms: now.unix_ms.saturating_add(pause.as_millis() as u64),
         };
-        // A longer wait stays.
+        // The longer of two waits holds.
         let later = |at: Now| {
             if left(at, now) > left(until, now) {
                 at
@@ -193,7 +192,7 @@ impl ServerHealth {
     }
 }
 
-/// How long it is until then, by the clock that says less.
+/// The time left until then, by the clock that shows less.
 pub(super) fn left(until: Now, now: Now) -> Duration {
     let wall = Duration::from_millis(until.unix_ms.saturating_sub(now.unix_ms));
     until.mono.saturating_duration_since(now.mono).min(wall)
@@ -203,7 +202,7 @@ fn is_over(until: Now, now: Now) -> bool {
     left(until, now).is_zero()
 }
 
-/// Between three quarters of `pause` and all of it, so that sandboxes do not come back as one.
+/// Between three quarters of `pause` and all of it, so that sandboxes do not retry all at once.
 pub(super) fn jitter(pause: Duration, random: u64) -> Duration {
     pause.saturating_sub(pause / 4 * (random % 1024) as u32 / 1024)
 }
@@ -333,7 +332,7 @@ mod tests {
         server.asked_to_wait(second * 3, WaitReason::RetryAfter, now, 0);
         server.asked_to_wait(second, WaitReason::RetryAfter, now, 0);
         assert_eq!(server.probe_at(now), Some(now.mono + second * 3));
-        // What was under way tells nothing, be it good or bad.
+        // Results of attempts that were already running change nothing.
         server.reached(now);
         server.unreached(now, 0);
         server.thawed(second);
@@ -383,7 +382,7 @@ mod tests {
         let mut server = ServerHealth::default();
         let second = Duration::from_secs(1);
         server.asked_to_wait(second * 30, WaitReason::RetryAfter, now, 0);
-        // The monotonic clock stood still in a freeze of an hour.
+        // The monotonic clock did not move in a freeze of an hour.
         let thawed = Now {
             mono: now.mono,
             unix_ms: now.unix_ms + 3_600_000,

@@ -1,4 +1,4 @@
-//! The end: what is left is sent for as long as there is time, then the account is closed.
+//! Shutdown: what is left is sent as long as there is time, then the totals are logged.
 
 use std::time::{Duration, Instant};
 
@@ -9,14 +9,14 @@ use super::phase::Phase;
 use super::ring::LossReason;
 use super::uplink::Uplink;
 
-/// Time kept back from Lambda's shutdown deadline, for leaving.
+/// Time kept free before Lambda's shutdown deadline, to exit.
 const SHUTDOWN_MARGIN: Duration = Duration::from_millis(100);
 
-/// Time to drain where nobody gave a deadline: what Lambda gives an extension.
+/// Time to drain without a deadline: what Lambda gives an extension.
 const SHUTDOWN_DEFAULT: Duration = Duration::from_secs(2);
 
 impl Relay {
-    /// We are asked to leave by a signal.
+    /// A signal asks us to exit.
     pub fn terminated(&mut self, now: Now) {
         self.drain(
             now.mono + SHUTDOWN_DEFAULT.saturating_sub(SHUTDOWN_MARGIN),
@@ -30,8 +30,8 @@ impl Relay {
         self.drain(now.mono + left.saturating_sub(SHUTDOWN_MARGIN), now);
     }
 
-    /// Begins to leave: no event is asked for any more, pauses end, and when all is delivered, or at `until`, it
-    /// is over.
+    /// Begins to drain: no event is asked for any more, and pauses end. The drain is over when all is delivered, or at
+    /// `until`.
     fn drain(&mut self, until: Instant, now: Now) {
         self.phase = match self.phase {
             Phase::Serve | Phase::Hold { .. } => Phase::Drain {
@@ -51,7 +51,7 @@ impl Relay {
         }
     }
 
-    /// Leaves once everything is delivered, or when time is up.
+    /// Exits once everything is delivered, or when time is up.
     pub(super) fn leave(&mut self, now: Now) -> Option<Command> {
         let Phase::Drain { until, has_looked } = self.phase else {
             return None;
@@ -60,7 +60,7 @@ impl Relay {
         let settled = self.ring.in_hand() == 0
             && !inlets.any(|(_, inlet)| inlet.is_busy() || inlet.is_new(now.mono));
         if now.mono < until {
-            // The last word is our own profile, after everything else.
+            // Our own profile is sent last, after everything else.
             let has_looked = if !settled || self.profile_last(now) {
                 false
             } else if has_looked {
@@ -76,7 +76,7 @@ impl Relay {
         Some(Command::Exit(0))
     }
 
-    /// It is over: what is still here is lost, and the totals are told.
+    /// The end: payloads that are still here are lost, and the totals are logged.
     pub(super) fn close_account(&mut self, now: Now) {
         self.uplinks.iter_mut().for_each(Uplink::settle);
         self.record_finished(now);
@@ -87,15 +87,15 @@ impl Relay {
             } else {
                 LossReason::Shutdown
             });
-        // Their payloads are gone; the sockets end with the process.
+        // Their payloads are counted as lost; the sockets close with the process.
         self.uplinks.clear();
         self.phase = Phase::Done;
         self.log_totals(now);
     }
 }
 
-/// How long Lambda gives us to leave. Its own clock and ours may differ, as after a freeze: what is over already, or
-/// longer than Lambda ever gives, is no deadline.
+/// How long Lambda gives us to exit. Its clock and ours may differ, as after a freeze: a deadline that has passed, or
+/// is longer than Lambda ever gives, is ignored.
 fn shutdown_left(deadline_ms: Option<u64>, now: Now) -> Duration {
     let left = deadline_ms.map(|at| Duration::from_millis(at.saturating_sub(now.unix_ms)));
     left.filter(|left| !left.is_zero() && *left <= SHUTDOWN_DEFAULT)

@@ -1,8 +1,8 @@
 //! All policy: what to do next, given the facts so far.
 //!
-//! Order matters in [`Relay::step`] alone. Lambda is heard first: an INVOKE says that there may have been a freeze.
-//! Then what ended is judged, so that its payload may go out again in the same turn; leaving comes before asking
-//! Lambda for more; new work comes last. What Lambda's next event is held back for is in [`super::flush`].
+//! Order matters only in [`Relay::step`]. Lambda's event comes first: an INVOKE says that there may have been a freeze.
+//! Then ended attempts are recorded, so that their payloads may be sent again in the same turn. Leaving comes before
+//! asking Lambda for more. New work comes last. [`super::flush`] decides whether Lambda's next event is held back.
 
 use crate::contract::{Command, Now, Peer};
 use crate::lambda::Event;
@@ -18,7 +18,7 @@ use super::wakes::Wake;
 use super::{Relay, SVC};
 
 impl Relay {
-    /// The next thing to do; `None` when there is nothing until the next fact.
+    /// The next command; `None` if there is nothing to do until the next fact.
     pub fn step(&mut self, now: Now) -> Option<Command> {
         self.ring.tick(now.mono);
         self.decided = Some(now);
@@ -42,7 +42,7 @@ impl Relay {
             })
     }
 
-    /// Connections that have ended, or should.
+    /// Closes connections that have ended, or should.
     pub(super) fn close_ended(&mut self, now: Now) -> Option<Command> {
         if let Some(id) = self.to_close.pop() {
             return Some(Command::Close(id));
@@ -73,7 +73,7 @@ impl Relay {
         None
     }
 
-    /// What Lambda told us, and what is to be done about it at once.
+    /// Handles what Lambda sent; returns a command that must come first.
     fn handle_lambda_event(&mut self, now: Now) -> Option<Command> {
         match self.lambda.as_mut()?.event()? {
             Event::Registered => self.begin_telemetry(now),
@@ -108,7 +108,7 @@ impl Relay {
                     std::mem::take(&mut self.taken)
                 };
                 if !missing.is_empty() {
-                    // Whoever took the port at the start may be gone.
+                    // The process that had the port at the start may have ended.
                     return Some(Command::Listen(missing));
                 }
             }
@@ -132,8 +132,8 @@ impl Relay {
         None
     }
 
-    /// Between the init and the first INVOKE a sandbox may have been copied (AWS Lambda `SnapStart`). What has to
-    /// differ between copies, or is stale by now, is had anew: session id, connections, TLS sessions, addresses.
+    /// A sandbox may have been copied between the init and the first INVOKE (AWS Lambda `SnapStart`). State that must
+    /// differ between copies, or is stale by now, is renewed: session id, connections, TLS sessions, addresses.
     fn reset_after_init(&mut self, now: Now) {
         self.session = None;
         if self.config.snap_start {
@@ -148,7 +148,7 @@ impl Relay {
         }
     }
 
-    /// Asking for the next event permits Lambda to freeze us. What is unsent then goes on after the thaw.
+    /// Asking for the next event allows Lambda to freeze us. Unsent payloads then continue after the thaw.
     fn ask_lambda(&mut self, now: Now) -> Option<Command> {
         let lambda = self.lambda.as_mut()?;
         let telemetry = self.telemetry.as_ref();
@@ -168,7 +168,7 @@ impl Relay {
                 Some(Command::Resolve(Peer::Lambda, name))
             }
             Addresses::Known(addresses, _) => {
-                // Another one after each failure.
+                // Each failure moves on to the next address.
                 let address = *addresses.get(lambda.failures() % addresses.len().max(1))?;
                 let id = self.fresh_id();
                 if let Some(lambda) = &mut self.lambda {
@@ -179,7 +179,7 @@ impl Relay {
         }
     }
 
-    /// If the remote is this relay itself, its address is unusable: what is sent there comes back for ever.
+    /// If the server is this relay itself, its address is unusable: a request would come back to us without end.
     fn disable_own_address(&mut self, now: Now) {
         if std::mem::take(&mut self.server_is_self)
             && let Some(remote) = self.config.remote.take()
@@ -205,7 +205,7 @@ impl Relay {
             }
         }
         if self.config.remote.is_none() {
-            // An upload that was half taken then comes here later.
+            // An upload that was only partly read at that time reaches the ring later.
             self.ring.lose_all(LossReason::Unusable);
         }
     }

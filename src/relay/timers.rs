@@ -1,4 +1,4 @@
-//! What is due, and when the next thing is.
+//! What is due now, and when the next thing is due.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use super::uplink::Uplink;
 const TRIM_AFTER: Duration = Duration::from_secs(1);
 
 impl Relay {
-    /// Time went on. To be reported last in a turn: what has arrived counts before what is late.
+    /// Time has passed. The shell reports it last in a turn, so that what has arrived counts before timeouts.
     pub fn expire(&mut self, now: Now) {
         self.uplinks
             .iter_mut()
@@ -32,9 +32,9 @@ impl Relay {
         }
     }
 
-    /// When [`Relay::expire`] and [`Relay::step`] have something to do, if nothing happens before.
+    /// When [`Relay::expire`] or [`Relay::step`] has work, if nothing happens before.
     ///
-    /// Always later than `now`: what was due by then is done, or waits for something else to happen.
+    /// Always later than `now`: what was due by then is done, or waits for another event.
     #[must_use]
     pub fn deadline(&self, now: Now) -> Option<Instant> {
         let phase = match self.phase {
@@ -74,7 +74,7 @@ impl Relay {
         all.filter(|at| *at > now.mono).min()
     }
 
-    /// Spare memory goes back to the system some time after the last payload.
+    /// Plans to give spare memory back to the system some time after the last payload.
     pub(super) fn schedule_trim(&mut self, now: Now) {
         if !self.ring.is_empty() {
             self.trim_at = None;

@@ -1,5 +1,5 @@
-//! One connection to the remote below HTTP: plain or TLS, direct or through a proxy's tunnel. It yields plaintext
-//! and takes plaintext.
+//! One connection to the server below HTTP: plain or TLS, direct or through a proxy's tunnel. It takes plaintext and
+//! returns plaintext.
 //!
 //! ```text
 //! Resolve ──▶ Connect ──▶ Tunnel ──▶ Handshake ──▶ Open ──▶ Closed
@@ -7,9 +7,8 @@
 //!                └───┴── failed: the next address
 //! ```
 //!
-//! Several addresses are tried as RFC 8305 says: the families take turns, one address is begun 250 ms after the
-//! other, and the first that connects goes on. An address whose tunnel or handshake fails is followed by the
-//! addresses that were not tried yet.
+//! Several addresses are tried as in RFC 8305: the families alternate, a new address is started every 250 ms, and the
+//! first that connects is used. If the tunnel or the handshake fails, the addresses not tried yet follow.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -34,17 +33,17 @@ pub(super) struct Transport {
     state: State,
     /// Addresses not tried yet, the next one last.
     untried: Vec<SocketAddr>,
-    /// Connections that are over, to be closed.
+    /// Connections that must be closed.
     to_close: Vec<ConnId>,
 }
 
 #[derive(Debug)]
 enum State {
-    /// Waiting for the remote's addresses.
+    /// Waiting for the server's addresses.
     Resolve,
-    /// Waiting for the first of these to connect; then, another address may be begun beside them.
+    /// Waiting for the first of these to connect; at that time, another address may be started in parallel.
     Connect(Vec<Link>, Instant),
-    /// Waiting for the proxy to make the connection a tunnel to the remote.
+    /// Waiting for the proxy to open a tunnel to the server.
     Tunnel(Link, Box<Tunnel>),
     Handshake(Link, Box<Tls>),
     Plain(Link),
@@ -52,22 +51,22 @@ enum State {
     Closed,
 }
 
-/// One connection, and where it leads.
+/// One connection, and its address.
 #[derive(Debug, Clone, Copy)]
 struct Link {
     id: ConnId,
     address: SocketAddr,
 }
 
-/// What lies between us and the remote.
+/// What lies between us and the server.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Path<'r> {
     pub(super) proxy: Option<&'r Proxy>,
-    /// There for https.
+    /// Present for https.
     pub(super) client: Option<&'r tls::Client>,
 }
 
-/// What a transport is waiting for; what a timeout is named by.
+/// What a transport is waiting for; a timeout names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
     NameLookup,
@@ -78,7 +77,7 @@ pub(super) enum Stage {
 }
 
 impl Stage {
-    /// In words, for the log.
+    /// As text for the log.
     pub(super) const fn words(self) -> &'static str {
         match self {
             Self::NameLookup => "name lookup",
@@ -91,7 +90,7 @@ impl Stage {
 }
 
 impl Transport {
-    /// One that waits for the remote's addresses.
+    /// A transport that waits for the server's addresses.
     pub(super) const fn new() -> Self {
         Self {
             state: State::Resolve,
@@ -107,7 +106,7 @@ impl Transport {
         }
     }
 
-    /// How many connections there are, or are being made.
+    /// How many connections it has, or is making.
     pub(super) fn connections(&self) -> usize {
         match &self.state {
             State::Connect(racing, _) => racing.len(),
@@ -115,7 +114,7 @@ impl Transport {
         }
     }
 
-    /// The connection that goes on, once one does.
+    /// The connection that is used, once one is open.
     const fn link(&self) -> Option<Link> {
         match &self.state {
             State::Tunnel(link, _)
@@ -126,7 +125,7 @@ impl Transport {
         }
     }
 
-    /// Where it leads, once it is connected.
+    /// Its address, once it is connected.
     pub(super) fn address(&self) -> Option<SocketAddr> {
         self.link().map(|link| link.address)
     }
@@ -148,12 +147,12 @@ impl Transport {
         }
     }
 
-    /// Whether the remote has said that it sends no more, though the connection stands.
+    /// Whether the server has said that it sends no more, though the connection is open.
     pub(super) fn is_half_closed(&self) -> bool {
         self.tls().is_some_and(Tls::is_closed)
     }
 
-    /// The remote's addresses, in the order in which they are to be tried.
+    /// The server's addresses, in the order in which they are tried.
     pub(super) fn resolved(&mut self, mut addresses: Vec<SocketAddr>, now: Instant) {
         addresses.reverse();
         self.untried = addresses;
@@ -173,7 +172,7 @@ impl Transport {
         }
     }
 
-    /// The connection that is due is made under that name: to which address.
+    /// Starts the connection that is due, under that id: returns its address.
     pub(super) fn connecting(&mut self, id: ConnId, now: Instant) -> Option<SocketAddr> {
         let State::Connect(racing, next_at) = &mut self.state else {
             return None;
@@ -184,14 +183,14 @@ impl Transport {
         Some(address)
     }
 
-    /// Until when the address that has connected may take for a tunnel and a handshake, if others are left: each gets
-    /// its share of the time, as one that is silent must not use it up.
+    /// Until when the connected address may take for a tunnel and a handshake, if others are left. Each gets a share of
+    /// the time, so that a silent one does not use it up.
     pub(super) fn share(&self, deadline: Instant, now: Instant) -> Option<Instant> {
         let others = u32::try_from(self.untried.len()).ok().filter(|n| *n > 0)?;
         Some(now + deadline.saturating_duration_since(now) / (others + 1))
     }
 
-    /// That connection stands; others to the remote that were begun beside it are over.
+    /// That connection is open; others that were started in parallel are closed.
     ///
     /// # Errors
     /// TLS cannot begin, and why.
@@ -213,12 +212,12 @@ impl Transport {
         }
     }
 
-    /// The other end is the remote.
+    /// The other end is the server.
     fn reach(&mut self, link: Link, path: Path) -> Result<(), String> {
         self.state = match path.client {
             None => State::Plain(link),
             Some(client) => {
-                // Whatever becomes of it, the connection is closed with the state.
+                // Whatever happens, the connection is closed together with the state.
                 self.state = State::Plain(link);
                 State::Handshake(link, Box::new(Tls::new(client)?))
             }
@@ -226,7 +225,7 @@ impl Transport {
         Ok(())
     }
 
-    /// A connection ended. Whether that leaves nothing to wait for: no other is being made, and none is due.
+    /// A connection ended. Returns whether nothing is left to wait for: no other is being made, and none is due.
     pub(super) fn ended(&mut self, id: ConnId, now: Instant) -> bool {
         if let State::Connect(racing, next_at) = &mut self.state {
             racing.retain(|link| link.id != id);
@@ -237,7 +236,7 @@ impl Transport {
         true
     }
 
-    /// The address that was connected to is given up for one not tried yet, if there is one.
+    /// Gives up the connected address for one not tried yet, if there is one.
     pub(super) fn falls_back(&mut self, now: Instant) -> bool {
         if self.untried.is_empty() || matches!(self.state, State::Resolve) {
             return false;
@@ -247,7 +246,7 @@ impl Transport {
         true
     }
 
-    /// Where the next bytes from the remote go.
+    /// Where the next bytes from the server are read to.
     pub(super) fn space<'b>(&'b mut self, plain: &'b mut ReceiveBuffer) -> &'b mut [u8] {
         match &mut self.state {
             State::Handshake(_, tls) | State::Tls(_, tls) => tls.space(),
@@ -256,10 +255,10 @@ impl Transport {
         }
     }
 
-    /// `n` bytes of [`Transport::space`] have been read: plaintext is added to `plain`, also where an error follows it.
+    /// `n` bytes of [`Transport::space`] have been read: plaintext is appended to `plain`, even if an error follows it.
     ///
     /// # Errors
-    /// Why the connection cannot go on, in words.
+    /// Why the connection cannot continue, as text.
     pub(super) fn received(
         &mut self,
         n: usize,
@@ -298,18 +297,18 @@ impl Transport {
         }
     }
 
-    /// Encrypts what comes next of `plain`, if there is TLS and all before it has been written. Returns how much of
-    /// it is on its way now.
+    /// Encrypts the next part of `plain`, if there is TLS and everything before has been written. Returns how many
+    /// bytes of `plain` were used.
     ///
     /// # Errors
-    /// Why it cannot be, in words.
+    /// Why it is not possible, as text.
     pub(super) fn seal(&mut self, plain: [&[u8]; 2]) -> Result<usize, String> {
         let mut taken = 0;
         if let State::Tls(_, tls) = &mut self.state
             && tls.pending().is_empty()
         {
             for part in plain {
-                // Where nothing is left, as while the answer is awaited, TLS is not asked at all.
+                // TLS is not called without data, for example while the answer is awaited.
                 let sealed = if part.is_empty() { 0 } else { tls.seal(part)? };
                 taken += sealed;
                 if sealed < part.len() {
@@ -320,7 +319,7 @@ impl Transport {
         Ok(taken)
     }
 
-    /// Bytes to be written: `plain` as it is, or what is sealed, or what is said before.
+    /// Bytes to write: `plain` itself, or its encrypted form, or what must be sent before it.
     pub(super) fn pending<'b>(&'b self, plain: [&'b [u8]; 2]) -> [&'b [u8]; 2] {
         match &self.state {
             State::Plain(_) => plain,
@@ -341,7 +340,7 @@ impl Transport {
         0
     }
 
-    /// Gives the buffers back while nothing is under way.
+    /// Frees the buffers while they are empty.
     pub(super) fn trim(&mut self) {
         if let State::Tls(_, tls) = &mut self.state {
             tls.trim();
@@ -355,7 +354,7 @@ impl Transport {
         }
     }
 
-    /// It is over.
+    /// Closes it.
     pub(super) fn close(&mut self) {
         self.give_up();
         self.untried = Vec::new();
@@ -370,13 +369,13 @@ impl Transport {
         }
     }
 
-    /// A connection that is over, to be closed now.
+    /// The next connection to close.
     pub(super) fn next_to_close(&mut self) -> Option<ConnId> {
         self.to_close.pop()
     }
 }
 
-/// The first of these moments after `now`.
+/// The first of these times after `now`.
 #[inline(never)]
 pub(super) fn next_after(all: &[Option<Instant>], now: Instant) -> Option<Instant> {
     let all = all.iter().copied().flatten();

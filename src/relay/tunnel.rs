@@ -1,10 +1,10 @@
-//! A proxy's tunnel to the remote: the CONNECT request and its answer (RFC 9110 section 9.3.6).
+//! A proxy's tunnel to the server: the CONNECT request and its answer (RFC 9110 section 9.3.6).
 
 use crate::config::proxy::Proxy;
 use crate::http1::buffer::ReceiveBuffer;
 use crate::http1::response::ResponseReader;
 
-/// A tunnel that is being made.
+/// A tunnel that is being opened.
 #[derive(Debug)]
 pub(super) struct Tunnel {
     request: Vec<u8>,
@@ -14,12 +14,12 @@ pub(super) struct Tunnel {
 }
 
 impl Tunnel {
-    /// One through that proxy, whose request is to be written.
+    /// A tunnel through that proxy, whose request is still to be written.
     pub(super) fn new(proxy: &Proxy) -> Self {
         Self {
             request: proxy.connect.clone(),
             sent: 0,
-            // A success has no content (RFC 9112 section 6.3), and a failure's is not read.
+            // A success has no content (RFC 9112 section 6.3), and the content of a failure is not read.
             reader: ResponseReader::new(true),
             status: 0,
         }
@@ -33,10 +33,10 @@ impl Tunnel {
         self.sent += n;
     }
 
-    /// Reads the proxy's answer from `inbox`. Whether the tunnel stands: what comes next is the remote's.
+    /// Reads the proxy's answer from `inbox`. Returns whether the tunnel is open: all further bytes are the server's.
     ///
     /// # Errors
-    /// Why there is none, in words.
+    /// Why there is no tunnel, as text.
     pub(super) fn read(&mut self, inbox: &mut ReceiveBuffer) -> Result<bool, String> {
         let status = &mut self.status;
         let read = self
@@ -48,9 +48,9 @@ impl Tunnel {
         }
         match self.status {
             200..=299 if inbox.is_empty() => Ok(true),
-            // TLS begins with us.
+            // In TLS the client speaks first.
             200..=299 => Err("it sent more than its answer".to_owned()),
-            // 401 is what tinyproxy says.
+            // tinyproxy answers 401.
             401 | 407 => Err(format!(
                 "status {}, it wants other credentials",
                 self.status

@@ -1,4 +1,4 @@
-//! Freezes, seen and unseen: frozen time counts for nothing, and a connection that is busy has to show that it lives.
+//! Freezes, seen and unseen: frozen time does not count, and a busy connection must show that it is alive.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::{Relay, SVC};
 pub(super) enum Wake {
     /// The clocks show it.
     Seen,
-    /// An INVOKE or SHUTDOWN came: before it there may have been a freeze too short to be seen.
+    /// An INVOKE or SHUTDOWN came: there may have been a freeze too short to be seen.
     Unseen,
 }
 
@@ -26,7 +26,7 @@ pub(super) struct Wakes {
 }
 
 impl Relay {
-    /// The sandbox was frozen for so long: time that counts for nothing.
+    /// The sandbox was frozen for this long. That time does not count.
     pub fn thawed(&mut self, frozen: Duration, now: Now) {
         let ms = frozen.as_millis() as u64;
         self.log.line(
@@ -60,12 +60,13 @@ impl Relay {
         self.wake(Wake::Seen, now);
     }
 
-    /// The sandbox may have been frozen until now: a connection that is busy has to show that it lives.
+    /// The sandbox may have been frozen until now: a busy connection must show that it is alive.
     pub(super) fn wake(&mut self, wake: Wake, now: Now) {
         self.wakes.all += 1;
         self.wakes.seen += u64::from(wake == Wake::Seen);
         for uplink in &mut self.uplinks {
-            // Where a freeze is only possible, one resend is enough: else a slow server would never be heard out.
+            // If a freeze is only possible, one resend is enough. Otherwise a slow server would never get time to
+            // answer.
             let may_resend =
                 |payload: PayloadId| wake == Wake::Seen || self.ring.has_free_resend(payload);
             if uplink.payload().is_some_and(may_resend) {
@@ -77,7 +78,7 @@ impl Relay {
         }
     }
 
-    /// By how much the wall clock went further than the monotonic one since something was decided last.
+    /// How much more the wall clock advanced than the monotonic clock since `step` last ran.
     fn clock_lag_ms(&self, now: Now) -> u64 {
         self.decided.map_or(0, |then| {
             let wall = now.unix_ms.saturating_sub(then.unix_ms);

@@ -1,14 +1,15 @@
-//! `--check`: tries what the relay would do with a profile, one step after another, says on standard output what works
-//! and what does not, and ends with a verdict: would profiles arrive?
+//! `--check`: tries one step after another of what the relay does with a profile, prints which work and which do not,
+//! and ends with a verdict: would profiles arrive?
 //!
 //! ```text
 //! settings ─▶ secret ─▶ roots ─▶ name ─▶ connect ─▶ proxy ─▶ tls ─▶ request ─▶ answer
 //!            (if any)  (https)                    (if any)  (https)
 //! ```
 //!
-//! A secret in one of AWS's stores has the same steps before it. [`line`] is the connection. For a person at a shell, so
-//! it may block; no wait outlasts `PYROSCOPE_TIMEOUT`. No secret is printed: of what the settings say only the variables'
-//! names, the server's name and port, and of what the server says only what the relay would log ([`phrases`]).
+//! A secret in one of AWS's stores has the same steps before it. [`line`] is the connection. It may block, because a
+//! person at a shell waits for it, but no wait exceeds `PYROSCOPE_TIMEOUT`. No secret is printed: of the settings only
+//! the variables' names, the server's name and port; of the server's answer only what the relay would log
+//! ([`phrases`]).
 
 mod line;
 mod secret;
@@ -38,13 +39,13 @@ use line::{Answer, Line, TIMED_OUT, WANTS_TLS, left};
 const ADDRESS: &str = "PYROSCOPE_REMOTE_ADDRESS";
 const HTTPS_PROXY: &str = "HTTPS_PROXY";
 
-/// A profile upload without a profile. Pyroscope looks at the credentials, finds nothing in it to store, and says so.
+/// An upload without a profile. Pyroscope checks the credentials, finds nothing to store, and says so.
 const REQUEST: &[u8] = b"POST /push.v1.PusherService/Push HTTP/1.1\r\n\
     Host: localhost:4040\r\n\
     User-Agent: pyroscope-lambda-extension\r\n\
     Content-Type: application/proto\r\n\r\n";
 
-/// Settings that put a field on requests, the winning one first: how their variables begin, and what they are called.
+/// Settings that put a field on requests, by priority: the prefix of their variables, and their name in the output.
 const SOURCES: [(&str, &str); 4] = [
     ("PYROSCOPE_HTTP_HEADERS", "PYROSCOPE_HTTP_HEADERS"),
     ("PYROSCOPE_AUTH_TOKEN", "PYROSCOPE_AUTH_TOKEN"),
@@ -55,22 +56,22 @@ const SOURCES: [(&str, &str); 4] = [
     ("PYROSCOPE_TENANT_ID", "PYROSCOPE_TENANT_ID"),
 ];
 
-/// How something went, and what a terminal is sent to show it in colour: red, green or none.
+/// The mark of a line, and the terminal code of its colour: red, green or none.
 type Mark = (&'static str, &'static str);
 
 const BAD: Mark = ("bad  ", "\x1b[31m");
 const OK: Mark = ("ok   ", "\x1b[32m");
 const NOTE: Mark = ("--   ", "");
 
-/// A step that may fail, and what is said then.
+/// A step that may fail, and its texts for that case.
 struct Step {
     /// In ten columns.
     name: &'static str,
-    /// What is waited for.
+    /// What it waits for.
     wait: &'static str,
-    /// Stands between the host and the cause.
+    /// The text between the host and the cause.
     joint: &'static str,
-    /// What there is to check besides the setting; and if it took too long.
+    /// What to check apart from the setting; the second text is for a timeout.
     help: [&'static str; 2],
 }
 
@@ -110,10 +111,10 @@ const ANSWER: Step = Step {
     ],
 };
 
-/// How a variable's value is had.
+/// Reads an environment variable.
 pub type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
 
-/// Tries the settings in `env`. Gives the exit status: 0 if profiles would arrive.
+/// Tries the settings in `env`. Returns the exit status: 0 if profiles would arrive.
 pub fn run(env: Environment) -> u8 {
     let mut config = Config::read(env);
     let is_set = |name| env(name).is_some_and(|value| !value.is_empty());
@@ -134,7 +135,7 @@ pub fn run(env: Environment) -> u8 {
 
 /// Writes `text` for a person to read.
 pub fn print(mut text: &[u8]) {
-    // If standard output is closed, there is nowhere to report it. Its buffer would be 500 bytes of code.
+    // If standard output is closed, there is nowhere to report it. A buffered writer would add 500 bytes of code.
     while let Ok(written @ 1..) = write(stdout(), text) {
         text = text.get(written..).unwrap_or_default();
     }
@@ -144,16 +145,16 @@ struct Check<'e> {
     env: Environment<'e>,
     timeout: Duration,
     in_colour: bool,
-    /// The first thing found that is bad, and does not keep profiles from arriving.
+    /// The first problem found that does not keep profiles from arriving.
     flaw: String,
-    /// What does, and what helps.
+    /// The problem that does, and what helps.
     obstacle: String,
 }
 
-/// Whom an https server may be vouched for by.
+/// The roots that an https server's certificate may come from.
 struct Trust {
     client: Client,
-    /// The variables that gave roots besides the built-in ones.
+    /// The variables that added roots to the built-in ones.
     added: Vec<&'static str>,
 }
 
@@ -173,14 +174,14 @@ impl Check<'_> {
         }
     }
 
-    /// All that has to do with the server; `None` where it cannot go on, and has said why.
+    /// All steps for the server; `None` if one failed and was reported.
     fn remote(&mut self, config: &Config, remote: &mut Remote) -> Option<()> {
         self.read_secrets(config, remote)?;
         let mut line = self.reach(config, remote, ADDRESS)?;
         self.send(&mut line, remote)
     }
 
-    /// Connects to a server whose address is from that setting, as far as a request can be written.
+    /// Connects to a server, whose address is from that setting, until a request can be written.
     fn reach(&mut self, config: &Config, remote: &Remote, setting: &'static str) -> Option<Line> {
         let trust = if remote.tls {
             Some(self.trust(config, remote)?)
@@ -271,7 +272,7 @@ impl Check<'_> {
         }
     }
 
-    /// Connects to the first address that lets us.
+    /// Connects to the first address that accepts.
     fn connect(
         &mut self,
         config: &Config,
@@ -281,7 +282,7 @@ impl Check<'_> {
         until: Instant,
     ) -> Option<Line> {
         let mut last = "";
-        // The relay that would listen there need not run: this takes its place.
+        // The relay that would listen there may not be running: this listener replaces it.
         let (host, port) = remote.peer();
         let own = config.listen.iter().filter(|own| own.port() == port);
         let _listeners: Vec<_> = own.map(TcpListener::bind).collect();
@@ -309,7 +310,7 @@ impl Check<'_> {
         None
     }
 
-    /// Has the proxy make the connection a tunnel, if there is one.
+    /// Opens a tunnel through the proxy, if there is one.
     fn pass_proxy(&mut self, line: &mut Line, remote: &Remote) -> Option<()> {
         let Some(proxy) = &remote.proxy else {
             return Some(());
@@ -378,7 +379,7 @@ impl Check<'_> {
         }
     }
 
-    /// Says what the answer means; `None` if it is that profiles do not arrive.
+    /// Prints what the answer means; `None` if profiles do not arrive.
     fn explain(&mut self, answer: &Answer, credentials: &str, are_set: bool) -> Option<()> {
         let (welcome, meaning) = cli::verdict(answer.status, answer.is_page);
         let (credentials, advice) = match answer.status {
@@ -419,7 +420,7 @@ impl Check<'_> {
         SOURCES.iter().find(sets).map(|&(_, name)| name)
     }
 
-    /// Why it is not gone on after that step with that host, whose name is from that setting.
+    /// Reports why that step failed for that host, whose name is from that setting.
     fn fail_at(&mut self, step: &Step, host: &str, cause: &str, setting: &str) {
         let (late, mut cause) = (self.late(step.wait), cause);
         let [mut help, late_help] = step.help;
@@ -429,7 +430,7 @@ impl Check<'_> {
         let [joint, setting, help] = if cause == WANTS_TLS {
             [": ", setting, " must begin with https"]
         } else if phrases::contains(cause.as_bytes(), b"certificate") {
-            [""; 3] // It says by itself what helps.
+            [""; 3] // The cause already says what helps.
         } else {
             [". Check ", setting, help]
         };
@@ -437,7 +438,7 @@ impl Check<'_> {
         self.fail(step.name, &words);
     }
 
-    /// What was waited for in vain, and for how long.
+    /// What it waited for, and for how long.
     fn late(&self, wait: &str) -> String {
         let ms = self.timeout.as_millis() as u64;
         let (time, unit) = if ms.is_multiple_of(1000) {
@@ -452,7 +453,7 @@ impl Check<'_> {
         self.print_line(step, OK, words);
     }
 
-    /// What is bad, and does not keep profiles from arriving.
+    /// Reports a problem that does not keep profiles from arriving.
     fn bad(&mut self, step: &str, words: &[&str]) {
         self.print_line(step, BAD, words);
         if self.flaw.is_empty() {
@@ -460,7 +461,7 @@ impl Check<'_> {
         }
     }
 
-    /// Why profiles do not arrive, and after it, as a sentence of its own, what helps: only the verdict has that.
+    /// Reports why profiles do not arrive. What helps follows as a separate sentence, only in the verdict.
     fn fail(&mut self, step: &str, words: &[&str]) {
         self.obstacle = words.concat();
         let fact = self.obstacle.split_once(". ");
@@ -468,7 +469,7 @@ impl Check<'_> {
         self.print_line(step, BAD, &[fact]);
     }
 
-    /// Prints the verdict, and gives the exit status.
+    /// Prints the verdict, and returns the exit status.
     fn conclude(&self, arrived: bool) -> u8 {
         let (verdict, joint, rest) = if arrived {
             (("Profiles would arrive", OK.1), ", but ", &self.flaw)
@@ -480,7 +481,7 @@ impl Check<'_> {
         u8::from(!arrived)
     }
 
-    /// Prints one line: what was tried, in ten columns, how it went, and more in words.
+    /// Prints one line: the step, in ten columns, its mark, and the details.
     fn print_line(&self, step: &str, (mark, colour): Mark, words: &[&str]) {
         let (colour, end) = if self.in_colour {
             (colour, "\x1b[0m")
@@ -488,7 +489,7 @@ impl Check<'_> {
             ("", "")
         };
         let mut line = [step, colour, mark, end].concat().into_bytes();
-        // A terminal obeys control characters, whoever they are from.
+        // A terminal obeys control characters, so those from any source are filtered.
         for c in words.iter().flat_map(|word| word.chars()) {
             let seen = if c.is_control() { '?' } else { c };
             line.extend_from_slice(seen.encode_utf8(&mut [0; 4]).as_bytes());
@@ -520,7 +521,7 @@ fn resolve(name: String, until: Instant) -> Result<Vec<SocketAddr>, String> {
             return found;
         }
         let left = left(until)?;
-        // A wait that was interrupted is begun again.
+        // A wait that was interrupted starts again.
         let _ = poll.poll(&mut events, Some(left));
     }
 }

@@ -1,7 +1,7 @@
 //! Name lookups: `getaddrinfo` on a thread that ends with its answer.
 //!
-//! The system's resolver knows every way a name can be configured, and blocks. So each lookup gets a thread
-//! with a small stack, and wakes the loop when it is done.
+//! The system's resolver supports every way to configure names, and blocks. So each lookup gets a thread with a small
+//! stack, which wakes the loop when it is done.
 
 use std::collections::VecDeque;
 use std::io;
@@ -12,7 +12,7 @@ use mio::{Registry, Token, Waker};
 
 use crate::contract::Peer;
 
-/// Stack of a lookup: musl's resolver keeps its answers in some 20 KiB of it.
+/// Stack size of a lookup: musl's resolver keeps its answers in about 20 KiB of it.
 const STACK_BYTES: usize = 64 * 1024;
 
 /// Most addresses taken from one answer.
@@ -20,22 +20,22 @@ const ADDRESSES_MAX: usize = 8;
 
 type Answer = (Peer, Result<Vec<SocketAddr>, String>);
 
-/// Lookups under way.
+/// The current lookups.
 #[derive(Debug)]
 pub(super) struct Dns {
     shared: Arc<Shared>,
 }
 
-/// What the loop shares with the threads. A channel would do the same with 7 KB more code.
+/// What the loop shares with the threads. A channel would need 7 KB more code.
 #[derive(Debug)]
 struct Shared {
     waker: Waker,
-    /// Those that came first are first.
+    /// In the order of their arrival.
     answers: Mutex<VecDeque<Answer>>,
 }
 
 impl Dns {
-    /// Prepares lookups whose end is told under `token`.
+    /// Prepares lookups, whose end is reported under `token`.
     ///
     /// # Errors
     /// No descriptor is left.
@@ -53,7 +53,7 @@ impl Dns {
     /// Looks up `name`, which is `host:port`.
     ///
     /// # Errors
-    /// No thread could be had.
+    /// No thread could be started.
     #[expect(clippy::disallowed_methods, reason = "the one thread besides the loop")]
     pub(super) fn resolve(&self, peer: Peer, name: String) -> Result<(), String> {
         let shared = Arc::clone(&self.shared);
@@ -62,11 +62,11 @@ impl Dns {
                 .to_socket_addrs()
                 .map(|found| found.take(ADDRESSES_MAX).collect())
                 .map_err(|error| error.to_string());
-            // Nobody panics with the lock held, so it always can be had.
+            // No code panics while it holds the lock, so locking always succeeds.
             if let Ok(mut answers) = shared.answers.lock() {
                 answers.push_back((peer, found));
             }
-            // The loop is gone only when the process is.
+            // The loop ends only with the process.
             let _ = shared.waker.wake();
         };
         std::thread::Builder::new()
@@ -76,13 +76,13 @@ impl Dns {
         Ok(())
     }
 
-    /// The next answer that has come.
+    /// The next answer that has arrived.
     pub(super) fn answer(&self) -> Option<Answer> {
         self.shared.answers.lock().ok()?.pop_front()
     }
 }
 
-/// Why a lookup could not be begun.
+/// Why a lookup could not be started.
 fn refused(what: &str, error: &io::Error) -> String {
     [what, &error.to_string()].concat()
 }

@@ -1,13 +1,13 @@
-//! Whether the sandbox was frozen, by what the clocks show. No clock in it: the times are given.
+//! Detects from the clocks whether the sandbox was frozen. It reads no clock: the times are arguments.
 //!
-//! Lambda does not announce a freeze. Where the clocks run on, it shows as work or a wait that took too long. Where the
-//! monotonic clock stands still, it shows as a wall clock that went further.
+//! Lambda does not announce a freeze. If the clocks run on, a freeze looks like work or a wait that took too long. If
+//! the monotonic clock stops, the wall clock advances more.
 
 use std::time::Duration;
 
 use crate::contract::Now;
 
-/// Work and oversleep of more, or clocks that drifted apart by more, mean that the sandbox was frozen.
+/// More work, oversleep or clock difference than this means that the sandbox was frozen.
 const FREEZE_MIN: Duration = Duration::from_secs(1);
 
 /// One turn of the loop: work, then a wait.
@@ -18,15 +18,15 @@ pub(super) struct Turn {
     pub(super) slept: Now,
     /// When the wait ended.
     pub(super) woke: Now,
-    /// The longest the wait was to take; `None` if it had no end.
+    /// The longest time the wait should take; `None` if it had no limit.
     pub(super) timeout: Option<Duration>,
 }
 
 impl Turn {
-    /// For how long the sandbox was frozen, if it was. Zero if the monotonic clock stood still: deadlines on it have
-    /// not moved, but connections have aged.
+    /// For how long the sandbox was frozen, if it was. Zero if the monotonic clock stopped: its deadlines have not
+    /// moved, but connections have aged.
     pub(super) fn frozen(self) -> Option<Duration> {
-        // A freeze can stop us at work too. And if the work itself took so long, no peer is to blame for that time.
+        // A freeze can also happen during work. And if the work itself took that long, no peer is the cause.
         let worked = self.slept.mono.saturating_duration_since(self.began.mono);
         let waited = self.woke.mono.saturating_duration_since(self.slept.mono);
         let overslept = self
@@ -36,7 +36,7 @@ impl Turn {
         if frozen > FREEZE_MIN {
             return Some(frozen);
         }
-        // A wall clock that was set back shows nothing.
+        // A wall clock that was set back shows no freeze.
         let wall = Duration::from_millis(self.woke.unix_ms.saturating_sub(self.began.unix_ms));
         (wall.saturating_sub(worked + waited) > FREEZE_MIN).then_some(Duration::ZERO)
     }
@@ -52,8 +52,8 @@ mod tests {
 
     use super::*;
 
-    /// What a turn shows whose work and wait took that many milliseconds by the monotonic clock, while the wall clock
-    /// went on by `wall_ms` in all.
+    /// The result for a turn whose work and wait took that long by the monotonic clock, while the wall clock advanced
+    /// by `wall_ms` in total.
     fn frozen_ms(
         worked_ms: u64,
         waited_ms: u64,

@@ -11,11 +11,11 @@ use crate::profile::Stage;
 
 use super::{LISTENERS, Shell};
 
-/// Most connections accepted in one turn, so that those accepted are served before others push them out.
+/// Most connections accepted in one turn, so that accepted ones are served before new ones replace them.
 const ACCEPTS_PER_TURN: usize = 16;
 
 impl Shell {
-    /// Binds what can be bound; with port 0, all to the port the first was given.
+    /// Binds all possible addresses; with port 0, all use the port that the first one got.
     pub(super) fn listen(&mut self, addresses: &[SocketAddr], now: Now) {
         let mut bound: Vec<SocketAddr> = Vec::new();
         let mut failed = Vec::new();
@@ -26,7 +26,7 @@ impl Shell {
             }
             match self.bind(address) {
                 Ok(local) => bound.push(local),
-                // Lambda has no IPv6 everywhere; one address is enough.
+                // Lambda does not have IPv6 everywhere; one address is enough.
                 Err(error) if !bound.is_empty() && is_absent(&error) => {}
                 Err(error) => failed.push((address, error.kind())),
             }
@@ -47,7 +47,7 @@ impl Shell {
         Ok(local)
     }
 
-    /// Reports what has come since the system was last asked: who uploads as we leave is served.
+    /// Reports what has arrived since the last poll: a client that uploads while we exit is still served.
     pub(super) fn look_once_more(&mut self, now: Now) {
         for at in (0..self.sockets.len()).rev() {
             self.sockets[at].readable = true;
@@ -57,7 +57,7 @@ impl Shell {
         self.accept(now);
     }
 
-    /// Accepts what waits on every listener that may have something, up to a number.
+    /// Accepts waiting connections on every listener that may have some, up to a limit.
     pub(super) fn accept(&mut self, now: Now) {
         if std::mem::take(&mut self.starved) {
             self.accepting[..self.listeners.len()].fill(true);
@@ -84,7 +84,7 @@ impl Shell {
                             error.kind(),
                             ErrorKind::Interrupted | ErrorKind::ConnectionAborted
                         ) => {}
-                    // No descriptor is left. Tried again when some time has passed.
+                    // No descriptor is left. Try again later.
                     Err(_) => {
                         self.accepting[listener] = false;
                         self.starved = true;
@@ -98,7 +98,7 @@ impl Shell {
         if let Err(error) = self.add(id, stream, false) {
             self.relay.ended(id, End::Io(error.kind()), now);
         } else {
-            // The request is usually there already.
+            // The request has usually arrived already.
             let at = self.sockets.len() - 1;
             self.sockets[at].readable = true;
             self.read(at, now);

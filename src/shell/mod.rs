@@ -1,9 +1,9 @@
 //! The only code that touches sockets, clocks and threads.
 //!
-//! One turn of the loop: do what the core says and write what it has until nothing moves; sleep; read the clock
-//! once; report what happened, time last. Sockets are registered once, for both directions, edge-triggered;
-//! whether one can be read or written is remembered. Hang-up flags are hints, `read` decides: so a client that
-//! closes its side behind its request is served.
+//! One turn of the loop: execute the core's commands and write its bytes until nothing moves; sleep; read the clock
+//! once; report what happened, time last. Sockets are registered once, for both directions, edge-triggered; their
+//! readiness is remembered. Hang-up flags are hints, `read` decides: so a client that closes its side after its request
+//! is served.
 
 pub mod check;
 mod dns;
@@ -35,29 +35,28 @@ use signals::Signals;
 use sockets::Socket;
 use stages::Stages;
 
-/// Events taken from the system at once; what is left stays for the next turn.
+/// Most events taken from the system at once; the rest stays for the next turn.
 const EVENTS_PER_TURN: usize = 64;
 
-/// While there is a connection to the remote, no wait is longer: a wait that oversleeps shows a freeze, and how long it
-/// was.
+/// Longest wait while there is a connection to the server: a wait that takes longer shows a freeze, and its length.
 const WATCH_EVERY: Duration = Duration::from_millis(500);
 
-/// Longest wait for room for the last lines. Lambda's patience ends soon after.
+/// Longest wait for space for the last lines. Lambda kills us soon after.
 const LAST_LINES_MAX: Duration = Duration::from_millis(50);
 
-/// Lambda delivers telemetry to `sandbox.localdomain`, which is not a loopback address everywhere.
+/// Lambda delivers telemetry to `sandbox.localdomain`, which is not always a loopback address.
 const TELEMETRY_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
-/// Most addresses listened on: what `PYROSCOPE_LISTEN_ADDRESS` stands for, and one for telemetry.
+/// Most listening addresses: those of `PYROSCOPE_LISTEN_ADDRESS`, and one for telemetry.
 const LISTENERS: usize = 16;
 const SIGNALS: Token = Token(LISTENERS);
 const DNS: Token = Token(LISTENERS + 1);
 const FIRST_SOCKET: usize = LISTENERS + 2;
 
-/// Runs the extension until it is told to leave; gives the exit status.
+/// Runs the extension until it must exit; returns the exit status.
 ///
 /// # Errors
-/// The system refuses what nothing works without: an event queue.
+/// The system provides no event queue.
 pub fn run(config: Config, name: String) -> std::io::Result<u8> {
     let listen = config.listen.clone();
     let mut now = clock();
@@ -82,7 +81,7 @@ pub fn run(config: Config, name: String) -> std::io::Result<u8> {
             shell.write_log(Some(clock().mono + LAST_LINES_MAX));
             return Ok(status);
         }
-        // What could come before registering, and need not, comes after.
+        // Work that may wait is done after registering.
         if !shell.relay.is_registering() {
             shell.watch_signals(now);
             shell.write_log(None);
@@ -92,8 +91,7 @@ pub fn run(config: Config, name: String) -> std::io::Result<u8> {
     }
 }
 
-/// Says why there is nothing to run, where there is no relay and no log. `to_person`: surely somebody reads it, as on a
-/// terminal.
+/// Prints why nothing can run, before there is a relay and a log. `to_person`: a person reads it, as on a terminal.
 pub fn print_error(problem: &str, to_person: bool) {
     let mut log = Log::new(Level::Error);
     if to_person || stderr().is_terminal() {
@@ -111,26 +109,26 @@ struct Shell {
     listeners: Vec<TcpListener>,
     /// Which listeners may have more connections to accept.
     accepting: [bool; LISTENERS],
-    /// Which of them Lambda delivers telemetry to.
+    /// The listener for Lambda's telemetry.
     telemetry: Option<usize>,
-    /// No descriptor was left for the last connection: it waits, and no edge will tell of it again.
+    /// No descriptor was left for the last connection: it waits, and no new edge will report it.
     starved: bool,
-    /// In the order they were made.
+    /// In the order in which they were made.
     sockets: Vec<Socket>,
     next_token: usize,
     dns: Option<Dns>,
     signals: Option<Signals>,
     stages: Stages,
-    /// When the system was last asked what has happened. Only what was due by then is late: what has come since is not
-    /// known yet, and after a freeze that can be much.
+    /// When the system was last asked for events. Only what was due by then is late: later events are not known yet,
+    /// and after a freeze there can be many.
     asked: Now,
 }
 
 impl Shell {
-    /// Does what the core says, and moves bytes, until nothing moves. Gives the exit status if it is over.
+    /// Executes the core's commands and moves bytes, until nothing moves. Returns the exit status if it is over.
     fn act(&mut self, now: Now) -> Option<u8> {
         loop {
-            // First the answers that wait: nobody's function waits for what `step` begins.
+            // Write waiting answers first: no function should wait for the work that `step` begins.
             let mut moved = self.write_all(now);
             loop {
                 self.stages.enter(Stage::Step);
@@ -196,7 +194,7 @@ impl Shell {
         }
     }
 
-    /// Ends the turn that began at `turn`: waits for something to happen, reads the clock, and notices a freeze.
+    /// Ends the turn that began at `turn`: waits for events, reads the clock, and detects a freeze.
     fn sleep(&mut self, events: &mut Events, turn: Now) -> std::io::Result<Now> {
         self.stages.enter(Stage::Sleep);
         let unread = self
@@ -230,7 +228,7 @@ impl Shell {
         Ok(now)
     }
 
-    /// Tells the core what happened; what has arrived first, time last.
+    /// Reports to the core what happened: arrivals first, time last.
     fn report(&mut self, events: &Events, now: Now) {
         for event in events {
             match event.token() {
@@ -275,7 +273,7 @@ impl Shell {
         self.relay.expire(self.asked);
     }
 
-    /// Watches for signals, once.
+    /// Registers the signal handler, once.
     fn watch_signals(&mut self, now: Now) {
         if self.signals.is_none() {
             match Signals::new(self.poll.registry(), SIGNALS) {
@@ -293,7 +291,7 @@ impl Shell {
         }
     }
 
-    /// Writes the log as far as there is room for it, waiting for room until then.
+    /// Writes the log as far as there is space for it, and waits for space until `until`.
     fn write_log(&mut self, until: Option<Instant>) {
         if !self.relay.log().take().is_empty() {
             self.stages.enter(Stage::Log);

@@ -1,4 +1,4 @@
-//! Trusted roots from files: `SSL_CERT_FILE` and `SSL_CERT_DIR`, as OpenSSL and Go have them.
+//! Trusted roots from files: `SSL_CERT_FILE` and `SSL_CERT_DIR`, as in OpenSSL and Go.
 
 use std::fs;
 use std::io;
@@ -6,8 +6,8 @@ use std::path::Path;
 
 use crate::contract::RootSource;
 
-/// Most bytes taken from one file, or from all directories: the largest bundle in use, Debian's with all of
-/// Mozilla's roots, has 220 KB.
+/// Most bytes read from one file, or from all directories: the largest common bundle, Debian's with all of Mozilla's
+/// roots, has 220 KB.
 const PEM_BYTES_MAX: usize = 4 << 20;
 
 /// Reads the file and every file in the directories.
@@ -25,7 +25,7 @@ pub(crate) fn read(file: Option<String>, directories: &[String]) -> Vec<RootSour
         for directory in directories {
             pem = pem.and(read_directory(directory, &mut all));
         }
-        // What could be read counts; a directory that could not is told of if there was nothing else.
+        // Readable files count; an unreadable directory is reported only if nothing else was read.
         let pem = if all.is_empty() {
             pem.map(|()| all)
         } else {
@@ -39,7 +39,7 @@ pub(crate) fn read(file: Option<String>, directories: &[String]) -> Vec<RootSour
     sources
 }
 
-/// Appends the directory's files; one that cannot be read is passed over, as Go does.
+/// Appends the directory's files; an unreadable file is skipped, as in Go.
 fn read_directory(directory: &str, all: &mut Vec<u8>) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         if let Ok(mut pem) = entry.and_then(|entry| bounded(&entry.path()))
@@ -52,10 +52,10 @@ fn read_directory(directory: &str, all: &mut Vec<u8>) -> io::Result<()> {
     Ok(())
 }
 
-/// A file's content. Only of a file, and not more than there may be.
+/// A file's content, limited in length. Only regular files are read.
 pub(crate) fn bounded(path: &Path) -> io::Result<Vec<u8>> {
     use io::Read as _;
-    // To open a pipe would be to wait for its other end.
+    // Opening a pipe would wait for its other end.
     let metadata = fs::metadata(path)?;
     if !metadata.is_file() {
         return Err(io::ErrorKind::InvalidInput.into());

@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT as readable events: blocked, and read from a descriptor.
+//! SIGTERM and SIGINT as readable events: the signals are blocked, and read from a descriptor.
 
 use std::io;
 use std::os::fd::AsRawFd as _;
@@ -8,14 +8,14 @@ use mio::{Interest, Registry, Token};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-/// The signals that ask us to leave.
+/// The signals that ask us to exit.
 #[derive(Debug)]
 pub(super) struct Signals {
     descriptor: SignalFd,
 }
 
 impl Signals {
-    /// Takes the signals over; their arrival is told under `token`.
+    /// Takes the signals over; their arrival is reported under `token`.
     ///
     /// # Errors
     /// No descriptor is left.
@@ -30,7 +30,7 @@ impl Signals {
             token,
             Interest::READABLE,
         )?;
-        // Last: until here a signal ends the process, as it would without us.
+        // This comes last: until now a signal ends the process, as it would without us.
         set.thread_block()?;
         Ok(Self { descriptor })
     }

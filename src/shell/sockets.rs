@@ -1,4 +1,4 @@
-//! Connections: made, read and written as far as their sockets go along.
+//! Connections: opened, read and written as far as their sockets allow.
 
 use std::io::{ErrorKind, IoSlice, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -11,7 +11,7 @@ use crate::profile::Stage;
 
 use super::Shell;
 
-/// Most bytes read from one connection in one turn, so that a busy client does not hold up the others.
+/// Most bytes read from one connection in one turn, so that a busy client does not delay the others.
 const READ_BYTES_PER_TURN: usize = 1 << 20;
 
 #[expect(
@@ -25,7 +25,7 @@ pub(super) struct Socket {
     pub(super) connecting: bool,
     pub(super) readable: bool,
     pub(super) writable: bool,
-    /// The peer may have closed its side: a short read then does not mean that all is read.
+    /// The peer may have closed its side: a short read then does not mean that everything is read.
     pub(super) hung_up: bool,
 }
 
@@ -38,9 +38,9 @@ impl Socket {
     }
 }
 
-/// The ends of a connection. Ours is looked up only where the peer's port is that of one who is `listening`: else it
-/// matters to nobody. To another address of this machine the system connects from its first; so whether the peer's is
-/// ours, too, is looked up as well. Nobody can bind an address that is not.
+/// The ends of a connection. Our end is looked up only if the peer's port is one of the `listening` ports, because
+/// otherwise it does not matter. To another address of this machine the system connects from its first one, so it is
+/// also looked up whether the peer's address is ours: only our own addresses can be bound.
 pub(super) fn ends(
     peer: SocketAddr,
     listening: &[SocketAddr],
@@ -62,7 +62,7 @@ pub(super) fn ends(
 impl Shell {
     pub(super) fn connect(&mut self, id: ConnId, address: SocketAddr) -> std::io::Result<()> {
         let stream = TcpStream::connect(address)?;
-        // A request's last segment must not wait for the answer to its first.
+        // A request's last segment must not wait for the acknowledgement of its first.
         stream.set_nodelay(true)?;
         self.add(id, stream, true)
     }
@@ -93,7 +93,7 @@ impl Shell {
         Ok(())
     }
 
-    /// Writes everything the core has, as far as the sockets take it. Whether anything moved.
+    /// Writes all bytes of the core, as far as the sockets accept them. Returns whether anything moved.
     pub(super) fn write_all(&mut self, now: Now) -> bool {
         let mut moved = false;
         for at in (0..self.sockets.len()).rev() {
@@ -116,7 +116,7 @@ impl Shell {
                 let id = socket.id;
                 match written {
                     Ok(n) => {
-                        // Less than all means that the socket is full.
+                        // A partial write means that the socket is full.
                         socket.writable = n == head.len() + body.len();
                         self.relay.sent(id, n, now);
                         moved = true;
@@ -134,7 +134,7 @@ impl Shell {
         moved
     }
 
-    /// A write failed. What the peer said before it closed is still to be heard.
+    /// A write failed. What the peer sent before it closed can still be read.
     fn drop_broken(&mut self, at: usize, kind: ErrorKind, now: Now) {
         let id = self.sockets[at].id;
         self.sockets[at].writable = false;
@@ -147,7 +147,7 @@ impl Shell {
         }
     }
 
-    /// A connection attempt came to an end: `take_error` and `peer_addr` tell which.
+    /// A connection attempt has ended: `take_error` and `peer_addr` say how.
     pub(super) fn finish_connect(&mut self, at: usize, now: Now) {
         self.stages.enter(Stage::Connect);
         let socket = &mut self.sockets[at];
@@ -183,7 +183,7 @@ impl Shell {
             let end = match socket.stream.read(space) {
                 Ok(0) => End::Eof,
                 Ok(n) => {
-                    // With edges, a short read has emptied the socket, unless it hides the peer's end.
+                    // With edges, a short read has emptied the socket, unless the peer's end is still to be read.
                     socket.readable = n == space.len() || socket.hung_up;
                     budget = budget.saturating_sub(n);
                     self.stages.enter_with(|| self.relay.stage_of_received(id));
@@ -199,7 +199,7 @@ impl Shell {
             };
             socket.readable = false;
             self.relay.ended(id, end, now);
-            // A client that only closed its side still gets its answer: the core closes.
+            // A client that closed only its side still gets its answer: the core closes.
             if end != End::Eof {
                 self.sockets.remove(at);
             }

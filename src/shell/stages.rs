@@ -1,4 +1,4 @@
-//! What the loop is busy with, and for how long by the process's CPU clock, if that is wanted.
+//! Measures which stage the loop is in, and for how long by the process's CPU clock, if this is enabled.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use nix::time::{ClockId, clock_gettime};
 
 use crate::profile::{CpuTimes, Stage};
 
-/// Accounts CPU time to stages. Off, it does nothing.
+/// Counts CPU time per stage. When off, it does nothing.
 #[derive(Debug)]
 pub(super) struct Stages {
     on: bool,
@@ -16,7 +16,7 @@ pub(super) struct Stages {
 }
 
 impl Stages {
-    /// All that was spent before goes to the first stage.
+    /// All time before this counts for the first stage.
     pub(super) fn new(on: bool) -> Self {
         Self {
             on,
@@ -26,12 +26,12 @@ impl Stages {
         }
     }
 
-    /// What comes next is that.
+    /// Enters that stage.
     pub(super) fn enter(&mut self, stage: Stage) {
         if !self.on || stage == self.current {
             return;
         }
-        // It exists on every Linux; without it all profiles are empty, and none is sent.
+        // Every Linux has this clock; without it all profiles are empty, and none is sent.
         if let Ok(time) = clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID) {
             let now_ns = Duration::from(time).as_nanos() as u64;
             self.spent
@@ -41,7 +41,7 @@ impl Stages {
         self.current = stage;
     }
 
-    /// The same where finding the stage costs something.
+    /// The same, if finding the stage costs time.
     #[inline]
     pub(super) fn enter_with(&mut self, stage: impl FnOnce() -> Stage) {
         if self.on {
@@ -49,7 +49,7 @@ impl Stages {
         }
     }
 
-    /// What was spent since the last call, up to the last change.
+    /// The time used since the last call, up to the last change of stage.
     pub(super) fn take(&mut self) -> Option<CpuTimes> {
         self.on.then(|| std::mem::take(&mut self.spent))
     }

@@ -1,8 +1,8 @@
 //! Writes the log to standard error, and never waits for its reader.
 //!
-//! Nobody may read it, and a write to a full pipe would then stop the only thread. Standard error is not made
-//! non-blocking for that: others may write to the same pipe, and the flag would be theirs too. `poll` says whether there
-//! is room, and no more is written at once than a pipe with room takes.
+//! If the reader is slow, a write to a full pipe would block the only thread. Standard error is not made non-blocking,
+//! because other processes may write to the same pipe and would share that flag. `poll` says whether there is space,
+//! and one write is no larger than what a pipe with space accepts.
 
 use std::io::{ErrorKind, Write as _, stderr};
 use std::os::fd::AsFd as _;
@@ -14,11 +14,11 @@ use crate::log::Log;
 
 use super::clock;
 
-/// Most bytes written at once. A pipe that is ready for writing takes so many without waiting (`PIPE_BUF`).
+/// Most bytes written at once. A pipe that is ready for writing accepts this many without blocking (`PIPE_BUF`).
 const CHUNK_BYTES_MAX: usize = 4096;
 
-/// Writes what the log has gathered, as far as there is room before `until`; without it, as far as there is room now.
-/// The rest stays in the log.
+/// Writes the collected log, as far as there is space before `until`; without it, as far as there is space now. The
+/// rest stays in the log.
 pub(super) fn write(log: &mut Log, until: Option<Instant>) {
     loop {
         let lines = log.take();
@@ -29,20 +29,20 @@ pub(super) fn write(log: &mut Log, until: Option<Instant>) {
             Ok(n) => drop(lines.drain(..n)),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-            // The reader is gone, and there is nowhere to report it.
+            // The reader has closed the pipe, and there is nowhere to report it.
             Err(_) => lines.clear(),
         }
     }
 }
 
-/// Whole lines if possible: what others write to the same pipe then comes between lines.
+/// Whole lines if possible, so that other processes' output to the same pipe comes between lines.
 fn chunk(lines: &[u8]) -> &[u8] {
     let most = &lines[..lines.len().min(CHUNK_BYTES_MAX)];
     let end = most.iter().rposition(|byte| *byte == b'\n');
     end.map_or(most, |end| &most[..=end])
 }
 
-/// Whether a write would not wait, or would fail at once.
+/// Whether a write would not block, or would fail at once.
 fn has_room(until: Option<Instant>) -> bool {
     let patience = until.map_or(Duration::ZERO, |until| {
         until.saturating_duration_since(clock().mono)

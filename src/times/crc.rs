@@ -1,7 +1,7 @@
-//! CRC-32 as gzip has it (RFC 1952, section 8).
+//! CRC-32 as in gzip (RFC 1952, section 8).
 
-/// Four bytes are taken at a time, by four tables. They are computed anew for each body: that takes less than a
-/// microsecond, and as constants they would be 4 KiB of the binary.
+/// Processes four bytes at a time, with four tables. They are computed again for each body, in less than a microsecond;
+/// as constants they would add 4 KiB to the binary.
 #[derive(Debug)]
 pub(super) struct Crc([[u32; 256]; 4]);
 
@@ -28,7 +28,7 @@ impl Crc {
         Self(tables)
     }
 
-    /// The checksum of what had `crc` until now (0 at the beginning) and goes on with `bytes`.
+    /// Continues the checksum `crc` (0 at the start) with `bytes`.
     pub(super) fn add(&self, crc: u32, bytes: &[u8]) -> u32 {
         let [one, two, three, four] = &self.0;
         let mut crc = !crc;
@@ -47,7 +47,7 @@ impl Crc {
     }
 }
 
-/// Bits in reversed order, as gzip has them.
+/// With bits in reversed order, as in gzip.
 const POLYNOMIAL: u32 = 0xedb8_8320;
 
 #[cfg(test)]

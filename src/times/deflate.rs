@@ -1,16 +1,16 @@
-//! Deflate's codes, as RFC 1951 has them.
+//! The codes of deflate (RFC 1951).
 
 use super::huffman::SYMBOLS;
 
-/// Of both codes together, as a header may give them.
+/// Number of symbols of both codes together, as a header may define them.
 pub(super) const CODES: usize = SYMBOLS + 32;
 
-/// Of lengths and of distances: the first symbol, its value, and how [`first_value`] goes on from there.
+/// For lengths and for distances: the first symbol, its value, and the number of steps for [`first_value`].
 pub(super) const LENGTHS: (usize, usize, usize) = (257, 3, 2);
 
 pub(super) const DISTANCES: (usize, usize, usize) = (0, 1, 1);
 
-/// Ends a block.
+/// The symbol that ends a block.
 pub(super) const END: usize = 256;
 
 /// The longest match, and its symbol, which is the last one.
@@ -18,10 +18,10 @@ pub(super) const LENGTH_MAX: usize = 258;
 
 pub(super) const LONGEST: usize = 285;
 
-/// The fixed code has two more, which mean nothing.
+/// The number of distance symbols. The fixed code has two more, without a meaning.
 pub(super) const DISTANCE_SYMBOLS: u16 = 30;
 
-/// Lengths and distances of codes (RFC 1951, section 3.2.7).
+/// The order of the lengths of the code length code (RFC 1951, section 3.2.7).
 pub(super) const ORDER: [u8; 19] = [
     16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15,
 ];
@@ -36,8 +36,8 @@ pub(super) fn fixed_lengths() -> [u8; CODES] {
     })
 }
 
-/// The least that such a symbol stands for, and how many bits follow that add to it. Each time that there is one bit
-/// more, it stays so for 2 to the power of `steps` symbols.
+/// The smallest value of such a symbol, and how many extra bits follow. The number of extra bits grows by one after
+/// every 2 to the power of `steps` symbols.
 pub(super) const fn first_value(symbol: usize, steps: usize) -> (usize, usize) {
     if symbol < 2 << steps {
         return (symbol, 0);
@@ -46,7 +46,7 @@ pub(super) const fn first_value(symbol: usize, steps: usize) -> (usize, usize) {
     (((1 << steps) + symbol % (1 << steps)) << extra, extra)
 }
 
-/// The symbol of such a value, and how many bits follow: the value's lowest.
+/// The symbol of such a value, and its number of extra bits: the value's lowest bits.
 pub(super) const fn symbol(value: usize, steps: usize) -> (usize, usize) {
     if value < 2 << steps {
         return (value, 0);
@@ -61,7 +61,7 @@ mod tests {
 
     #[test]
     fn lengths_and_distances_are_those_of_the_table_in_rfc_1951() {
-        // Symbols in a row of the table that share the number of further bits, and the first one's value.
+        // Rows of the table that have the same number of extra bits, with the value of the first symbol.
         let lengths = [
             (257, 0, 3),
             (265, 1, 11),

@@ -1,58 +1,58 @@
-//! Reads what a gzip body holds, and changes some bytes of it without compressing it again.
+//! Reads the content of a gzip body, and changes some bytes of it without compressing it again.
 //!
-//! The body is inflated once, for a [`Reader`] and for its checksum. When the reader has found the first thing to
-//! change, a place shortly before that is remembered. Only when the whole body has proved right is it written from
-//! there on, symbol by symbol: see `rewrite.rs`.
+//! The body is inflated once, for a [`Reader`] and for its checksum. When the reader finds the first thing to change, a
+//! place shortly before it is stored. Only after the whole body has been checked is it written again from that place,
+//! symbol by symbol: see `rewrite.rs`.
 
 use super::crc::Crc;
 use super::inflate::{Inflate, PIECE};
 use super::place::{Place, State};
 use super::rewrite::Rewrite;
 
-/// Bytes to put in the place of as many others.
+/// A replacement of bytes by the same number of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Change {
-    /// The first byte's offset in what is inflated.
+    /// The offset of the first byte in the inflated content.
     pub at: usize,
-    /// How many there are.
+    /// The number of bytes.
     pub len: u8,
-    /// What they shall be; no more of it counts than `len`.
+    /// The new bytes; only the first `len` count.
     pub bytes: [u8; 10],
 }
 
-/// Sees everything that a body holds, in order, piece by piece.
+/// Receives the whole content of a body, in order, in pieces.
 pub trait Reader {
-    /// What comes next. `false`: it is of no known form, and of no more interest.
+    /// The next piece. `false`: its form is unknown, so reading stops.
     fn read(&mut self, bytes: &[u8]) -> bool;
 
-    /// What is to be changed as far as it is known, in order, none touching another; only grows. The first one may
-    /// begin up to [`CONTEXT`] bytes before the piece that made it known.
+    /// The changes known so far, in order, not touching each other. The list only grows. The first change may begin up
+    /// to [`CONTEXT`] bytes before the piece that made it known.
     fn changes(&self) -> &[Change];
 }
 
 /// How far before a piece the first change may begin.
 pub const CONTEXT: usize = 1 << 10;
 
-/// What replaces a body.
+/// The replacement of a body.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Rewritten {
-    /// So many of its first bytes stay.
+    /// The number of its first bytes that stay.
     pub keep: usize,
-    /// But for this one, if any: its offset and its value. It says that a block is not the last one any more.
+    /// Except for this one, if any: its offset and its value. It says that a block is no longer the last one.
     pub patch: Option<(usize, u8)>,
     /// Everything after them.
     pub tail: Vec<u8>,
 }
 
-/// Lets the reader see all that the body holds.
+/// Passes the whole content of the body to the reader.
 ///
-/// `None` if the body is not gzip with a plain header, damaged, too large, followed by something else, or if the reader
-/// gave up. What was read until then means nothing.
+/// `None` if the body is not gzip with a plain header, is damaged, too large or followed by other bytes, or if the
+/// reader stopped. Everything read before that is invalid.
 pub fn read(body: &[u8], reader: &mut dyn Reader) -> Option<()> {
     Scan::new(body).run(reader)
 }
 
-/// The same, and then makes the reader's changes. `None` also if they would take too much room.
+/// The same, and then makes the reader's changes. Also `None` if they would take too much space.
 pub fn rewrite(body: &[u8], reader: &mut dyn Reader) -> Option<Rewritten> {
     let mut scan = Scan::new(body);
     scan.run(reader)?;
@@ -70,11 +70,11 @@ pub fn rewrite(body: &[u8], reader: &mut dyn Reader) -> Option<Rewritten> {
 
 struct Scan<'a> {
     inflate: Inflate<'a>,
-    /// Two places in what was read, [`CONTEXT`] apart or at the beginning. Once there is something to change, the
-    /// first is where that begins.
+    /// Two places in the part already read, [`CONTEXT`] apart or at the start. Once there is something to change, the
+    /// first is where rewriting begins.
     older: Place,
     newer: Place,
-    /// And what distances can reach from there.
+    /// The bytes before that place which distances can reach.
     window: Option<Vec<u8>>,
 }
 
@@ -136,13 +136,13 @@ impl<'a> Scan<'a> {
     }
 }
 
-/// Whether a body says that it is gzip.
+/// Whether a body has the signature of gzip.
 #[must_use]
 pub fn is_gzip(body: &[u8]) -> bool {
     body.starts_with(&[0x1f, 0x8b])
 }
 
-/// A member that holds these few bytes as they are (RFC 1952 section 2.3, RFC 1951 section 3.2.4).
+/// A gzip member that stores these few bytes uncompressed (RFC 1952 section 2.3, RFC 1951 section 3.2.4).
 #[must_use]
 pub fn member(bytes: &[u8]) -> Vec<u8> {
     const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];

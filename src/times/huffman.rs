@@ -1,31 +1,31 @@
-//! A canonical Huffman code of deflate (RFC 1951, section 3.2.2), to read and to write by.
+//! A canonical Huffman code of deflate (RFC 1951, section 3.2.2), for reading and writing.
 
-/// Short codes are found in a table by the bits that come next, long ones among the numbers of their length.
+/// Short codes are looked up in a table by the next bits, long ones in the range of their length.
 #[derive(Debug)]
 pub(super) struct Huffman {
-    /// What comes if the next [`FAST`] bits are the index; [`NONE`] where that takes more bits or is no code.
+    /// The entry for each value of the next [`FAST`] bits; [`NONE`] if the code is longer or invalid.
     fast: [Entry; 1 << FAST],
-    /// By length, the first code beyond those that are as long or shorter, its first bit the topmost of sixteen.
+    /// For each length, the first code after those of this length or shorter, left-aligned in sixteen bits.
     limit: [u32; LENGTHS],
-    /// By length: what makes of a code its symbol's place in `symbols`.
+    /// For each length: the difference between a code and its symbol's index in `symbols`.
     offset: [u16; LENGTHS],
-    /// Those that have a code, in the order of their codes; then none.
+    /// The symbols that have a code, in the order of their codes; then unused entries.
     symbols: [u16; SYMBOLS],
 }
 
-/// A symbol, and in the lowest four bits how long its code is.
+/// A symbol, with the length of its code in the lowest four bits.
 pub(super) type Entry = u16;
 
-/// No code at all.
+/// No code.
 pub(super) const NONE: Entry = 0;
 
-/// The symbols of the largest code, of literals and lengths.
+/// The number of symbols of the largest code, that of literals and lengths.
 pub(super) const SYMBOLS: usize = 288;
 
-/// Bits that are looked up at once. Real codes are seldom longer, and a table is filled for each block.
+/// Number of bits that are looked up at once. Real codes are rarely longer, and a table is filled for each block.
 const FAST: usize = 9;
 
-/// Codes are shorter than this.
+/// All codes are shorter than this.
 const LENGTHS: usize = 16;
 
 impl Huffman {
@@ -38,8 +38,8 @@ impl Huffman {
         }
     }
 
-    /// Takes the code in which symbol `i` has `lengths[i]` bits; none if that is 0. As zlib: `None` if there are
-    /// too many codes, or fewer than would fit, except for no code, or but one of one bit where that is `lone`.
+    /// Sets the code in which symbol `i` has `lengths[i]` bits; 0 means no code. Like zlib, returns `None` if the code
+    /// is over-subscribed or incomplete, except for an empty code, or a single code of one bit if `lone` is set.
     pub(super) fn build(&mut self, lengths: &[u8], lone: bool) -> Option<()> {
         let mut counts = [0; LENGTHS];
         for &length in lengths {
@@ -76,7 +76,7 @@ impl Huffman {
         Some(())
     }
 
-    /// A short code's entries: whatever the bits after it.
+    /// Fills the table entries of a short code, for all values of the bits after it.
     fn fill(&mut self, symbol: u16, length: usize, code: u16) {
         if length <= FAST {
             let mut bits = usize::from(code);
@@ -87,7 +87,7 @@ impl Huffman {
         }
     }
 
-    /// What comes first in these bits, of which the lowest is the first.
+    /// The first entry in these bits, of which the lowest is the first.
     #[expect(
         clippy::inline_always,
         reason = "a call would take longer than this, and it is made for each symbol"
@@ -116,10 +116,10 @@ impl Huffman {
         NONE
     }
 
-    /// A symbol's code, its first bit the lowest, and how long it is.
+    /// A symbol's code, with its first bit lowest, and its length.
     pub(super) fn code(&self, symbol: u16) -> Option<(u16, usize)> {
         let place = self.symbols.iter().position(|own| *own == symbol)? as u16;
-        // The shortest length that has not ended before its place.
+        // The shortest length whose range includes this index.
         for length in 1..LENGTHS {
             let codes = (self.limit[length] >> (16 - length)) as u16;
             if place < self.offset[length].wrapping_add(codes) {
@@ -129,7 +129,7 @@ impl Huffman {
         None
     }
 
-    /// The code of the symbol at this place.
+    /// The code of the symbol at this index, with reversed bits.
     const fn reversed(&self, place: u16, length: usize) -> u16 {
         let code = place.wrapping_sub(self.offset[length]);
         code.reverse_bits() >> ((16 - length) & 15)

@@ -1,4 +1,4 @@
-//! Inflates the members of a gzip body (RFC 1951 and 1952), in steps that may be taken again.
+//! Inflates the members of a gzip body (RFC 1951 and 1952), in steps that can be repeated.
 //!
 //! ```text
 //!   Member ──▶ Block ──▶ Stored(left) ──┐
@@ -7,7 +7,7 @@
 //!     └──────────────────── Trailer ◀───┘ it was the last one
 //! ```
 //!
-//! What is refused is what zlib refuses: then a server would not read it either.
+//! It refuses what zlib refuses, because a server could not read that either.
 
 use super::crc::Crc;
 use super::deflate::{
@@ -21,47 +21,47 @@ use super::place::{Place, State, Symbol};
 pub(super) struct Inflate<'a> {
     pub(super) body: &'a [u8],
     pub(super) place: Place,
-    /// What was inflated last: what a distance can reach, and then the piece that was not taken yet.
+    /// The last inflated bytes: those that a distance can reach, and then the current piece.
     window: Vec<u8>,
-    /// So much of the window is in use, the rest is room.
+    /// The part of the window in use; the rest is free.
     end: usize,
-    /// Bytes at its end that belong to the next piece.
+    /// Number of bytes at its end that belong to the current piece.
     pub(super) piece: usize,
-    /// The block whose codes these are; [`FIXED`] for those that no block brings with it.
+    /// The block that these codes belong to; [`FIXED`] for the fixed codes.
     block: usize,
     pub(super) literals: Huffman,
     distances: Huffman,
-    /// What tables were made for counts as inflated, or blocks of no content would cost without limit.
+    /// Making tables counts as inflated bytes, otherwise empty blocks would cost time without limit.
     tables: usize,
     pub(super) crc: Crc,
 }
 
-/// How far back a distance reaches.
+/// The longest distance.
 const DISTANCE_MAX: usize = 32 << 10;
 
-/// What is inflated between two looks at it, and what one step may add to that.
+/// Number of bytes inflated between two calls of the reader, and the most that one step may add to it.
 pub(super) const PIECE: usize = 1 << 10;
 
-/// How much of a body is inflated: a server takes 4 MiB for a profile by default, and Push carries several. Whoever
-/// sends more than that has its time as it was, and the loop does not stand still for longer than some 50 ms.
+/// Most bytes of a body that are inflated: a server accepts 4 MiB for a profile by default, and Push carries several.
+/// Larger bodies keep their times, so that the loop never stops for more than about 50 ms.
 pub(super) const LIMIT: usize = 16 << 20;
 
 /// What making tables counts for in [`LIMIT`], by the time it takes.
 const TABLES: usize = 1 << 10;
 
-/// What stays in the window: what a distance reaches from the older of two places that are looked back to.
+/// Bytes that stay in the window: those that a distance reaches from the older of the two stored places.
 const KEPT: usize = DISTANCE_MAX + 8 * PIECE;
 
-/// The window is so large that an allocator takes it from the kernel: what of it no body uses is no memory at all.
+/// The window is so large that an allocator maps it from the kernel: pages that are not touched take no memory.
 const WINDOW: usize = 128 << 10;
 
-/// Then there is no room for another piece.
+/// Above this there is no space for another piece.
 const FULL: usize = WINDOW - 4 * PIECE;
 
 const FIXED: usize = usize::MAX;
 
-/// How many bits are looked at together, and how many of them the longest symbol takes, a match of two codes with
-/// further bits.
+/// Number of bits that are read together; and how many of them the longest symbol takes, a match of two codes with
+/// extra bits.
 const PEEKED: usize = 57;
 const SYMBOL_MAX: usize = 15 + 5 + 15 + 13;
 
@@ -103,7 +103,7 @@ impl<'a> Inflate<'a> {
         Some(())
     }
 
-    /// Takes one step, or if that is of symbols, so many that the window grows by `least` or the block ends.
+    /// Takes one step. A step of symbols continues until the window has grown by `least` or the block ends.
     pub(super) fn step(&mut self, least: usize) -> Option<Symbol> {
         match self.place.state {
             State::Member => self.member()?,
@@ -115,7 +115,7 @@ impl<'a> Inflate<'a> {
         Some(Symbol::default())
     }
 
-    /// The piece was taken, and `bytes` is what counts for the checksum. `None` if that was too much.
+    /// The piece was read, and `crc` is the checksum so far. `None` if that exceeds the limit.
     pub(super) fn taken(&mut self, crc: u32) -> Option<()> {
         self.place.inflated += self.piece;
         self.place.crc = crc;
@@ -123,23 +123,23 @@ impl<'a> Inflate<'a> {
         (self.place.inflated + self.tables <= LIMIT).then_some(())
     }
 
-    /// What was inflated last, as far as it was not forgotten.
+    /// The last inflated bytes, as far as they are kept.
     pub(super) fn window(&self) -> &[u8] {
         self.window.get(..self.end).unwrap_or(&[])
     }
 
-    /// The last bytes of it.
+    /// The last `count` bytes of it.
     pub(super) fn last(&self, count: usize) -> Option<&[u8]> {
         self.window.get(self.end.checked_sub(count)?..self.end)
     }
 
-    /// What distances could reach when there were so many fewer.
+    /// The bytes that distances could reach when there were `fewer` bytes less.
     pub(super) fn reach(&self, fewer: usize) -> Option<&[u8]> {
         let end = self.end.checked_sub(fewer)?;
         self.window.get(end.saturating_sub(DISTANCE_MAX)..end)
     }
 
-    /// Makes room: forgets what nobody needs any more, much at a time or nothing. How much that was.
+    /// Makes space: drops bytes that are no longer needed, many at a time or none. Returns how many.
     pub(super) fn forget(&mut self) -> usize {
         if self.end < FULL {
             return 0;
@@ -150,8 +150,8 @@ impl<'a> Inflate<'a> {
         forgotten
     }
 
-    /// [`PEEKED`] bits or more, from this one on. After the last bit of a block come a checksum and a size, or the body
-    /// is cut.
+    /// At least [`PEEKED`] bits, from this one on. A checksum and a size follow the last bit of a block; otherwise the
+    /// body is cut off.
     #[inline]
     pub(super) fn peek(&self, bit: usize) -> Option<u64> {
         let bytes = self.body.get(bit / 8..)?.first_chunk()?;
@@ -169,12 +169,12 @@ impl<'a> Inflate<'a> {
         self.body.get(self.place.bit.div_ceil(8)..)
     }
 
-    /// Goes on where only this is left.
+    /// Continues where only `rest` is left.
     const fn skip_to(&mut self, rest: &[u8]) {
         self.place.bit = (self.body.len() - rest.len()) * 8;
     }
 
-    /// A header with a name, a comment or whatever else is optional is none of an SDK's, and refused.
+    /// Reads a header. SDKs use no optional parts, such as a name or a comment, so these are refused.
     fn member(&mut self) -> Option<()> {
         let [0x1f, 0x8b, 8, 0, _, _, _, _, _, _, rest @ ..] = self.rest()? else {
             return None;
@@ -186,7 +186,7 @@ impl<'a> Inflate<'a> {
         Some(())
     }
 
-    /// Checksum and size at the end of a member. The next one is awaited.
+    /// Reads checksum and size at the end of a member. The next member follows.
     pub(super) fn trailer(&mut self) -> Option<(u32, u32)> {
         let (crc, rest) = self.rest()?.split_first_chunk()?;
         let (size, rest) = rest.split_first_chunk()?;
@@ -226,7 +226,7 @@ impl<'a> Inflate<'a> {
         Some(())
     }
 
-    /// Makes both tables, of the lengths of all codes, of which so many are for literals.
+    /// Builds both tables from the lengths of all codes, of which the first `literals` are for literals.
     fn build(&mut self, lengths: &[u8], literals: usize) -> Option<()> {
         self.tables += TABLES;
         let (literals, distances) = lengths.split_at_checked(literals)?;
@@ -234,7 +234,7 @@ impl<'a> Inflate<'a> {
         self.distances.build(distances, true)
     }
 
-    /// Reads a block's own codes.
+    /// Reads the codes that a block defines.
     fn codes(&mut self) -> Option<()> {
         let literals = 257 + self.take(5)?;
         let distances = 1 + self.take(5)?;
@@ -246,7 +246,7 @@ impl<'a> Inflate<'a> {
         for &symbol in ORDER.get(..count)? {
             *lengths.get_mut(usize::from(symbol))? = self.take(3)? as u8;
         }
-        // Its turn comes later.
+        // The table is free for this use: distances are read later.
         self.distances.build(&lengths, false)?;
         let mut lengths = [0; CODES];
         let (mut at, all) = (0, literals + distances);
@@ -265,7 +265,7 @@ impl<'a> Inflate<'a> {
             lengths.get_mut(at..at + repeated)?.fill(length);
             at += repeated;
         }
-        // A run may not go on after the last one, and a block must have an end.
+        // A run may not exceed the last one, and a block must have an end symbol.
         if at > all || lengths[END] == 0 {
             return None;
         }
@@ -297,7 +297,7 @@ impl<'a> Inflate<'a> {
 
     fn symbols(&mut self, wanted: usize) -> Option<Symbol> {
         let begin = self.end;
-        // How far back the member reaches, seen from there.
+        // How far back the member reaches from here.
         let before = self.place.inflated - self.place.member + self.piece;
         let (mut bit, mut end) = (self.place.bit, begin);
         let (mut bits, mut count) = (0, 0);
@@ -325,7 +325,7 @@ impl<'a> Inflate<'a> {
                 let (first, extra) = first_value(symbol - LENGTHS.0, LENGTHS.2);
                 let mut length = first + LENGTHS.1 + ((bits >> used) as usize & ((1 << extra) - 1));
                 used += extra;
-                // The longest one has a symbol of its own, and no further bits.
+                // The longest length has its own symbol, without extra bits.
                 if symbol >= LONGEST {
                     if symbol > LONGEST {
                         return None;
@@ -346,7 +346,7 @@ impl<'a> Inflate<'a> {
                 if last.distance > before + end - begin {
                     return None;
                 }
-                // What is copied may be what it begins with.
+                // The source of a match may overlap its target.
                 let from = end.checked_sub(last.distance)?;
                 for i in from..from + length {
                     *self.window.get_mut(end)? = *self.window.get(i)?;

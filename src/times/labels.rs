@@ -1,4 +1,4 @@
-//! Adds labels to a Push request of one series, without a change to the bytes that are there.
+//! Adds labels to a Push request with one series, without changing its bytes.
 //!
 //! ```text
 //!  before:  0A LEN                            series
@@ -6,26 +6,26 @@
 //!           └── stored ──┘ └─── untouched ──┘ └ stored ┘
 //! ```
 //!
-//! The new beginning says a new length, and then that a field follows which no server knows, of `k` bytes: these are the
-//! old beginning. Labels may stand anywhere in a series, so they come last. In a gzip body both are members that hold
-//! their bytes as they are.
+//! The new start states a new length, and then a field that no server knows, of `k` bytes: these are the old start.
+//! Labels may be anywhere in a series, so they come last. In a gzip body both parts are members that store their bytes
+//! uncompressed.
 
 use super::gzip;
 use super::protobuf::{TAG_SERIES, field, varint};
 
-/// Most bytes before the body: a gzip member of a tag, a length, the field to skip and its length.
+/// Most bytes before the body: a gzip member with a tag, a length, the field to skip and its length.
 pub const PREFIX_MAX: usize = 40;
 
-/// A field of a series that Pyroscope will hardly ever have: number 1,000, with a length.
+/// A field of a series that Pyroscope will hardly ever use: number 1,000, with a length.
 const TAG_UNKNOWN: u64 = 1000 << 3 | 2;
 
-/// Fields of a series, and of a label.
+/// Field numbers of a series, and of a label.
 const LABELS: u64 = 1;
 const LABEL_NAME: u64 = 1;
 const LABEL_VALUE: u64 = 2;
 
-/// What comes before the body and what comes after it, so that its one series of `inflated` bytes, with its tag and its
-/// length, has these labels too. `None` if there are none.
+/// The bytes before and after the body, so that its one series of `inflated` bytes, including its tag and its length,
+/// gets these labels. `None` if there are none.
 pub(super) fn around<'l>(
     body: &[u8],
     inflated: usize,
@@ -55,7 +55,7 @@ pub(super) fn around<'l>(
     })
 }
 
-/// How long a field is without its tag of one byte and its length, of what it is with them.
+/// The length of a field's content, from the length of the whole field with a tag of one byte.
 fn content_of(whole: usize) -> Option<usize> {
     (2..=6)
         .filter_map(|head| whole.checked_sub(head))

@@ -1,23 +1,23 @@
 //! Makes the times of profiles unique, so that a server keeps the profiles of every sandbox.
 //!
-//! Of profiles of one series that have the same time, Pyroscope keeps one when it compacts (grafana/pyroscope#2483).
-//! Many SDKs write whole seconds, so of a fleet's profiles most would be gone. The digits that an SDK left zero are
-//! filled here from the sandbox's identity: less than a second, or less than a millisecond. What is in nanoseconds
-//! already stays as it is. A payload is changed once, before it is first sent, so each attempt has the same time, and
-//! so has each copy that a snapshot made.
+//! If profiles of one series have the same time, Pyroscope keeps only one of them when it compacts
+//! (grafana/pyroscope#2483). Many SDKs write whole seconds, so most of a fleet's profiles would be lost. Here the
+//! digits that an SDK left zero are filled from the sandbox's identity: less than a second, or less than a millisecond.
+//! Times in nanoseconds stay unchanged. A payload is changed once, before it is first sent, so it has the same time in
+//! each attempt.
 //!
-//! A second rule is for profiles that span a freeze: the server refuses what began more than an hour ago.
+//! A second rule is for profiles that span a freeze: the server refuses profiles that began more than an hour ago.
 //!
-//! | the time stands in | changed in |
+//! | where the time is | changed in |
 //! |---|---|
 //! | the query of `/ingest`: JFR and the text formats | `query` |
-//! | a pprof that is the body: one more field after it | this file |
+//! | a pprof as the body: one more field after it | this file |
 //! | a pprof in a form: the same for that part | `multipart` |
 //! | pprofs inside a Push request: in place | `protobuf`, compressed: `gzip` |
 //!
-//! A Push request gets its labels on the same way: `labels`.
+//! A Push request gets its labels in the same pass: `labels`.
 //!
-//! What is of no known form, is damaged, or has a time far from now, passes unchanged: the server judges it.
+//! A body of unknown form, a damaged body, or a time far from now stays unchanged: the server decides about it.
 
 mod crc;
 mod deflate;
@@ -44,53 +44,52 @@ use query::Query;
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MS;
 
-/// The server takes what began up to an hour ago. A profile may still wait here for some minutes.
+/// The server accepts profiles that began up to an hour ago. A profile may still wait here for some minutes.
 const AGE_MAX: u64 = 55 * 60 * SECOND;
 
-/// A profile that ended so shortly before it came was made just now.
+/// A profile that ended within this time before it arrived was made just now.
 const JUST_NOW: u64 = 60 * SECOND;
 
-/// Where nothing is known about a freeze, a profile that was made just now began so long ago: what most SDKs gather.
+/// The assumed length of a profile that was made just now, if nothing is known about a freeze: that of most SDKs.
 const USUAL_LENGTH: u64 = 10 * SECOND;
 
-/// A time further away than this is not the profile's, whatever it is.
+/// A time further from now than this is not the profile's time.
 const DAY: u64 = 24 * 3600 * SECOND;
 
-/// The part of a unit that tells profiles of one sandbox apart which begin at the same time, by their length.
+/// The part of a unit that distinguishes profiles of one sandbox with the same start, by their length.
 const LENGTHS: u64 = 1_000;
 
-/// Node.js counts milliseconds in floating point: near today a step is 256 ns wide.
+/// Node.js counts milliseconds in floating point, with steps of 256 ns for current times.
 const NOISE: u64 = 256;
 
-/// The end of the last freeze, by the wall clock; in milliseconds.
+/// The end of the last freeze, by the wall clock, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Thaw {
-    /// When it was noticed.
+    /// When it was detected.
     pub at_ms: u64,
-    /// For how long the monotonic clock stood still meanwhile.
+    /// For how long the monotonic clock stopped during it.
     pub clock_lag_ms: u64,
 }
 
-/// What the times in one payload are filled with, and compared with.
+/// The input for a payload's new times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
     /// The sandbox's session id.
     pub session: u64,
-    /// When the payload came; milliseconds since 1970.
+    /// When the payload arrived; milliseconds since 1970.
     pub received_ms: u64,
-    /// The last freeze, if one was noticed.
+    /// The last freeze, if any was detected.
     pub thaw: Option<Thaw>,
 }
 
 impl Stamp {
-    /// The time that a profile has instead of `start`, if it ends at `end`: both in nanoseconds since 1970. `None`: it
-    /// stays.
+    /// The new time of a profile from `start` to `end`, both in nanoseconds since 1970. `None`: it stays.
     #[must_use]
     pub fn start(&self, start: u64, end: u64) -> Option<u64> {
         self.start_within(start, end, SECOND)
     }
 
-    /// The same of a time that was written in `unit`, so many nanoseconds, or finer.
+    /// The same for a time that was written in `unit` nanoseconds, or finer.
     #[must_use]
     pub fn start_within(&self, start: u64, end: u64, unit: u64) -> Option<u64> {
         self.moved(start, end)
@@ -98,7 +97,7 @@ impl Stamp {
             .filter(|unique| *unique != start)
     }
 
-    /// The same of a profile of that length. The clock that an SDK measures a length by may have stood still during the
+    /// The same for a profile of that length. The SDK's clock, which measured the length, may have stopped during the
     /// last freeze.
     #[must_use]
     pub fn start_of(&self, start: u64, length: u64) -> Option<u64> {
@@ -111,7 +110,7 @@ impl Stamp {
             .or_else(|| self.start(start, end))
     }
 
-    /// Where a profile begins that began too long ago for the server, though it was made just now.
+    /// The new start of a profile that began too long ago for the server, though it was made just now.
     fn moved(&self, start: u64, end: u64) -> Option<u64> {
         let received = self.received();
         if start >= received.saturating_sub(AGE_MAX) || !self.is_now(end) {
@@ -124,8 +123,8 @@ impl Stamp {
         Some(start + self.filling(MS, 0))
     }
 
-    /// A time with the digits filled that are zero, below `unit`, in a profile of that length; `None` if it is no time of
-    /// today.
+    /// A time whose zero digits below `unit` are filled, in a profile of that length; `None` if it is not a current
+    /// time.
     #[must_use]
     pub fn fill(&self, time: u64, length: u64, unit: u64) -> Option<u64> {
         if self.received().abs_diff(time) > DAY {
@@ -135,11 +134,11 @@ impl Stamp {
         base.checked_add(self.filling(finest.min(unit), length))
     }
 
-    /// What this sandbox fills the digits below that unit with. Never nothing: who has no relay, and writes zeros, is
-    /// another sandbox.
+    /// The value with which this sandbox fills the digits below that unit. It is never zero, because sandboxes without
+    /// a relay write zeros.
     ///
-    /// After a thaw Java's SDK uploads two profiles that begin in the same second, and differ in their length: the longer
-    /// one came later.
+    /// After a thaw Java's SDK uploads two profiles that begin in the same second and differ in length: the longer one
+    /// came later.
     fn filling(&self, unit: u64, length: u64) -> u64 {
         let most = unit / LENGTHS;
         if most == 0 {
@@ -149,7 +148,7 @@ impl Stamp {
         1 + self.session % (unit - most) + longer
     }
 
-    /// Whether what ended then was made just now.
+    /// Whether a profile that ended then was made just now.
     const fn is_now(&self, end: u64) -> bool {
         end.abs_diff(self.received()) <= JUST_NOW
     }
@@ -159,7 +158,7 @@ impl Stamp {
     }
 }
 
-/// The time that was meant, and what its last digit counts: both in nanoseconds.
+/// The intended time, and the unit of its last digit, both in nanoseconds.
 const fn resolution(time: u64) -> (u64, u64) {
     if time.is_multiple_of(SECOND) {
         return (time, SECOND);
@@ -174,7 +173,7 @@ const fn resolution(time: u64) -> (u64, u64) {
     (time, 1)
 }
 
-/// Where a body has its times.
+/// The form of a body with times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// A Push request (`push.v1.PusherService/Push`), compressed or not.
@@ -185,17 +184,17 @@ pub enum Form {
     Multipart,
 }
 
-/// Where an upload has its times.
+/// The places of an upload's times.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Upload<'r> {
-    /// In the query; empty but for `/ingest`.
+    /// In the query; empty except for `/ingest`.
     pub query: Query<'r>,
     /// In the body; `None` if no time in it counts.
     pub form: Option<Form>,
 }
 
 impl<'r> Upload<'r> {
-    /// What that request is.
+    /// The upload of that request.
     #[must_use]
     pub fn of(request: &Request<'r>) -> Self {
         let target = request.target;
@@ -224,23 +223,23 @@ impl<'r> Upload<'r> {
     }
 }
 
-/// What a body is replaced by.
+/// The change of a body.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Edit {
-    /// What comes before it, [`PREFIX_MAX`] bytes at most.
+    /// Bytes before it, at most [`PREFIX_MAX`].
     pub prefix: Vec<u8>,
-    /// So many of its first bytes stay.
+    /// The number of its first bytes that stay.
     pub keep: usize,
-    /// But for this one, if any: its offset and its value.
+    /// Except for this one, if any: its offset and its value.
     pub patch: Option<(usize, u8)>,
     /// Everything after them.
     pub tail: Vec<u8>,
-    /// How many bytes at the end of that belong to the labels before them.
+    /// The number of bytes at its end that belong to the labels.
     pub suffix: usize,
 }
 
-/// How that body changes: its times by the stamp, and a Push request gets these labels. `None` if it stays, or if it is
-/// not what it was said to be.
+/// How that body changes: its times by the stamp, and a Push request also gets these labels. `None` if it stays, or
+/// does not have that form.
 #[must_use]
 pub fn edit(form: Form, stamp: Option<&Stamp>, labels: &Labels, body: &[u8]) -> Option<Edit> {
     match (form, stamp) {
@@ -264,7 +263,7 @@ pub fn edit(form: Form, stamp: Option<&Stamp>, labels: &Labels, body: &[u8]) -> 
     }
 }
 
-/// A Push request: the times stand deep inside, so they are changed in place.
+/// A Push request: the times are deep inside, so they are changed in place.
 fn push(stamp: Option<&Stamp>, labels: &Labels, body: &[u8]) -> Option<Edit> {
     let mut walk = Walk::new(Root::Push, stamp, labels);
     let rewritten = if gzip::is_gzip(body) {
@@ -292,7 +291,7 @@ fn push(stamp: Option<&Stamp>, labels: &Labels, body: &[u8]) -> Option<Edit> {
     (!stays).then_some(edit)
 }
 
-/// The same of a body that is not compressed.
+/// The same for an uncompressed body.
 fn overwritten(body: &[u8], changes: &[Change]) -> Option<Rewritten> {
     let keep = changes.first().map_or(body.len(), |change| change.at);
     let mut tail = body.get(keep..)?.to_vec();
@@ -308,8 +307,8 @@ fn overwritten(body: &[u8], changes: &[Change]) -> Option<Rewritten> {
     })
 }
 
-/// A pprof as a whole: what follows it. Of a field that comes twice the last one counts, and gzip members that follow
-/// one another are one stream (RFC 1952 section 2.2).
+/// The bytes that follow a whole pprof. If a field occurs twice, the last one counts, and consecutive gzip members are
+/// one stream (RFC 1952 section 2.2).
 fn pprof(stamp: &Stamp, body: &[u8]) -> Option<Vec<u8>> {
     let none = Labels::new();
     let mut walk = Walk::new(Root::Pprof, Some(stamp), &none);

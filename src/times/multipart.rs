@@ -1,16 +1,16 @@
 //! Finds one part of a `multipart/form-data` body (RFC 7578, RFC 2046 section 5.1).
 //!
-//! The delimiter is taken from the body's own first line; the parts of SDKs are read, nothing more exotic.
+//! The delimiter is taken from the body's own first line; only forms that SDKs send are supported.
 
 use std::ops::Range;
 
-/// Most parts that are looked at. SDKs send one to three.
+/// Most parts that are read. SDKs send one to three.
 const PARTS_MAX: usize = 8;
 
 /// Longest boundary (RFC 2046 section 5.1.1), with the two hyphens before it.
 const DELIMITER_MAX: usize = 72;
 
-/// Where the content of the first part of that name stands.
+/// The range of the content of the first part with that name.
 #[must_use]
 pub fn part(body: &[u8], name: &[u8]) -> Option<Range<usize>> {
     let line = find(body, b"\r\n", 0).filter(|end| *end <= DELIMITER_MAX)?;
@@ -27,7 +27,7 @@ pub fn part(body: &[u8], name: &[u8]) -> Option<Range<usize>> {
             return Some(start..end);
         }
         at = end + delimiter.len();
-        // After the last part the delimiter ends with two hyphens more.
+        // After the last part, two more hyphens follow the delimiter.
         if !body.get(at..)?.starts_with(b"\r\n") {
             return None;
         }
@@ -42,7 +42,7 @@ fn is_named(fields: &[u8], name: &[u8]) -> bool {
     find(fields, &quoted, 0).is_some()
 }
 
-/// Where `needle` stands first from `from` on.
+/// The first index of `needle`, starting at `from`.
 fn find(bytes: &[u8], needle: &[u8], from: usize) -> Option<usize> {
     let first = *needle.first()?;
     let mut at = from;

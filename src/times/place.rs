@@ -1,13 +1,13 @@
-//! A point of a gzip body, and what was read last.
+//! A position in a gzip body, and the last symbol that was read.
 
-/// What is awaited.
+/// What follows at this position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
     /// A gzip header.
     Member,
     /// A block's header.
     Block,
-    /// So many bytes of a block that is not compressed.
+    /// This many bytes of an uncompressed block.
     Stored(u16),
     /// A symbol.
     Codes,
@@ -15,7 +15,7 @@ pub(super) enum State {
     Trailer,
 }
 
-/// A point of the body: who has the window too can go on from here.
+/// A position in the body: with the window, reading can continue from here.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
     pub(super) state: State,
@@ -23,28 +23,28 @@ pub(super) struct Place {
     pub(super) last: bool,
     /// The next bit of the body.
     pub(super) bit: usize,
-    /// The first bit of the block, and the first after its header.
+    /// The first bit of the block, and the first bit after its header.
     pub(super) block: usize,
     pub(super) codes: usize,
-    /// How much was inflated before this member, and until the last piece.
+    /// How much was inflated before this member, and before the current piece.
     pub(super) member: usize,
     pub(super) inflated: usize,
-    /// The checksum of the member until the last piece.
+    /// The checksum of the member before the current piece.
     pub(super) crc: u32,
 }
 
 impl Place {
-    /// How long the member is so far, as its trailer counts it.
+    /// The length of the member so far, as its trailer counts it.
     pub(super) const fn member_size(&self) -> u32 {
         (self.inflated - self.member) as u32
     }
 }
 
-/// What the last of some symbols was.
+/// The last of the symbols that were read.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Symbol {
-    /// How far back a match reaches; 0 for a literal.
+    /// The distance of a match; 0 for a literal.
     pub(super) distance: usize,
-    /// The first bit of that distance.
+    /// The first bit of the distance.
     pub(super) distance_at: usize,
 }

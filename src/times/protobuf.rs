@@ -1,7 +1,7 @@
-//! Walks through a pprof, or a Push request with pprofs inside, and finds the times to change, and the labels there are.
+//! Reads a pprof, or a Push request with pprofs inside, and finds the times to change, and the existing labels.
 //!
-//! The message is read as it comes, piece by piece, and nothing of it is kept. Only the lengths of what is inside one
-//! another and the field numbers matter: all else is skipped.
+//! The message is read in pieces, as it arrives, and is not stored. Only the lengths of nested messages and the field
+//! numbers matter; everything else is skipped.
 //!
 //! * `push.v1.PushRequest`: `series` = 1; in it `labels` = 1, with `name` = 1, and `samples` = 2; in it `raw_profile` = 1
 //! * `google.v1.Profile` (pprof): `time_nanos` = 9, `duration_nanos` = 10
@@ -10,21 +10,21 @@ use super::Stamp;
 use super::gzip::{Change, Reader};
 use crate::config::Labels;
 
-/// Length of a time of today, written as a varint: from 1972 to 2262.
+/// The length of a current time as a varint: from 1972 to 2262.
 const TIME_BYTES: u8 = 9;
 
-/// Most times in one request. An SDK writes one or a few; what has more passes unchanged.
+/// Most times in one request. An SDK writes one or a few; a request with more passes unchanged.
 const CHANGES_MAX: usize = 1024;
 
-/// Messages around a pprof: a Push request, a series, a sample.
+/// Number of messages around a pprof: a Push request, a series, a sample.
 const DEPTH_MAX: usize = 3;
 
-/// A label's name that is longer is none of ours.
+/// A longer name is not one of our labels.
 const NAME_BYTES_MAX: usize = 2048;
 
 const LABEL_NAME: u64 = 1;
 
-/// Of a series, a message, in a Push request.
+/// The tag of a series, a message, in a Push request.
 pub(super) const TAG_SERIES: u8 = 1 << 3 | 2;
 
 const TIME_NANOS: u64 = 9;
@@ -39,7 +39,7 @@ pub enum Root {
     Pprof,
 }
 
-/// Messages on the way to a time.
+/// The messages that lead to a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Message {
     Push,
@@ -50,7 +50,7 @@ enum Message {
 }
 
 impl Message {
-    /// What a field of that number is, if it is a message to walk into.
+    /// The message in a field of that number, if it must be read.
     const fn field(self, number: u64) -> Option<Self> {
         match (self, number) {
             (Self::Push, 1) => Some(Self::Series),
@@ -62,7 +62,7 @@ impl Message {
     }
 }
 
-/// What the number that is being read is.
+/// The meaning of the number that is being read.
 #[derive(Debug, Clone, Copy)]
 enum Number {
     Tag,
@@ -73,39 +73,39 @@ enum Number {
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Walk<'s> {
-    /// What times are filled with, if they are.
+    /// The source of new times, if times are changed.
     stamp: Option<&'s Stamp>,
-    /// The labels that each series is to have, and of which a series has them: a bit for each.
+    /// The labels that each series must have, and which of them a series has: one bit for each.
     labels: &'s Labels,
     has: u32,
-    /// Bytes of a label's name that are still to come, and those that came.
+    /// Number of bytes left of a label's name, and those that were read.
     naming: usize,
     name: Vec<u8>,
     series: usize,
-    /// The innermost message that is open, and where it ends.
+    /// The innermost open message, and where it ends.
     message: Message,
     end: usize,
-    /// The same of those around it, the outermost first.
+    /// The same for the messages around it, the outermost first.
     around: [(Message, usize); DEPTH_MAX],
     depth: usize,
-    /// Bytes read so far.
+    /// Number of bytes read so far.
     at: usize,
-    /// Bytes that matter to nobody.
+    /// Number of bytes to skip.
     skip: usize,
     number: Number,
     value: u64,
-    /// Bytes of that number so far.
+    /// Number of bytes of that number so far.
     bytes: u8,
-    /// A time that was read, and where; its duration may follow.
+    /// The offset and value of a time; its duration may follow.
     time: Option<(usize, u64)>,
     duration: u64,
     changes: Vec<Change>,
-    /// What the last time in the message becomes.
+    /// The new value of the last time in the message.
     last: Option<u64>,
 }
 
 impl<'s> Walk<'s> {
-    /// At the beginning of such a message.
+    /// At the start of such a message.
     #[must_use]
     pub const fn new(root: Root, stamp: Option<&'s Stamp>, labels: &'s Labels) -> Self {
         let root = match root {
@@ -135,13 +135,13 @@ impl<'s> Walk<'s> {
         }
     }
 
-    /// The message is over. Whether it ended where it should.
+    /// The message is complete. Returns whether it ended where it should.
     pub fn finish(&mut self) -> bool {
         self.decide();
         self.is_between() && self.depth == 0
     }
 
-    /// If the message is one series and nothing else: the labels that it lacks.
+    /// If the message is exactly one series: the labels that it lacks.
     pub fn lacking(&self) -> impl Iterator<Item = &'s (String, String)> {
         let has = if self.series == 1 { self.has } else { u32::MAX };
         let own = self.labels.iter().zip(0..);
@@ -149,19 +149,19 @@ impl<'s> Walk<'s> {
             .map(|(label, _)| label)
     }
 
-    /// How long the message is.
+    /// The length of the message.
     #[must_use]
     pub const fn length(&self) -> usize {
         self.at
     }
 
-    /// What the last time that was read is replaced by.
+    /// The new value of the last time that was read.
     #[must_use]
     pub const fn last(&self) -> Option<u64> {
         self.last
     }
 
-    /// Takes one byte of a number. `None`: this is no protobuf, or not of the form it should be.
+    /// Reads one byte of a number. `None`: this is not protobuf, or not of the expected form.
     fn take(&mut self, byte: u8) -> Option<()> {
         self.at += 1;
         let shift = 7 * u32::from(self.bytes);
@@ -188,7 +188,7 @@ impl<'s> Walk<'s> {
             self.decide();
         }
         if self.message == Message::Push {
-            // Two, if it is something else.
+            // Adds two for any other field, so that the result is not one.
             self.series += if field == 1 { 1 } else { 2 };
         }
         match wire_type {
@@ -196,7 +196,7 @@ impl<'s> Walk<'s> {
             1 => self.skip = 8,
             2 => self.number = Number::Length { field },
             5 => self.skip = 4,
-            // Groups are of another age.
+            // Groups are obsolete.
             _ => return None,
         }
         (field > 0 && self.at + self.skip <= self.end).then_some(())
@@ -237,7 +237,7 @@ impl<'s> Walk<'s> {
         Some(())
     }
 
-    /// Takes what is there of a label's name; the rest.
+    /// Reads the available part of a label's name; returns the rest.
     fn take_name<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
         let (name, rest) = bytes.split_at(self.naming.min(bytes.len()));
         if self.name.len() <= NAME_BYTES_MAX {
@@ -274,7 +274,7 @@ impl<'s> Walk<'s> {
         }
     }
 
-    /// All is known about the time that was read last.
+    /// The last time and its duration are complete.
     fn decide(&mut self) {
         let Some((at, time)) = self.time.take() else {
             return;
@@ -289,7 +289,7 @@ impl<'s> Walk<'s> {
             for (i, byte) in bytes.iter_mut().take(TIME_BYTES.into()).enumerate() {
                 *byte = (unique >> (7 * i)) as u8 | 0x80;
             }
-            // The last one has no more after it.
+            // The last byte has no continuation bit.
             bytes[usize::from(TIME_BYTES) - 1] &= 0x7f;
             self.changes.push(Change {
                 at,
@@ -333,7 +333,7 @@ impl Reader for Walk<'_> {
     }
 }
 
-/// A field of a pprof that says when it began. Where it comes twice, the last one counts.
+/// A pprof's field for its start time. If it occurs twice, the last one counts.
 #[must_use]
 pub fn time_field(time: u64) -> Vec<u8> {
     let mut out = Vec::new();
@@ -342,7 +342,7 @@ pub fn time_field(time: u64) -> Vec<u8> {
     out
 }
 
-/// Appends a field of bytes.
+/// Appends a field with bytes.
 pub(super) fn field(out: &mut Vec<u8>, number: u64, bytes: &[u8]) {
     varint(out, number << 3 | 2);
     varint(out, bytes.len() as u64);
@@ -358,7 +358,7 @@ pub(super) fn varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-/// How many bytes that takes.
+/// The length of that varint.
 const fn varint_bytes(value: u64) -> u8 {
     ((70 - (value | 1).leading_zeros()) / 7) as u8
 }

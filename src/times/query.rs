@@ -1,4 +1,4 @@
-//! Times in the query of `/ingest`: `from` and `until`, which the server takes for formats that have no time inside.
+//! Times in the query of `/ingest`: `from` and `until`, which the server uses for formats without times.
 //!
 //! Ten digits are seconds, thirteen milliseconds, sixteen microseconds, nineteen nanoseconds (`attime.Parse`).
 
@@ -7,23 +7,23 @@ use std::ops::Range;
 use super::{MS, SECOND, Stamp};
 use crate::http1::write::decimal;
 
-/// What a query says about the profile. Of a parameter that comes twice, the first one counts.
+/// What a query says about the profile. If a parameter occurs twice, the first one counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Query<'q> {
     /// When the profile begins; in nanoseconds since 1970.
     pub from: Option<u64>,
     /// When it ends.
     pub until: Option<u64>,
-    /// What the last digit of these counts, in nanoseconds. Seconds may be padded with zeros to nanoseconds.
+    /// The unit of the last digit of these, in nanoseconds. Seconds may be padded with zeros to nanoseconds.
     pub unit: u64,
-    /// Whether `from` is written in nanoseconds: an SDK with so fine a clock has the same in its profiles.
+    /// Whether `from` is written in nanoseconds: an SDK with such a clock uses it in its profiles too.
     pub is_fine: bool,
-    /// What the body is.
+    /// The format of the body.
     pub format: Option<&'q [u8]>,
 }
 
 impl<'q> Query<'q> {
-    /// Reads what is looked for here, and nothing else.
+    /// Reads only the parameters that matter here.
     #[must_use]
     pub fn parse(query: &'q [u8]) -> Self {
         let mut read = Self::default();
@@ -46,13 +46,13 @@ impl<'q> Query<'q> {
         read
     }
 
-    /// Whether the profile covers no time at all.
+    /// Whether the profile covers no time.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.from.is_some() && self.from == self.until
     }
 
-    /// What its times are replaced by.
+    /// The new times.
     #[must_use]
     pub fn unique(&self, stamp: &Stamp) -> Unique {
         let from = self.from;
@@ -60,7 +60,7 @@ impl<'q> Query<'q> {
         let length = until.unwrap_or(0).saturating_sub(from.unwrap_or(0));
         let start =
             from.and_then(|from| stamp.start_within(from, until.unwrap_or(from), self.unit));
-        // What is moved to the end of a freeze may have ended before that, if its end is in whole seconds.
+        // A profile that is moved to the end of a freeze may have ended before that, if its end is in whole seconds.
         let is_moved = |start: &u64| from.is_some_and(|from| from + SECOND < *start);
         let earliest = start
             .filter(|start| from <= until && is_moved(start))
@@ -79,7 +79,7 @@ impl<'q> Query<'q> {
     }
 }
 
-/// The times that a query gets; `None`: it keeps its own. In nanoseconds since 1970.
+/// The new times of a query, in nanoseconds since 1970; `None`: it keeps its own.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Unique {
     /// When the profile begins.
@@ -89,7 +89,7 @@ pub struct Unique {
 }
 
 impl Unique {
-    /// Gives the query to `write`, piece by piece, with these times.
+    /// Passes the query with these times to `write`, in pieces.
     pub fn write(&self, query: &[u8], mut write: impl FnMut(&[u8])) {
         let mut written = 0;
         let replaces = self.from.is_some() || self.until.is_some();
@@ -117,7 +117,7 @@ enum Parameter {
     Format,
 }
 
-/// The parameters that are looked for, and where the value of each stands.
+/// The parameters that matter here, and where their values are.
 fn parameters(query: &[u8]) -> impl Iterator<Item = (Parameter, Range<usize>)> {
     let mut start = 0;
     let pairs = query.split(|b| *b == b'&');
@@ -136,7 +136,7 @@ fn parameters(query: &[u8]) -> impl Iterator<Item = (Parameter, Range<usize>)> {
 
 const NANOSECONDS_DIGITS: usize = 19;
 
-/// What the last digit of a time counts, in nanoseconds; `None` for what the server reads as something else.
+/// The unit of the last digit of a time, in nanoseconds; `None` for what the server does not read as a time.
 const fn unit(text: &[u8]) -> Option<u64> {
     match text.len() {
         10 => Some(SECOND),
@@ -147,17 +147,17 @@ const fn unit(text: &[u8]) -> Option<u64> {
     }
 }
 
-/// What the last digit may count at most: nanoseconds may be seconds with zeros after them.
+/// The coarsest unit of the last digit: nanoseconds may be seconds padded with zeros.
 fn coarsest(text: &[u8]) -> u64 {
     unit(text).filter(|unit| *unit > 1).unwrap_or(SECOND)
 }
 
-/// A time in nanoseconds since 1970; `None` for what is no number, or no time to the server.
+/// A time in nanoseconds since 1970; `None` if it is not a number, or not a time for the server.
 fn nanoseconds(text: &[u8]) -> Option<u64> {
     let unit = unit(text)?;
     let mut number = 0_u64;
     for digit in text {
-        // Nineteen digits fit.
+        // Nineteen digits fit into a `u64`.
         number = number * 10 + u64::from(digit.checked_sub(b'0').filter(|digit| *digit < 10)?);
     }
     number.checked_mul(unit)

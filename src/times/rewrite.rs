@@ -1,12 +1,12 @@
-//! Writes a gzip body anew from one place on, with some bytes changed and nothing compressed again.
+//! Writes a gzip body again from one place on, with some bytes changed and nothing compressed again.
 //!
-//! Each symbol is read and its bits are copied, unless they would no longer give what is wanted: a literal that is to
-//! be another one, or a match whose source or target is changed. (A match that copies a changed time over an equal
-//! one is right as it is.) Then come a shorter match, at the same distance, and literals in the block's own code.
+//! The bits of each symbol are copied, unless they would now give wrong bytes: a literal that changes, or a match whose
+//! source or target changes. (A match that copies a changed time over an equal one stays right.) In these cases it
+//! writes a shorter match, at the same distance, and literals in the block's own code.
 //!
-//! A literal may have no code in its block. Then the block ends there, and what follows is written in deflate's
-//! fixed code, in which everything can be said. Near the end of the block it stays so; where that would cost more, a
-//! block with the same codes as before is opened again.
+//! A literal may have no code in its block. Then the block ends there, and the rest is written in deflate's fixed code,
+//! which has codes for all literals. Near the end of the block the fixed code is kept; elsewhere, where it would cost
+//! more, a block with the same codes as before is opened.
 
 use super::deflate::{self, DISTANCES, END, LENGTH_MAX, LENGTHS, LONGEST, fixed_lengths};
 use super::gzip::{Change, Rewritten};
@@ -15,49 +15,48 @@ use super::inflate::{Inflate, PIECE};
 use super::place::{State, Symbol};
 
 pub(super) struct Rewrite<'a, 'b> {
-    /// What was there: its window has the old bytes.
+    /// The old body: its window has the old bytes.
     inflate: &'a mut Inflate<'b>,
-    /// The window that a reader of the new body will have.
+    /// The window of a reader of the new body.
     wanted: Vec<u8>,
     changes: &'a [Change],
-    /// All that is inflated.
+    /// Number of bytes inflated in total.
     inflated: usize,
     out: Bits,
     keep: usize,
     patch: Option<(usize, u8)>,
-    /// Where the block that is written says whether it is the last one: a bit of the new body.
+    /// The position, in the new body, of the bit that says whether the current block is the last one.
     last_at: usize,
-    /// Whether what is written is in the fixed code, but was not; and then that code.
+    /// Whether the fixed code replaces the block's own; and that code.
     fixed: bool,
     fixed_codes: Huffman,
-    /// How many bits more the fixed code took.
+    /// How many more bits the fixed code took.
     excess: usize,
 }
 
-/// Bits on their way to be bytes.
+/// Bits that are collected into bytes.
 #[derive(Default)]
 struct Bits {
     bytes: Vec<u8>,
-    /// The next byte's, and how many.
+    /// The bits of the next byte, and their number.
     begun: u64,
     count: usize,
 }
 
-/// So much may the body grow, and the work with it: a body of which each byte refers to one that changes is none of
-/// an SDK's.
+/// The limit for the growth of a body, and for the work. SDKs send no body in which every byte refers to a changed one.
 const GROWTH_MAX: usize = 64 << 10;
 
-/// A change that is so near is worth to stay with the fixed code.
+/// If the next change is this near, the fixed code is kept.
 const NEAR: usize = 128;
 
-/// So far from the end, the fixed code is left as soon as possible.
+/// At this distance from the end, the fixed code is left as soon as possible.
 const FAR: usize = 1 << 10;
 
-/// Bits that are copied at a time.
+/// Number of bits copied at a time.
 const COPIED: usize = 48;
 
 impl<'a, 'b> Rewrite<'a, 'b> {
-    /// To go on where `inflate` is, before which it has inflated `window`.
+    /// Continues at the position of `inflate`, before which it has inflated `window`.
     pub(super) fn new(
         inflate: &'a mut Inflate<'b>,
         window: Vec<u8>,
@@ -85,7 +84,7 @@ impl<'a, 'b> Rewrite<'a, 'b> {
         })
     }
 
-    /// Writes it all.
+    /// Writes everything.
     #[inline(never)]
     pub(super) fn run(mut self) -> Option<Rewritten> {
         loop {
@@ -153,7 +152,7 @@ impl<'a, 'b> Rewrite<'a, 'b> {
         Some(())
     }
 
-    /// Has the bytes that were inflated from here on as they shall be. `None` if the changes are not in order.
+    /// Puts the new bytes from here on into the window. `None` if the changes are not in order.
     fn want(&mut self, from: usize) -> Option<()> {
         let old = self.inflate.window().get(from..)?;
         let begin = self.inflate.place.inflated + self.inflate.piece - old.len();
@@ -173,7 +172,7 @@ impl<'a, 'b> Rewrite<'a, 'b> {
         Some(())
     }
 
-    /// Writes what a symbol stood for, which is in the window `at` this place.
+    /// Writes a symbol whose bytes are in the window `at` this index.
     fn symbol(&mut self, symbol: Symbol, from: usize, at: usize) -> Option<()> {
         let (to, begin) = (self.inflate.place.bit, self.position());
         let mut wanted = self.wanted.get(at..)?;
@@ -182,7 +181,8 @@ impl<'a, 'b> Rewrite<'a, 'b> {
             self.fixed = false;
             return Some(());
         }
-        // What it would give: a match that overlaps itself too, since all before it is as wanted.
+        // The bytes it would give. This also holds for a match that overlaps itself, since all bytes before it are
+        // right.
         let source = match symbol.distance {
             0 => self.inflate.window().get(at..)?,
             distance => self.wanted.get(at.checked_sub(distance)?..)?,
@@ -203,7 +203,7 @@ impl<'a, 'b> Rewrite<'a, 'b> {
         Some(())
     }
 
-    /// Writes a match or a literal of what is wanted from here on; how many bytes that is.
+    /// Writes a match or a literal for the bytes from here on; returns how many bytes that is.
     fn token(&mut self, symbol: Symbol, at: usize, to: usize) -> Option<usize> {
         let wanted = self.wanted.get(at..)?;
         let mut run = 0;
@@ -243,7 +243,7 @@ impl<'a, 'b> Rewrite<'a, 'b> {
         Some(1)
     }
 
-    /// Writes the code that stands for a symbol now. `None` if there is none.
+    /// Writes the current code of a symbol. `None` if it has none.
     fn put(&mut self, symbol: usize) -> Option<()> {
         let codes = if self.fixed {
             &self.fixed_codes
@@ -265,7 +265,7 @@ impl<'a, 'b> Rewrite<'a, 'b> {
         Some(())
     }
 
-    /// Opens a block like the one before again, if the fixed code has taken as much more as its header takes, or will.
+    /// Opens a block like the one before, if the fixed code has cost as many extra bits as a header, or will.
     fn leave_fixed(&mut self) -> Option<()> {
         let place = self.inflate.place;
         let now = place.inflated + self.inflate.piece;
@@ -283,7 +283,7 @@ impl<'a, 'b> Rewrite<'a, 'b> {
         Some(())
     }
 
-    /// Ends the block, which was not its end: so it is not the last one. The next one begins here.
+    /// Ends the block early, so it is not the last one. The next block begins here.
     fn end_block(&mut self) -> Option<()> {
         self.put(END)?;
         let (byte, bit) = (self.last_at / 8, 1 << (self.last_at % 8));
@@ -314,7 +314,7 @@ impl<'a, 'b> Rewrite<'a, 'b> {
 }
 
 impl Bits {
-    /// At most [`COPIED`] bits.
+    /// Writes at most [`COPIED`] bits.
     fn put(&mut self, bits: u64, count: usize) {
         self.begun |= bits << self.count;
         self.count += count;

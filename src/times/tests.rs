@@ -11,7 +11,7 @@ fn stamp(session: u64) -> Stamp {
     }
 }
 
-/// `NOW` with the digits below `unit` zero, so much earlier.
+/// `NOW` with zeros below `unit`, and earlier by that much.
 const fn at(unit: u64, earlier: u64) -> u64 {
     (NOW - earlier) / unit * unit
 }

@@ -1,12 +1,12 @@
-//! TLS 1.2 and 1.3 to the remote: the only module that knows `rustls`. Whom we trust is in [`trust`].
+//! TLS 1.2 and 1.3 to the server: the only module that uses `rustls`. [`trust`] decides which certificates are trusted.
 //!
-//! [`Client`] holds the trusted roots and the sessions to resume. [`Tls`] is one connection, bytes in and bytes
-//! out: ciphertext is read into [`Tls::space`], plaintext comes out of [`Tls::received`]; plaintext goes into
-//! [`Tls::seal`], ciphertext out of [`Tls::pending`]. It never touches a socket.
+//! [`Client`] holds the trusted roots and the sessions to resume. [`Tls`] is one connection without a socket:
+//! ciphertext is read into [`Tls::space`] and [`Tls::received`] returns plaintext; [`Tls::seal`] takes plaintext and
+//! [`Tls::pending`] returns ciphertext.
 //!
-//! The provider is written out field by field, because naming rustls' default one links everything it could
-//! do. Left out: what a client without a certificate of its own never does (signing), and ChaCha20-Poly1305,
-//! since every Lambda processor has AES instructions and TLS 1.3 obliges servers to offer AES-128-GCM.
+//! The provider is written out field by field, because using rustls' default links everything it supports. It omits
+//! what a client without a certificate never does (signing), and ChaCha20-Poly1305: every Lambda processor has AES
+//! instructions, and TLS 1.3 requires servers to offer AES-128-GCM.
 
 mod trust;
 
@@ -27,31 +27,31 @@ use crate::http1::buffer::ReceiveBuffer;
 
 pub use trust::{Found, Roots};
 
-/// Sessions kept for resumption. There is one remote; a few names leave room for redirected look-ups.
+/// Sessions kept for resumption. There is one server; the others are for more names.
 const SESSIONS: usize = 4;
 
 /// First size of the ciphertext buffer: a record of a short answer.
 const INBOX_START: usize = 4096;
 
-/// Largest flight of handshake messages taken: rustls' own limit for one message is 64 KiB.
+/// Longest flight of handshake messages accepted: rustls' own limit for one message is 64 KiB.
 const INBOX_MAX: usize = 128 * 1024;
 
-/// Most plaintext sealed at once: full records, which with their overhead are what one write takes.
+/// Most plaintext encrypted at once: full records, which with their overhead fit into one write.
 pub const SEAL_BYTES_MAX: usize = 4 * RECORD_BYTES_MAX;
 
-/// Most ciphertext that waits when more is sealed, to be written with it: a head before its body.
+/// Most ciphertext that may be waiting when more is encrypted, to write both together: a head before its body.
 const WAITING_MAX: usize = 4096;
 
 /// More than TLS 1.2 or 1.3 adds to a record: header 5, explicit nonce 8, tag 16, content type 1.
 const RECORD_OVERHEAD: usize = 32;
 
-/// More than rustls has to say by itself before data: the answer to a server's `KeyUpdate`.
+/// More than rustls itself must send before data: the answer to a server's `KeyUpdate`.
 const QUEUED_MAX: usize = 64;
 
 /// Most plaintext in one record (RFC 8446 section 5.1).
 const RECORD_BYTES_MAX: usize = 16 * 1024;
 
-/// Whom we trust, and whom we talked to.
+/// The trusted roots, and the sessions of earlier connections.
 #[derive(Debug)]
 pub struct Client {
     config: Arc<ClientConfig>,
@@ -62,7 +62,7 @@ impl Client {
     /// A client for the server called `host`, which trusts `roots`.
     ///
     /// # Errors
-    /// What is wrong, in words.
+    /// What is wrong, as text.
     pub fn new(host: &str, roots: Roots) -> Result<Self, String> {
         let name = ServerName::try_from(host)
             .map_err(|_| "is not a name a certificate can have".to_owned())?
@@ -84,9 +84,9 @@ impl Client {
 /// One connection.
 pub struct Tls {
     connection: UnbufferedClientConnection,
-    /// Ciphertext not processed yet.
+    /// Ciphertext that is not processed yet.
     inbox: ReceiveBuffer,
-    /// Ciphertext to be written is `outbox[sent..out_end]`.
+    /// The ciphertext to write is `outbox[sent..out_end]`.
     outbox: Vec<u8>,
     sent: usize,
     out_end: usize,
@@ -103,10 +103,10 @@ impl fmt::Debug for Tls {
 }
 
 impl Tls {
-    /// A connection that has its first message pending.
+    /// A connection with its first message pending.
     ///
     /// # Errors
-    /// What is wrong, in words.
+    /// What is wrong, as text.
     pub fn new(client: &Client) -> Result<Self, String> {
         let connection =
             UnbufferedClientConnection::new(Arc::clone(&client.config), client.name.clone())
@@ -124,7 +124,7 @@ impl Tls {
         Ok(tls)
     }
 
-    /// Where the next ciphertext from the server goes.
+    /// Where the next ciphertext from the server is read to.
     pub fn space(&mut self) -> &mut [u8] {
         self.inbox.space(INBOX_START, INBOX_MAX)
     }
@@ -132,7 +132,8 @@ impl Tls {
     /// `n` bytes of [`Tls::space`] have been read. Plaintext is appended to `plain`.
     ///
     /// # Errors
-    /// Why the connection cannot go on, in words. What came before the fault, in the same read too, is in `plain` then.
+    /// Why the connection cannot continue, as text. Plaintext from before the error, even from the same read, is in
+    /// `plain`.
     pub fn received(&mut self, n: usize, plain: &mut ReceiveBuffer) -> Result<(), String> {
         self.inbox.received(n);
         self.process(plain)?;
@@ -149,14 +150,14 @@ impl Tls {
         self.may_send
     }
 
-    /// Whether the server has said that it sends no more (`close_notify`): it takes no further request, even where the
+    /// Whether the server has said that it sends no more (`close_notify`): it accepts no further request, even if the
     /// connection below stays open.
     #[must_use]
     pub const fn is_closed(&self) -> bool {
         self.is_closed
     }
 
-    /// Whether the handshake took up an earlier session. Only for the log.
+    /// Whether the handshake resumed an earlier session. Only for the log.
     #[must_use]
     pub fn is_resumed(&self) -> bool {
         self.connection.handshake_kind() == Some(rustls::HandshakeKind::Resumed)
@@ -172,10 +173,10 @@ impl Tls {
         }
     }
 
-    /// Encrypts the front of `plain`, as much as goes out at once. Returns how much that was.
+    /// Encrypts the front of `plain`, as much as can be sent at once. Returns how many bytes that was.
     ///
     /// # Errors
-    /// Why it cannot be, in words.
+    /// Why it is not possible, as text.
     pub fn seal(&mut self, plain: &[u8]) -> Result<usize, String> {
         let n = if self.out_end <= WAITING_MAX {
             plain.len().min(SEAL_BYTES_MAX)
@@ -184,7 +185,7 @@ impl Tls {
         };
         let room = n + n.div_ceil(RECORD_BYTES_MAX) * RECORD_OVERHEAD + QUEUED_MAX;
         reserve(&mut self.outbox, self.out_end + room);
-        // With what has arrived, always: rustls remembers where in it the parts of a split handshake message are.
+        // Always pass the received bytes: rustls remembers the positions of a split handshake message in them.
         let UnbufferedStatus { discard, state, .. } =
             self.connection.process_tls_records(self.inbox.bytes_mut());
         let sealed = match state {
@@ -199,7 +200,7 @@ impl Tls {
         Ok(n)
     }
 
-    /// Ciphertext to be written.
+    /// Ciphertext to write.
     #[must_use]
     pub fn pending(&self) -> &[u8] {
         &self.outbox[self.sent..self.out_end]
@@ -213,7 +214,7 @@ impl Tls {
         }
     }
 
-    /// Gives the buffers back while nothing is under way.
+    /// Frees the buffers while they are empty.
     pub fn trim(&mut self) {
         self.inbox.release();
         if self.out_end == 0 {
@@ -242,7 +243,7 @@ impl Tls {
                     }
                     true
                 }
-                // What is encoded is pending, and goes out in order: as good as transmitted.
+                // Encoded bytes are pending and are sent in order, so they count as transmitted.
                 Ok(ConnectionState::TransmitTlsData(data)) => {
                     data.done();
                     true
@@ -257,12 +258,12 @@ impl Tls {
                     self.may_send = true;
                     false
                 }
-                // Said once; the state of our own direction comes next.
+                // Reported once; the state of our own direction follows.
                 Ok(ConnectionState::PeerClosed) => {
                     self.is_closed = true;
                     true
                 }
-                // Waiting for more.
+                // It waits for more bytes.
                 Ok(_) => false,
             };
             self.inbox.consume(discard);
@@ -284,12 +285,12 @@ fn reserve(buffer: &mut Vec<u8>, len: usize) {
 #[must_use]
 pub fn random() -> u64 {
     let mut bytes = [0; 8];
-    // The system's source cannot fail once it is seeded, and a kernel that runs us has seeded it.
+    // The system's random source cannot fail once it is seeded, and it is seeded before we run.
     let _ = Random.fill(&mut bytes);
     u64::from_le_bytes(bytes)
 }
 
-/// Everything a client needs of cryptography, and nothing more.
+/// The cryptography that a client needs, and nothing more.
 fn provider() -> CryptoProvider {
     CryptoProvider {
         cipher_suites: vec![
@@ -307,7 +308,7 @@ fn provider() -> CryptoProvider {
     }
 }
 
-/// The signatures of the public web: RSA and ECDSA on P-256 and P-384.
+/// The signatures used on the public web: RSA and ECDSA on P-256 and P-384.
 static SIGNATURES: WebPkiSupportedAlgorithms = {
     use webpki::ring as algorithm;
     WebPkiSupportedAlgorithms {
@@ -324,7 +325,7 @@ static SIGNATURES: WebPkiSupportedAlgorithms = {
             algorithm::RSA_PKCS1_2048_8192_SHA512,
         ],
         mapping: &[
-            // In TLS 1.2 the scheme does not fix the curve, so both are named; 1.3 takes the first.
+            // In TLS 1.2 the scheme does not determine the curve, so both are listed; 1.3 uses the first.
             (
                 SignatureScheme::ECDSA_NISTP384_SHA384,
                 &[algorithm::ECDSA_P384_SHA384, algorithm::ECDSA_P256_SHA384],
@@ -373,7 +374,7 @@ impl SecureRandom for Random {
     }
 }
 
-/// We never show a certificate of our own.
+/// We have no certificate of our own to show.
 #[derive(Debug)]
 struct NoKeys;
 
@@ -383,7 +384,7 @@ impl KeyProvider for NoKeys {
     }
 }
 
-/// An error in words. Written out, because the small build has no `Debug` text to fall back on.
+/// An error as text. Written out, because the small build has no `Debug` text.
 fn words(error: &Error) -> String {
     let text = match error {
         Error::InvalidCertificate(reason) => {
@@ -447,7 +448,7 @@ fn certificate_words(reason: &CertificateError) -> &'static str {
     }
 }
 
-/// The same for what is wrong with the chain.
+/// The same for an error in the chain.
 const fn chain_words(reason: Option<&webpki::Error>) -> &'static str {
     match reason {
         Some(webpki::Error::UnsupportedCriticalExtension) => "requires an unknown extension",

@@ -1,11 +1,11 @@
-//! Whom a server's certificate must come from: [`Roots`], and the check against them.
+//! Which authorities a server's certificate must come from: [`Roots`], and the check against them.
 //!
-//! One case more than `webpki` has: `openssl req -x509` makes a certificate that says it is an authority's, and
-//! servers of one's own show it as theirs. It may serve if it is byte for byte one that the user has named. All
-//! else about it is checked as for any other.
+//! There is one more case than in `webpki`: `openssl req -x509` makes a certificate that is marked as an authority's,
+//! and private servers use it as their own. It is accepted if it is byte for byte one that the user has named.
+//! Everything else about it is checked as usual.
 //!
-//! A chain ends at one root. The built-in ones stay where the linker has put them, and only those that bear the name of
-//! an issuer in the chain are copied for the check.
+//! A chain ends at one root. The built-in roots stay in the binary's read-only data, and only those with the name of an
+//! issuer in the chain are copied for the check.
 
 use std::iter;
 
@@ -25,26 +25,26 @@ use super::SIGNATURES;
 /// Certificate authorities to trust.
 #[derive(Debug)]
 pub struct Roots {
-    /// Besides the built-in ones.
+    /// Roots in addition to the built-in ones.
     added: RootCertStore,
-    /// Of the certificates that were added.
+    /// Digests of the certificates that were added.
     named: Vec<Digest>,
 }
 
-/// The SHA-256 of a certificate: a system's bundle has 200 KB of them, and what is compared is all of one.
+/// The SHA-256 of a certificate: a system's bundle has 200 KB of certificates, and only whole ones are compared.
 type Digest = [u8; 32];
 
-/// What was found in a PEM file.
+/// The result of reading a PEM file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Found {
-    /// Certificates now trusted.
+    /// Number of certificates that are now trusted.
     pub added: usize,
-    /// Blocks that are no certificate, or none that can be used.
+    /// Number of blocks that are not a usable certificate.
     pub bad: usize,
 }
 
 impl Roots {
-    /// Those that Mozilla trusts, as they were when this program was built.
+    /// The roots that Mozilla trusted when this program was built.
     #[must_use]
     pub fn mozilla() -> Self {
         Self {
@@ -93,7 +93,7 @@ impl ServerCertVerifier for Roots {
             now,
             SIGNATURES.all,
         ) {
-            // The dates have been looked at by then, the purpose has not.
+            // At this point the dates have been checked, the purpose has not.
             Err(error) if is_authority(&error) && self.has_named(shown) => check_purpose(shown)?,
             result => result?,
         }
@@ -125,7 +125,7 @@ impl ServerCertVerifier for Roots {
 }
 
 impl Roots {
-    /// The roots by which one of these certificates says it was issued.
+    /// The roots that one of these certificates names as its issuer.
     fn issuers(
         &self,
         shown: &CertificateDer<'_>,
@@ -133,7 +133,7 @@ impl Roots {
     ) -> RootCertStore {
         let mut store = RootCertStore::empty();
         for certificate in iter::once(shown).chain(intermediates) {
-            // What cannot be read is refused later, with the reason.
+            // An unreadable certificate is refused later, with the reason.
             let Ok(certificate) = EndEntityCert::try_from(certificate) else {
                 continue;
             };
@@ -148,13 +148,13 @@ impl Roots {
         store
     }
 
-    /// Whether the user has named this very certificate.
+    /// Whether the user has named exactly this certificate.
     fn has_named(&self, certificate: &CertificateDer<'_>) -> bool {
         digest(certificate).is_some_and(|digest| self.named.contains(&digest))
     }
 }
 
-/// Whether the one fault found is that the certificate is an authority's.
+/// Whether the only error is that the certificate is an authority's.
 fn is_authority(error: &Error) -> bool {
     let Error::InvalidCertificate(CertificateError::Other(OtherError(other))) = error else {
         return false;
@@ -162,9 +162,9 @@ fn is_authority(error: &Error) -> bool {
     matches!(other.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
 }
 
-/// Refuses a certificate that says what it is for (RFC 5280 section 4.2.1.12) and does not name servers.
+/// Refuses a certificate whose stated purposes (RFC 5280 section 4.2.1.12) do not include servers.
 ///
-/// Found by its bytes: nobody but the user can have put others into a certificate that the user has named.
+/// A search for the bytes is enough: only the user can have put others into a certificate that the user has named.
 fn check_purpose(certificate: &[u8]) -> Result<(), Error> {
     const PURPOSES: &[u8] = b"\x06\x03\x55\x1d\x25";
     const SERVER: &[u8] = b"\x06\x08\x2b\x06\x01\x05\x05\x07\x03\x01";

@@ -3,7 +3,7 @@ use super::*;
 
 #[test]
 fn line_feeds() {
-    // Neighbours of a line feed, in value and in place, at every offset.
+    // Bytes similar to a line feed, at every offset.
     let bytes: Vec<u8> = (0..5000_u32)
         .map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8 % 14)
         .collect();

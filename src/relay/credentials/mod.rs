@@ -1,4 +1,4 @@
-//! Credentials that the settings name the place of: read while the function runs, and again when the remote refuses them.
+//! Credentials that the settings refer to: read while the function runs, and again when the server refuses them.
 //!
 //! ```text
 //!             ┌────────── failed: after a pause ─────────┐
@@ -8,8 +8,8 @@
 //!        └──────────────── 401, 403: once a minute at most ────────────────┘
 //! ```
 //!
-//! Nothing is sent to the remote but in `Known`. What is to be read is read one after the other: a file by the shell, what
-//! a store keeps by an [`Inquiry`], and first the AWS keys, where the environment has none.
+//! Requests are sent to the server only in `Known`. The sources are read one after another: a file by the shell, a
+//! secret in a store by an [`Inquiry`], and before that the AWS keys, if the environment has none.
 
 mod policy;
 mod reading;
@@ -30,11 +30,12 @@ use super::wakes::Wakes;
 pub(super) use reading::Failure;
 use reading::{Reading, Step};
 
-/// First pause after a failure, doubling up to the maximum: a store has limits, and a permission is given by hand.
+/// First pause after a failure. It doubles up to the maximum: a store has rate limits, and people grant permissions by
+/// hand.
 const PAUSE_MIN: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
-/// Shortest time between two readings because the remote refused what was read.
+/// Shortest time between two readings because the server refused the credentials.
 const READ_AGAIN: Duration = Duration::from_mins(1);
 
 /// See the module's documentation.
@@ -42,26 +43,26 @@ const READ_AGAIN: Duration = Duration::from_mins(1);
 pub(super) struct Credentials {
     references: References,
     state: State,
-    /// The fields as they are sent.
+    /// The header lines as they are sent.
     lines: Vec<u8>,
     /// How often they were read.
     version: u32,
-    /// The remote refused those that were read last.
+    /// The server refused the credentials that were read last.
     refused: bool,
-    /// When they were last read again for that.
+    /// When they were last read again for that reason.
     read_again: Option<Now>,
     failures: u32,
     /// We are leaving: pauses no longer grow.
     leaving: bool,
     /// The name that is being looked up.
     lookup: Option<String>,
-    /// For the store of that name.
+    /// The TLS client for the store of that name.
     client: Option<(String, Option<tls::Client>)>,
 }
 
 #[derive(Debug)]
 enum State {
-    /// To be read, but not before then.
+    /// Must be read, but not before this time.
     Due(Option<Now>),
     Reading(Reading),
     Known,
@@ -88,7 +89,7 @@ impl Credentials {
         matches!(self.state, State::Known)
     }
 
-    /// Whether there is nothing to do but to wait: nobody is held up for that.
+    /// Whether nothing can be done but wait: a hold does not wait for that.
     pub(super) fn are_missing(&self, now: Now) -> bool {
         match self.state {
             State::Due(Some(at)) => !left(at, now).is_zero(),
@@ -117,7 +118,7 @@ impl Credentials {
         }
     }
 
-    /// The inquiry under way, and what lies between us and its store.
+    /// The current inquiry, and what lies between us and its store.
     fn on_the_way(&mut self) -> Option<(&mut Inquiry, Path<'_>)> {
         let State::Reading(reading) = &mut self.state else {
             return None;
@@ -162,7 +163,7 @@ impl Credentials {
         }
     }
 
-    /// The connection stands. It must not be one to ourselves: the answer to an upload is no secret.
+    /// The connection is open. It must not lead to ourselves: our answer to an upload is not a secret.
     pub(super) fn connected(&mut self, id: ConnId, ends: Ends, listening: &[SocketAddr], now: Now) {
         if let Some((inquiry, path)) = self.on_the_way() {
             if ends.are_both_ours(listening) {
@@ -173,7 +174,7 @@ impl Credentials {
         }
     }
 
-    /// When there is something to do, if nothing happens before.
+    /// When it has work, if nothing happens before.
     pub(super) fn deadline(&self, now: Now) -> Option<Instant> {
         match self.state {
             State::Due(Some(at)) => Some(now.mono + left(at, now)),
@@ -181,7 +182,7 @@ impl Credentials {
         }
     }
 
-    /// The remote refuses the fields of that version. Whether it is too early to read them again.
+    /// The server refuses the fields of that version. Returns whether it is too early to read them again.
     fn refused(&mut self, version: u32, now: Now) -> Option<bool> {
         if version != self.version || !self.are_known() {
             return None;
@@ -192,7 +193,7 @@ impl Credentials {
         Some(at.is_some_and(|at| !left(at, now).is_zero()))
     }
 
-    /// What an inquiry that is given up leaves behind, to be closed.
+    /// Gives up the current inquiry; returns its connections, which must be closed.
     pub(super) fn abandon(&mut self) -> Vec<ConnId> {
         let mut to_close = Vec::new();
         if let Some(inquiry) = self.inquiry_mut() {
@@ -215,7 +216,7 @@ impl Credentials {
         }
     }
 
-    /// What is wrong with the source at that place, for the log.
+    /// Describes what is wrong with the source at that index, for the log.
     fn failure(&self, at: usize, cause: String) -> Failure {
         let source = self.references.sources.get(at);
         Failure {
@@ -225,7 +226,7 @@ impl Credentials {
         }
     }
 
-    /// Begins what is due, and takes what has come. Gives the file to be read.
+    /// Starts what is due, and takes what has arrived. Returns the file to read, if any.
     fn advance(
         &mut self,
         deadline: Instant,
@@ -262,7 +263,7 @@ impl Credentials {
         }
     }
 
-    /// All is read.
+    /// All sources are read.
     fn finish(&mut self) -> Result<(), Failure> {
         let State::Reading(reading) = &self.state else {
             return Ok(());
@@ -285,7 +286,7 @@ impl Credentials {
         Ok(())
     }
 
-    /// It is tried again later.
+    /// Schedules the next attempt.
     fn schedule_retry(&mut self, now: Now, random: u64) {
         let doublings = if self.leaving {
             0

@@ -1,4 +1,4 @@
-//! When credentials are read, and what it means if the remote refuses them.
+//! When credentials are read, and what happens if the server refuses them.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
@@ -17,7 +17,7 @@ use super::State;
 use super::reading::{Failure, Reading, Step};
 
 impl Relay {
-    /// Reads the credentials that the settings name the place of, while the function runs.
+    /// Reads the credentials that the settings refer to, while the function runs.
     pub(in crate::relay) fn read_credentials(&mut self, now: Now) -> Option<Command> {
         self.credentials.as_ref()?;
         self.begin_to_read(now);
@@ -30,12 +30,12 @@ impl Relay {
             Ok(None) if credentials.are_known() && !was_known => self.log_credentials_read(now),
             Ok(None) => {}
         }
-        // What has just ended is closed first.
+        // Close first what has just ended.
         let closing = self.to_close.pop().map(Command::Close);
         closing.or_else(|| self.reach_store(now))
     }
 
-    /// Nothing of it comes before Lambda was asked for the next event, and none of it is in a snapshot.
+    /// Reading begins only after Lambda was asked for the next event, and nothing of it is in a snapshot.
     fn begin_to_read(&mut self, now: Now) {
         let is_free = match self.phase {
             Phase::Serve => self.lambda.as_ref().is_none_or(Lambda::has_asked),
@@ -65,7 +65,7 @@ impl Relay {
         }
     }
 
-    /// Gets an inquiry what it needs before it can connect: the TLS client, then addresses; then connections.
+    /// Gives an inquiry what it needs before it can connect: the TLS client, then addresses, then connections.
     fn reach_store(&mut self, now: Now) -> Option<Command> {
         let credentials = self.credentials.as_mut()?;
         let State::Reading(reading) = &mut credentials.state else {
@@ -106,7 +106,7 @@ impl Relay {
         Some(Command::Connect(id, address))
     }
 
-    /// The addresses of a store are there, or why they are not.
+    /// A store's addresses are known, or the lookup failed.
     pub(in crate::relay) fn store_resolved(
         &mut self,
         result: Result<Vec<SocketAddr>, String>,
@@ -118,7 +118,7 @@ impl Relay {
         let asked = credentials.lookup.take();
         if let State::Reading(reading) = &mut credentials.state
             && let Some(endpoint) = reading.endpoint(&credentials.references)
-            // It may have taken so long that another store is asked by now.
+            // The lookup may have taken so long that another store is asked now.
             && asked.as_deref() == Some(endpoint.peer().0)
             && let Step::Inquiry(inquiry) = &mut reading.step
             && inquiry.awaits_address()
@@ -130,7 +130,7 @@ impl Relay {
         }
     }
 
-    /// A file was read that holds a credential.
+    /// A file that holds a credential was read.
     pub fn file_read(&mut self, read: Result<Vec<u8>, ErrorKind>, now: Now) {
         let Some(credentials) = &mut self.credentials else {
             return;
@@ -154,7 +154,7 @@ impl Relay {
         }
     }
 
-    /// The name that a TLS client is wanted for, if it is a store's.
+    /// The host that needs a TLS client, if it is a store.
     pub(in crate::relay) fn store_to_trust(&self) -> Option<&str> {
         match &self.credentials.as_ref()?.client {
             Some((host, None)) => Some(host),
@@ -162,7 +162,7 @@ impl Relay {
         }
     }
 
-    /// The TLS client for that store is made, or cannot be.
+    /// The TLS client for that store is ready, or cannot be made.
     pub(in crate::relay) fn trust_store(&mut self, client: Result<tls::Client, String>, now: Now) {
         if let Some(credentials) = &mut self.credentials {
             match client {
@@ -187,7 +187,7 @@ impl Relay {
             && let Some(uplink) = uplinks.find(|uplink| uplink.payload() == Some(payload))
         {
             let [plain, _] = self.ring.request(payload);
-            // They come last, before the empty line.
+            // The credentials are the last fields, before the empty line.
             let (fields, end) = plain.split_at(plain.len().saturating_sub(2));
             uplink.authorize(
                 [fields, &credentials.lines, end].concat(),
@@ -196,7 +196,7 @@ impl Relay {
         }
     }
 
-    /// The remote refused a payload for its credentials, and these can be read again. The payload waits for that.
+    /// The server refused a payload because of its credentials, which can be read again. The payload waits for that.
     pub(in crate::relay) fn record_unauthorized(
         &mut self,
         payload: PayloadId,

@@ -1,4 +1,4 @@
-//! One reading of all that the settings name: source after source.
+//! One reading of all sources in the settings, one after another.
 
 use std::time::Instant;
 
@@ -12,15 +12,15 @@ use crate::relay::wakes::Wakes;
 
 #[derive(Debug)]
 pub(super) struct Reading {
-    /// What was read, in the order of the sources.
+    /// The values so far, in the order of the sources.
     pub(super) values: Vec<String>,
     pub(super) keys: Option<Keys>,
     pub(super) step: Step,
-    /// A freeze has cost an inquiry already.
+    /// A freeze has already cost one inquiry.
     pub(super) resent: bool,
 }
 
-/// What is under way for the next source.
+/// The current step for the next source.
 #[derive(Debug)]
 pub(super) enum Step {
     None,
@@ -37,7 +37,7 @@ pub(in crate::relay) struct Failure {
 }
 
 impl Reading {
-    /// Where the inquiry that is due, or under way, leads.
+    /// The endpoint of the inquiry that is due or under way.
     pub(super) fn endpoint<'r>(&self, references: &'r References) -> Option<&'r Remote> {
         let Place::Store(stored) = &references.sources.get(self.values.len())?.place else {
             return None;
@@ -48,7 +48,7 @@ impl Reading {
         }
     }
 
-    /// Begins to read the next source. Gives the file that is to be read.
+    /// Begins to read the next source. Returns the file to read, if it is one.
     pub(super) fn next(
         &mut self,
         references: &References,
@@ -78,7 +78,7 @@ impl Reading {
         Ok(None)
     }
 
-    /// Takes what an inquiry has brought, if it is over.
+    /// Takes the result of an inquiry that has ended.
     pub(super) fn conclude(&mut self, references: &References, wakes: Wakes) -> Result<(), String> {
         let Step::Inquiry(inquiry) = &self.step else {
             return Ok(());
@@ -91,7 +91,7 @@ impl Reading {
             return Ok(());
         };
         match answer {
-            // Nothing was wrong but the freeze.
+            // Only the freeze was the cause.
             Err(_) if inquiry.was_frozen(wakes) && !self.resent => self.resent = true,
             Err(cause) => return Err(cause.to_owned()),
             Ok((status, body)) if asks_keys => self.keys = Some(store::keys(status, body)?),

@@ -1,4 +1,4 @@
-//! Where the body of a request goes: into the ring with the head that is relayed, or nowhere.
+//! Where the body of a request goes: into the ring with the relayed head, or nowhere.
 
 use crate::config::{Labels, Remote, Share};
 use crate::contract::Now;
@@ -15,11 +15,11 @@ use crate::times::{Stamp, Thaw, Upload};
 pub struct Context<'r> {
     /// Where bodies go.
     pub ring: &'r mut Ring,
-    /// Where requests go; `None` if the address is unusable.
+    /// Where requests are sent; `None` if the address is unusable.
     pub remote: Option<&'r Remote>,
     /// The sandbox's session id, drawn when it is first needed.
     pub session: &'r mut Option<u64>,
-    /// Randomness for the session id.
+    /// Random numbers for the session id.
     pub entropy: fn() -> u64,
     /// The share of profiles to keep.
     pub sample: Share,
@@ -29,13 +29,13 @@ pub struct Context<'r> {
     pub unique_times: bool,
     /// The last freeze.
     pub thaw: Option<Thaw>,
-    /// The target of the last upload that covers no time.
+    /// The target of the last upload that covered no time.
     pub last_empty: &'r mut String,
-    /// Reused room for outgoing heads.
+    /// A reused buffer for outgoing heads.
     pub head: &'r mut Vec<u8>,
-    /// Cleared when we are gone: what is read then is no longer answered.
+    /// False once we have ended: requests are no longer answered then.
     pub taking: bool,
-    /// How often refusals are told.
+    /// Limits how often refusals are logged.
     pub refusals: &'r mut LogLimit,
     /// Where to log.
     pub log: &'r mut Log,
@@ -59,7 +59,7 @@ pub(super) const TOO_LARGE: Refusal = Refusal {
 };
 
 impl<'r> Context<'r> {
-    /// Where the body of that request goes.
+    /// Decides where the body of that request goes.
     pub(super) fn destination(
         &mut self,
         request: &Request,
@@ -101,7 +101,7 @@ impl<'r> Context<'r> {
             BodyReader::Length(_) => return Err(TOO_LARGE),
             _ => None,
         };
-        // A method that is about its content says a length even where there is none (RFC 9110 section 8.6).
+        // A method with content states a length even without a body (RFC 9110 section 8.6).
         let has_body = framing.has_body || matches!(request.method, "POST" | "PUT" | "PATCH");
         let shape = Shape {
             length,
@@ -118,7 +118,7 @@ impl<'r> Context<'r> {
         Ok(Sink::Slot(id))
     }
 
-    /// Keeps the target as it is without labels, if it has any.
+    /// Stores the target without labels, if it has any.
     fn keep_target(&mut self, id: PayloadId, request: &Request, remote: &Remote, added: Added<'r>) {
         let added = Added {
             times: added.times,
@@ -133,10 +133,10 @@ impl<'r> Context<'r> {
         }
     }
 
-    /// Whether an upload of nothing is one more of its kind: the server would count it as one with the upload before.
+    /// Whether this upload covers no time and repeats the one before: the server would merge them.
     ///
-    /// After a thaw Java's SDK makes up for each interval that it missed, all at once: hundreds of uploads that begin
-    /// and end in the same second.
+    /// After a thaw Java's SDK catches up on all intervals that it missed: it sends hundreds of uploads that begin and
+    /// end in the same second.
     fn is_repeated(&mut self, target: &str) -> bool {
         let repeated = *self.last_empty == target;
         if !repeated {
@@ -146,7 +146,7 @@ impl<'r> Context<'r> {
     }
 }
 
-/// Gives the session id that is kept there, drawn if there is none.
+/// Returns the stored session id, and draws one if there is none.
 pub(in crate::relay) fn session_id(session: &mut Option<u64>, entropy: fn() -> u64) -> u64 {
     *session.get_or_insert_with(entropy)
 }

@@ -1,4 +1,4 @@
-//! One local client connection: takes requests, puts their bodies into the ring, answers.
+//! One local client connection: reads requests, writes their bodies into the ring, answers.
 //!
 //! ```text
 //!          ┌────────────── keep-alive ──────────────┐
@@ -7,10 +7,10 @@
 //!          └── refused, answered ───────────────────────────────▲
 //! ```
 //!
-//! The answer is written as soon as the body is in the ring. `Last` is an answer behind which nothing more is
-//! read as a request; `Linger` has closed its side and throws away what still comes, so that the client sees
-//! the answer and not a reset (RFC 9112 section 9.6). There is no other time limit here: a client frozen in the
-//! middle of its body goes on after the thaw.
+//! The answer is written as soon as the body is in the ring. In `Last` the final answer is written and no more requests
+//! are read. `Linger` has closed its side and discards what still arrives, so that the client sees the answer and not a
+//! reset (RFC 9112 section 9.6). There is no other time limit: a client frozen in the middle of its body continues
+//! after the thaw.
 
 mod destination;
 mod request;
@@ -28,22 +28,22 @@ use destination::Sink;
 pub(super) use destination::session_id;
 use request::BAD_CHUNK;
 
-/// First size of the buffer for heads: all heads seen from SDKs fit, and a small body with them.
+/// First size of the buffer for heads: it holds every head seen from SDKs, and a small body.
 const INBOX_START: usize = 4096;
 
-/// Size of the buffer a body is thrown away through.
+/// Size of the buffer for discarded bodies.
 const DISCARD_BYTES: usize = 16 * 1024;
 
-/// Most bytes read at once of a chunked body: what stands behind it goes back to the head's buffer.
+/// Most bytes read at once of a chunked body: bytes after the body go back to the head buffer.
 const CHUNKED_READ_MAX: usize = 64 * 1024;
 
-/// Most bytes of answers that wait for a client to read them; then no more of its requests are read.
+/// Most bytes of unread answers to a client; beyond it, no more of its requests are read.
 const UNREAD_ANSWERS_MAX: usize = 1024;
 
-/// Most bytes thrown away behind a last answer. Enough for the largest profile seen to be answered with 413.
+/// Most bytes discarded after a final answer. Enough to answer 413 to the largest profile seen.
 const LINGER_BYTES_MAX: u64 = 256 << 20;
 
-/// Longest wait for the client to close behind a last answer.
+/// Longest wait for the client to close after a final answer.
 const LINGER_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// See the module's documentation.
@@ -54,9 +54,9 @@ pub struct Inlet {
     /// Answers, of which `sent` bytes are written.
     answers: Vec<u8>,
     sent: usize,
-    /// The client will send no more.
+    /// The client sends no more.
     half_closed: bool,
-    /// Whether a byte of it was ever read.
+    /// Whether any byte of it was ever read.
     has_sent_bytes: bool,
     progressed: Instant,
 }
@@ -80,17 +80,17 @@ enum State {
     Closed,
 }
 
-/// What the owner should do to the connection.
+/// What the owner must do to the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Close {
-    /// Close our side, go on reading.
+    /// Close our side and continue to read.
     WriteSide,
-    /// Close it.
+    /// Close both sides.
     Both,
 }
 
 impl Inlet {
-    /// A connection just accepted.
+    /// An inlet for a new connection.
     #[must_use]
     pub const fn new(now: Instant) -> Self {
         Self {
@@ -112,7 +112,7 @@ impl Inlet {
             && !matches!(self.state, State::Last | State::Closed)
     }
 
-    /// Where the next bytes from the client go; empty while none are wanted.
+    /// Where the next bytes from the client are read to; empty while none are wanted.
     pub fn space<'b>(&'b mut self, ring: &'b mut Ring) -> &'b mut [u8] {
         if let Some((id, most)) = self.slot() {
             match ring.reserve(id) {
@@ -134,7 +134,7 @@ impl Inlet {
         }
     }
 
-    /// The payload that the next bytes belong to, if one is wanted, and how many are read at once.
+    /// The payload that the next bytes belong to, if any, and how many are read at once.
     const fn slot(&self) -> Option<(PayloadId, usize)> {
         match &self.state {
             State::Body {
@@ -207,7 +207,7 @@ impl Inlet {
         }
     }
 
-    /// What is to be done to the connection now.
+    /// Whether the connection must be closed now, and how.
     pub fn close_due(&mut self, now: Instant) -> Option<Close> {
         match self.state {
             State::Closed => Some(Close::Both),
@@ -229,7 +229,7 @@ impl Inlet {
         }
     }
 
-    /// When [`Inlet::expire`] has something to do.
+    /// When [`Inlet::expire`] has work.
     #[must_use]
     pub const fn deadline(&self) -> Option<Instant> {
         match self.state {
@@ -246,7 +246,7 @@ impl Inlet {
         self.progressed += frozen;
     }
 
-    /// Gives way to another connection.
+    /// Closes the connection, to make room for another one.
     pub fn close(&mut self, ring: &mut Ring) {
         if let State::Body {
             sink: Sink::Slot(id),
@@ -258,19 +258,19 @@ impl Inlet {
         self.state = State::Closed;
     }
 
-    /// When the client was last seen to do something.
+    /// When the client last made progress.
     #[must_use]
     pub const fn progressed(&self) -> Instant {
         self.progressed
     }
 
-    /// Whether a request is being read or an answer being written.
+    /// Whether a request is being read or an answer is being written.
     #[must_use]
     pub const fn is_busy(&self) -> bool {
         matches!(self.state, State::Body { .. }) || self.has_answers() || !self.inbox.is_empty()
     }
 
-    /// Whether a request has begun that is not whole yet.
+    /// Whether a request has begun and is not complete.
     #[must_use]
     pub const fn is_reading(&self) -> bool {
         match self.state {
@@ -280,13 +280,13 @@ impl Inlet {
         }
     }
 
-    /// Whether the client has just come and not said anything: its request is on its way.
+    /// Whether the client has just connected and sent nothing yet: its request is on its way.
     #[must_use]
     pub fn is_new(&self, now: Instant) -> bool {
         self.new_until().is_some_and(|until| now < until)
     }
 
-    /// Until when [`Inlet::is_new`] holds, or did, while nothing is read.
+    /// Until when [`Inlet::is_new`] holds, if nothing is read.
     #[must_use]
     pub fn new_until(&self) -> Option<Instant> {
         let is_silent =
@@ -298,7 +298,7 @@ impl Inlet {
         !self.answers.is_empty()
     }
 
-    /// Whether the client reads its answers too slowly to be given more.
+    /// Whether the client reads its answers too slowly to get more.
     const fn has_unread_backlog(&self) -> bool {
         self.answers.len() > UNREAD_ANSWERS_MAX
     }
@@ -316,7 +316,7 @@ mod tests {
     use crate::log::{Level, Log};
     use crate::relay::report::LogLimit;
 
-    /// What one inlet needs, and the inlet.
+    /// An inlet, and what it needs.
     struct Bench {
         inlet: Inlet,
         ring: Ring,
@@ -333,7 +333,7 @@ mod tests {
             }
         }
 
-        /// Does that with the inlet and what it needs.
+        /// Calls `act` with the inlet and its context.
         fn with(&mut self, act: impl FnOnce(&mut Inlet, &mut Context)) {
             let mut cx = Context {
                 ring: &mut self.ring,

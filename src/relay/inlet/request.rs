@@ -1,4 +1,4 @@
-//! Reads requests from what has come, one after the other, and answers them.
+//! Reads requests from received bytes, one after another, and answers them.
 
 use crate::http1::head::{self, Refusal};
 use crate::http1::{HEAD_BYTES_MAX, header_slots, write};
@@ -15,7 +15,7 @@ pub(super) const BAD_CHUNK: Refusal = Refusal {
 };
 
 impl Inlet {
-    /// Uses up what has been read, as far as it goes.
+    /// Processes the received bytes, as far as possible.
     pub(super) fn advance(&mut self, cx: &mut Context) {
         while cx.taking && !self.has_unread_backlog() {
             let goes_on = match self.state {
@@ -39,7 +39,7 @@ impl Inlet {
         }
     }
 
-    /// Looks for a whole head. Whether there is more to do at once.
+    /// Looks for a complete head. Returns whether there is more to do at once.
     fn read_head(&mut self, cx: &mut Context) -> bool {
         self.inbox.consume(head::leading_blank(self.inbox.bytes()));
         let bytes = self.inbox.bytes();
@@ -87,7 +87,7 @@ impl Inlet {
         let framing = request.framing()?;
         let http10 = request.http10;
         let sink = cx.destination(&request, &framing)?;
-        // A client that has begun its body does not wait any more.
+        // A client that has begun its body no longer waits for it.
         if framing.expects_continue && len == self.inbox.len() {
             self.answers.extend_from_slice(write::CONTINUE);
         }
@@ -101,7 +101,7 @@ impl Inlet {
         Ok(())
     }
 
-    /// Moves body bytes from the inbox to where they belong. Whether there is more to do at once.
+    /// Moves body bytes from the inbox to their destination. Returns whether there is more to do at once.
     fn read_body(&mut self, cx: &mut Context) -> bool {
         let State::Body {
             sink,
@@ -142,7 +142,7 @@ impl Inlet {
             Ok(at) => {
                 self.inbox.consume(at.used);
                 *taken += at.body as u64;
-                // It found no room among others; but it would not fit alone either.
+                // It found no room beside others, and it would not fit alone either.
                 if matches!(sink, Sink::Discard(LossReason::Full))
                     && *taken > cx.ring.bytes_max() as u64
                 {
@@ -153,7 +153,7 @@ impl Inlet {
         true
     }
 
-    /// The body is whole: answers 200.
+    /// The body is complete: answers 200.
     fn acknowledge(&mut self, sink: Sink, ring: &mut Ring) {
         let State::Body {
             keep_alive, http10, ..
@@ -170,7 +170,7 @@ impl Inlet {
         self.state = if keep_alive { State::Head } else { State::Last };
     }
 
-    /// The body cannot be kept: it is refused if it is too large for us, else read to its end and lost.
+    /// The body cannot be kept: it is refused if it is too large for the ring, otherwise read to its end and lost.
     pub(super) fn overflow(&mut self, no: NoSpace, ring: &mut Ring) {
         let State::Body { sink, .. } = &mut self.state else {
             return;

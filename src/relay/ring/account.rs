@@ -1,19 +1,19 @@
-//! The account: what became of every payload that was answered with 200.
+//! The account: what happened to every payload that was answered with 200.
 
 /// Why an acknowledged payload did not arrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LossReason {
-    /// It gave way to a newer one, or found no room, because the ring was full.
+    /// It was dropped for a newer one, or found no room, because the ring was full.
     Full,
-    /// The remote refused it: a status that no repetition mends.
+    /// The server refused it with a status that no retry changes.
     Refused,
-    /// It was tried as often as we try.
+    /// All its attempts failed.
     Attempts,
-    /// There is no usable remote address.
+    /// There is no usable server address.
     Unusable,
-    /// We had to leave before it could be sent.
+    /// We had to exit before it could be sent.
     Shutdown,
-    /// We had to leave, and what the settings name as its credentials could not be read, or was refused.
+    /// We had to exit, and its credentials could not be read, or were refused.
     Credentials,
 }
 
@@ -42,10 +42,10 @@ impl LossReason {
     }
 }
 
-/// Why an acknowledged payload was not to be sent.
+/// Why an acknowledged payload is not sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeftOutReason {
-    /// It covers no time, and the server would count it as one with the one before.
+    /// It covers no time, and the server would merge it with the one before.
     Empty,
     /// It is not in the share that `PYROSCOPE_SAMPLE` keeps.
     Sampled,
@@ -65,12 +65,12 @@ impl LeftOutReason {
     }
 }
 
-/// What became of the payloads so far.
+/// What happened to the payloads so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Payloads answered with 200.
     pub acknowledged: u64,
-    /// Payloads the remote answered with 2xx.
+    /// Payloads the server answered with 2xx.
     pub relayed: u64,
     /// Body bytes of those.
     pub relayed_bytes: u64,
@@ -102,7 +102,7 @@ impl Totals {
         self.acknowledged += 1;
     }
 
-    /// The remote took a payload with so many bytes of body.
+    /// The server accepted a payload with a body of this length.
     pub(super) const fn relay(&mut self, body_bytes: usize) {
         self.relayed += 1;
         self.relayed_bytes += body_bytes as u64;
@@ -119,12 +119,12 @@ impl Totals {
         self.left_out[why as usize] += 1;
     }
 
-    /// The ring holds so many bytes now.
+    /// The ring holds this many bytes now.
     pub(super) fn hold(&mut self, bytes: usize) {
         self.high_water_bytes = self.high_water_bytes.max(bytes);
     }
 
-    /// The sum that must hold after every change.
+    /// Checks the sum after every change.
     pub(super) fn check(&self, in_hand: usize) {
         debug_assert_eq!(
             self.acknowledged,

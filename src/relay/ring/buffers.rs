@@ -1,12 +1,12 @@
-//! The buffers of payloads, and what they cost of the byte limit: those in use and the spare ones together.
+//! The payload buffers, and how much of the byte limit they use: buffers in use and spare ones together.
 
-/// Buffers are multiples of a page, so that one fits the next payload of about the same size.
+/// Buffers are multiples of a page, so that one fits the next payload of similar size.
 pub(super) const PAGE: usize = 4096;
 
 /// Most spare buffers kept while there is traffic.
 const SPARES_MAX: usize = 8;
 
-/// A spare buffer serves a smaller payload only up to this factor: it counts with its whole size.
+/// A spare buffer is used for a smaller payload only up to this factor, because it counts with its whole size.
 const SPARE_FACTOR_MAX: usize = 4;
 
 /// See the module's documentation.
@@ -15,14 +15,14 @@ pub(super) struct Buffers {
     bytes_max: usize,
     /// What the buffers in use cost.
     bytes_used: usize,
-    /// Buffers of finished payloads, for the next ones.
+    /// Buffers of finished payloads, for reuse.
     ///
     /// Invariant: with those in use, they cost no more than `bytes_max`, and they are [`SPARES_MAX`] at most.
     spares: Vec<Vec<u8>>,
 }
 
 impl Buffers {
-    /// None, which never cost more than `bytes_max`.
+    /// No buffers yet; they will never cost more than `bytes_max`.
     pub(super) const fn new(bytes_max: usize) -> Self {
         Self {
             bytes_max,
@@ -31,7 +31,7 @@ impl Buffers {
         }
     }
 
-    /// Most bytes they ever cost.
+    /// Most bytes they may cost.
     pub(super) const fn bytes_max(&self) -> usize {
         self.bytes_max
     }
@@ -41,7 +41,7 @@ impl Buffers {
         self.bytes_used
     }
 
-    /// A spare buffer of about `whole` bytes, which takes no memory that is not taken.
+    /// A spare buffer of about `whole` bytes. Using it takes no more memory.
     pub(super) fn take_spare(&mut self, whole: usize) -> Option<Vec<u8>> {
         let fits = |spare: &Vec<u8>| {
             spare.len() >= whole && spare.len() / SPARE_FACTOR_MAX <= pages(whole)
@@ -53,7 +53,7 @@ impl Buffers {
         Some(buffer)
     }
 
-    /// A new buffer of at least `bytes`, for which there is room.
+    /// A new buffer of at least `bytes`. There must be room for it.
     pub(super) fn take_new(&mut self, bytes: usize) -> Vec<u8> {
         let len = pages(bytes);
         self.bytes_used += cost(len);
@@ -61,19 +61,20 @@ impl Buffers {
         vec![0; len]
     }
 
-    /// How much a buffer of `len` bytes grows that is to become `limit` long: it doubles, up to the byte limit.
+    /// By how much a buffer of `len` bytes grows that must finally have `limit` bytes: it doubles, within the byte
+    /// limit.
     pub(super) fn growth(&self, len: usize, limit: usize) -> usize {
         pages(len.min(limit - len)).min((self.bytes_max - cost(len)) / PAGE * PAGE)
     }
 
-    /// Makes a buffer `more` bytes longer, for which there is room.
+    /// Makes a buffer `more` bytes longer. There must be room for them.
     pub(super) fn grow(&mut self, buffer: &mut Vec<u8>, more: usize) {
         buffer.resize(buffer.len() + more, 0);
         self.bytes_used += more;
         self.check();
     }
 
-    /// Whether `bytes` more fit. Spare buffers give way.
+    /// Whether `bytes` more fit. Spare buffers are freed for them.
     pub(super) fn make_room(&mut self, bytes: usize) -> bool {
         while self.bytes_used + self.spare_bytes() + bytes > self.bytes_max {
             if self.spares.pop().is_none() {
@@ -83,7 +84,7 @@ impl Buffers {
         true
     }
 
-    /// A buffer is not in use any more.
+    /// Takes back a buffer that is no longer in use.
     pub(super) fn give_back(&mut self, buffer: Vec<u8>) {
         self.bytes_used -= cost(buffer.len());
         if self.spares.len() < SPARES_MAX {
@@ -92,7 +93,7 @@ impl Buffers {
         self.check();
     }
 
-    /// Whether [`Buffers::trim`] would give anything back.
+    /// Whether [`Buffers::trim`] would free anything.
     pub(super) const fn has_spares(&self) -> bool {
         !self.spares.is_empty()
     }
@@ -113,7 +114,7 @@ impl Buffers {
     }
 }
 
-/// What a buffer takes of the limit: allocators do not begin it where a page begins, so it touches one more.
+/// What a buffer costs: allocators do not start it at a page boundary, so it touches one more page.
 pub(super) const fn cost(buffer_bytes: usize) -> usize {
     if buffer_bytes == 0 {
         0

@@ -1,27 +1,27 @@
-//! A payload while its body comes: it grows as it fills, and may have to give way.
+//! A payload while its body arrives: it grows as it fills, and may be dropped.
 
 use super::buffers::{cost, pages};
 use super::payload::{GAP, Payload, Tries};
 use super::{Full, LossReason, NoSpace, PayloadId, Ring, Shape, Slot, State};
 
-/// A payload's buffer starts with room for this much body and doubles as it fills, so that a client which
-/// announces much and sends little holds little.
+/// A buffer starts with room for this much body and doubles as it fills, so that a client which announces much and
+/// sends little holds little.
 const BODY_START: usize = 64 * 1024;
 
 /// The same where no length is announced.
 const BODY_START_CHUNKED: usize = 16 * 1024;
 
 impl Ring {
-    /// Opens a slot for a request with this head, which lacks only its `Content-Length` line and empty line.
+    /// Opens a slot for a request with this head, which lacks only its `Content-Length` line and its empty line.
     ///
     /// # Errors
-    /// No room, and nothing queued that could give way.
+    /// No room, and nothing queued that may be dropped.
     pub fn open(&mut self, head: &[u8], shape: Shape) -> Result<PayloadId, Full> {
         let body_start = head.len() + GAP;
         let first = shape
             .length
             .map_or(BODY_START_CHUNKED, |length| length.min(BODY_START));
-        // Nothing gives way to what will not fit in the end.
+        // Nothing is dropped for a body that will not fit in the end.
         let whole = shape.length.map(|length| cost(pages(body_start + length)));
         if whole.is_some_and(|whole| !self.could_fit(whole)) {
             return Err(Full);
@@ -42,19 +42,19 @@ impl Ring {
         Ok(PayloadId { sequence, slot })
     }
 
-    /// Where the next body bytes go: at least one byte, and no further than the announced length.
+    /// Where the next body bytes are written: at least one byte, and no further than the announced length.
     ///
     /// # Errors
-    /// No room to grow, or it took so long that it gave way.
+    /// No room to grow, or the payload took too long and was dropped.
     pub fn space(&mut self, id: PayloadId) -> Result<&mut [u8], NoSpace> {
         self.reserve(id)?;
         Ok(self.room(id))
     }
 
-    /// Sees to it that [`Ring::room`] is not empty.
+    /// Ensures that [`Ring::room`] is not empty.
     ///
     /// # Errors
-    /// The same as of [`Ring::space`].
+    /// As for [`Ring::space`].
     pub fn reserve(&mut self, id: PayloadId) -> Result<(), NoSpace> {
         if !self.is_filling(id) {
             return Err(NoSpace::Full);
@@ -66,7 +66,7 @@ impl Ring {
                 return Err(NoSpace::TooLarge);
             }
             self.make_room(more).map_err(|Full| NoSpace::Full)?;
-            // It may have been the one to give way.
+            // The payload itself may have been dropped.
             if !self.is_filling(id) {
                 return Err(NoSpace::Full);
             }
@@ -78,19 +78,19 @@ impl Ring {
         Ok(())
     }
 
-    /// Where the next body bytes of a payload go that is still being filled, as far as there is room by now.
+    /// Where the next body bytes of this payload are written, within its current buffer.
     pub fn room(&mut self, id: PayloadId) -> &mut [u8] {
         debug_assert!(self.is_filling(id));
         self.slots[id.slot].payload.space()
     }
 
-    /// `n` bytes of [`Ring::space`] are body now.
+    /// `n` bytes of [`Ring::space`] are now body.
     pub fn filled(&mut self, id: PayloadId, n: usize) {
         debug_assert!(self.is_filling(id));
         self.slots[id.slot].payload.filled(n);
     }
 
-    /// The client broke off, or the payload gave way: it was never acknowledged and is forgotten.
+    /// The client broke off, or the payload was dropped: it was never acknowledged, so it is simply removed.
     pub fn abandon(&mut self, id: PayloadId) {
         if self.is_filling(id) {
             self.free(id);
@@ -103,7 +103,7 @@ impl Ring {
         slot.sequence == id.sequence && matches!(slot.state, State::Filling { .. })
     }
 
-    /// The body is whole: the payload is acknowledged, and waits to be sent.
+    /// The body is complete: the payload is acknowledged, and waits to be sent.
     pub fn commit(&mut self, id: PayloadId) {
         if !self.is_filling(id) {
             return self.acknowledge_lost(LossReason::Full);

@@ -1,7 +1,7 @@
-//! The ring: the fixed number of slots in which payloads wait, and the account of what became of each.
+//! The ring: a fixed number of slots in which payloads wait, and the account of what happened to each.
 //!
-//! Every payload we answered with 200 is acknowledged; it ends as relayed or as lost for a named reason, or is
-//! still here. [`Ring`] is the only place that counts, and checks the sum after every change in debug builds.
+//! Every payload answered with 200 is acknowledged. It ends as relayed or as lost for a named reason, or is still here.
+//! Only [`Ring`] counts, and checks the sum after every change in debug builds.
 //!
 //! ```text
 //!            ┌──────────── abandon ────────────▶ Free
@@ -10,18 +10,18 @@
 //!                                └──────────── retry ────────────┘
 //! ```
 //!
-//! A payload's request stands in one buffer: the outgoing head, a gap in which the `Content-Length` is written
-//! once it is known, and the body. So bytes are read from the client's socket into the place they are sent
-//! from. Buffers of finished payloads are kept for the next ones while there is traffic ([`Ring::trim`] gives
-//! them back), and everything kept, in use or spare, counts towards the limit.
+//! A payload's request is in one buffer: the outgoing head, a gap for the `Content-Length` once it is known, and the
+//! body. So a client's bytes are read from the socket directly into the place they are sent from. Buffers of finished
+//! payloads are reused while there is traffic ([`Ring::trim`] frees them), and all buffers, in use or spare, count
+//! towards the limit.
 //!
 //! * this file: the slots, and how payloads end
 //! * `filling`: a payload while its body comes
-//! * `queue`: who is sent next
-//! * `room`: who gives way
+//! * `queue`: which payload is sent next
+//! * `room`: which payloads are dropped when the ring is full
 //! * `payload`: one request in its buffer
-//! * `buffers`: what buffers cost of the byte limit
-//! * `account`: what became of each payload
+//! * `buffers`: how much of the byte limit the buffers use
+//! * `account`: what happened to each payload
 
 mod account;
 mod buffers;
@@ -44,23 +44,23 @@ use payload::{GAP, Payload};
 /// Most payloads at once. SDKs send one to six every 10 to 60 s; 256 is minutes of an outage.
 pub const SLOTS: usize = 256;
 
-/// Names a payload. Numbers only grow, so a stale name finds nothing and the smallest is the oldest.
+/// Identifies a payload. Sequence numbers only grow, so an old id finds nothing and the smallest is the oldest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PayloadId {
     sequence: u64,
     slot: usize,
 }
 
-/// There is no room, and nothing that may give way.
+/// There is no room, and nothing that may be dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full;
 
 /// A body cannot grow further.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoSpace {
-    /// The ring is full of what may not give way.
+    /// The ring is full of payloads that may not be dropped.
     Full,
-    /// It would not fit the empty ring either.
+    /// It would not fit into the empty ring either.
     TooLarge,
 }
 
@@ -111,7 +111,7 @@ impl Ring {
         }
     }
 
-    /// The time, for those who are slow to fill what others need.
+    /// Sets the time, by which slow uploads are recognized.
     pub const fn tick(&mut self, now: Instant) {
         self.now = Some(now);
     }
@@ -122,33 +122,33 @@ impl Ring {
         &self.totals
     }
 
-    /// Most bytes it ever holds.
+    /// Most bytes it may hold.
     #[must_use]
     pub const fn bytes_max(&self) -> usize {
         self.buffers.bytes_max()
     }
 
-    /// Whether a body of that length, behind a head of that length, could ever fit.
+    /// Whether a body of that length, with a head of that length, could ever fit.
     #[must_use]
     pub const fn could_hold(&self, head_bytes: usize, body_bytes: u64) -> bool {
         (head_bytes + GAP + 2 * PAGE) as u64 <= (self.bytes_max() as u64).saturating_sub(body_bytes)
     }
 
-    /// A payload was acknowledged that could not be kept.
+    /// A payload was acknowledged but could not be kept.
     pub fn acknowledge_lost(&mut self, loss: LossReason) {
         self.totals.acknowledge();
         self.totals.lose(loss);
         self.check();
     }
 
-    /// A payload was acknowledged that is not to be sent.
+    /// A payload was acknowledged but will not be sent.
     pub fn acknowledge_left_out(&mut self, why: LeftOutReason) {
         self.totals.leave_out(why);
         self.check();
     }
 
-    /// Makes the times in a payload unique, and gives it these labels, once. Without room for the few bytes that this takes
-    /// it stays as it is.
+    /// Makes the times in a payload unique and adds these labels, once. If there is no room for the few extra bytes,
+    /// the payload stays unchanged.
     pub fn change_body(&mut self, id: PayloadId, labels: &Labels) {
         let payload = &mut self.slots[id.slot].payload;
         let Some((form, stamp)) = payload.shape.change.take() else {
@@ -167,12 +167,12 @@ impl Ring {
         self.check();
     }
 
-    /// The target of a payload as it is without labels of the settings.
+    /// Stores the target of a payload without the labels of the settings.
     pub fn keep_target(&mut self, id: PayloadId, target: Vec<u8>) {
         self.slots[id.slot].payload.plain_target = target;
     }
 
-    /// Takes the settings' labels away from a payload. Whether there were any.
+    /// Removes the settings' labels from a payload. Returns whether there were any.
     pub fn take_labels_away(&mut self, id: PayloadId) -> bool {
         self.slots[id.slot].payload.take_labels_away()
     }
@@ -186,12 +186,12 @@ impl Ring {
         }
     }
 
-    /// A payload being sent may have reached the remote: to send it once more is to send it again.
+    /// A payload being sent may have reached the server: sending it once more counts as a resend.
     pub fn was_sent(&mut self, id: PayloadId) {
         self.slots[id.slot].payload.was_sent = true;
     }
 
-    /// The remote was not reached after all: a payload being sent was not sent again.
+    /// The server was not reached after all: this attempt was not a resend.
     pub fn was_not_sent(&mut self, id: PayloadId) {
         self.totals.resent -= u64::from(self.slots[id.slot].payload.was_sent);
     }
@@ -202,25 +202,25 @@ impl Ring {
         self.check();
     }
 
-    /// An attempt to send it failed. It counts only if another payload was relayed since the last one failed, or since
-    /// this one was committed: as long as nothing gets through, the payload is not to blame.
+    /// An attempt to send it failed. It counts only if another payload was relayed since its last failure or its
+    /// commit: if nothing gets through, the payload is not the cause.
     pub fn fail_attempt(&mut self, id: PayloadId) -> Failed {
         let relayed = self.totals.relayed;
         self.slots[id.slot].payload.tries.fail(relayed)
     }
 
-    /// Whether it may still be sent again once for nothing, because a freeze killed its connection.
+    /// Whether it may still be resent once without counting, because a freeze killed its connection.
     #[must_use]
     pub fn has_free_resend(&self, id: PayloadId) -> bool {
         self.slots[id.slot].payload.tries.has_free_resend()
     }
 
-    /// Uses that up: `true` once per payload.
+    /// Uses the free resend: `true` once per payload.
     pub fn use_free_resend(&mut self, id: PayloadId) -> bool {
         self.slots[id.slot].payload.tries.use_free_resend()
     }
 
-    /// The remote took it.
+    /// The server accepted it.
     pub fn relayed(&mut self, id: PayloadId) {
         self.totals.relay(self.slots[id.slot].payload.body_bytes());
         self.free(id);
@@ -234,7 +234,7 @@ impl Ring {
         self.check();
     }
 
-    /// We leave: all that is acknowledged and still here is lost.
+    /// We exit: all acknowledged payloads that are still here are lost.
     pub fn lose_all(&mut self, loss: LossReason) {
         for slot in 0..self.slots.len() {
             if matches!(
@@ -264,7 +264,7 @@ impl Ring {
         self.slots[id.slot].payload.shape.to_head_request
     }
 
-    /// Payloads acknowledged and not yet relayed or lost.
+    /// Payloads acknowledged but not yet relayed or lost.
     #[must_use]
     pub fn in_hand(&self) -> usize {
         self.slots
@@ -273,24 +273,24 @@ impl Ring {
             .count()
     }
 
-    /// Whether no slot is taken.
+    /// Whether no slot is in use.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.slots.iter().all(|s| s.state == State::Free)
     }
 
-    /// Whether [`Ring::trim`] would give anything back.
+    /// Whether [`Ring::trim`] would free anything.
     #[must_use]
     pub const fn has_spares(&self) -> bool {
         self.buffers.has_spares()
     }
 
-    /// Gives spare memory back to the system.
+    /// Frees spare memory.
     pub fn trim(&mut self) {
         self.buffers.trim();
     }
 
-    /// There is little time left: no payload waits any more.
+    /// Little time is left: no payload waits any longer.
     pub fn clear_pauses(&mut self) {
         for slot in &mut self.slots {
             if let State::Queued { not_before } = &mut slot.state {
@@ -299,7 +299,7 @@ impl Ring {
         }
     }
 
-    /// Frozen time does not count: whatever a payload waits for is that much later on the clock.
+    /// Frozen time does not count: all waits end that much later.
     pub fn thawed(&mut self, frozen: Duration) {
         for slot in &mut self.slots {
             if let State::Filling { since: Some(at) }

@@ -8,51 +8,51 @@
 use crate::http1::write;
 use crate::times::{Edit, Form, PREFIX_MAX, Stamp};
 
-/// Room between head and body: `Content-Length: `, 20 digits, and two line ends; and what may come before the body.
+/// Space between head and body: `Content-Length: `, 20 digits, and two line ends; and a prefix of the body.
 pub(super) const GAP: usize = END_MAX + PREFIX_MAX;
 const END_MAX: usize = 16 + 20 + 2 + 2;
 
-/// What the request is like, beside its bytes.
+/// What the ring must know about a request, apart from its bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Shape {
     /// The announced length of the body; `None` where it comes in chunks.
     pub length: Option<usize>,
-    /// Whether the outgoing head says a length at all.
+    /// Whether the outgoing head states a length at all.
     pub has_body: bool,
     /// Whether the method is HEAD, whose answer has no body.
     pub to_head_request: bool,
-    /// What is to be changed in the body; with a stamp, its times.
+    /// What must be changed in the body; its times only with a stamp.
     pub change: Option<(Form, Option<Stamp>)>,
 }
 
-/// One request, ready to be sent but for its length.
+/// One request, complete except for its length.
 #[derive(Debug, Default)]
 pub(super) struct Payload {
-    /// As long as its capacity, so that a socket can be read into it.
+    /// Its length is its capacity, so that a socket can be read into it.
     pub(super) buffer: Vec<u8>,
     /// Where the head ends without its length.
     fields_end: usize,
     head_end: usize,
     body_start: usize,
     body_end: usize,
-    /// Where the body ends when the announced length is there.
+    /// Where the body ends once the announced length has arrived.
     body_limit: usize,
     pub(super) shape: Shape,
-    /// The target without the settings' labels, if it has them.
+    /// The target without the settings' labels, if it has any.
     pub(super) plain_target: Vec<u8>,
-    /// What the body has before and after it for the same reason.
+    /// How many bytes were added before and after the body for the labels.
     around: (usize, usize),
-    /// Whether it may have reached the remote before.
+    /// Whether it may have reached the server before.
     pub(super) was_sent: bool,
     pub(super) tries: Tries,
 }
 
-/// What was tried with a payload so far.
+/// The attempts made for a payload so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Tries {
-    /// Failed attempts, all of them.
+    /// All failed attempts.
     failed: Failed,
-    /// Payloads relayed in all when the last attempt failed, or when this one was committed.
+    /// Payloads relayed in total when the last attempt failed, or when this payload was committed.
     relayed_then: u64,
     free_resend_used: bool,
 }
@@ -62,7 +62,7 @@ pub(super) struct Tries {
 pub struct Failed {
     /// All failed attempts.
     pub tries: u8,
-    /// Those that count: where no payload got through in between, nothing is said against this one.
+    /// Those that count: if no payload got through in between, this one is not the cause.
     pub attempts: u8,
 }
 
@@ -79,7 +79,7 @@ impl Tries {
         }
     }
 
-    /// An attempt failed; `relayed` payloads have got through by now.
+    /// An attempt failed; `relayed` payloads have been relayed by now.
     pub(super) const fn fail(&mut self, relayed: u64) -> Failed {
         let Failed { tries, attempts } = &mut self.failed;
         *tries = tries.saturating_add(1);
@@ -90,24 +90,24 @@ impl Tries {
         self.failed
     }
 
-    /// How often attempts failed so far.
+    /// How many attempts failed so far.
     pub(super) const fn failed(&self) -> Failed {
         self.failed
     }
 
-    /// Whether the free resend is still there.
+    /// Whether the free resend is unused.
     pub(super) const fn has_free_resend(&self) -> bool {
         !self.free_resend_used
     }
 
-    /// Uses the free resend up. Whether it was there.
+    /// Uses the free resend. Returns whether it was unused.
     pub(super) const fn use_free_resend(&mut self) -> bool {
         !std::mem::replace(&mut self.free_resend_used, true)
     }
 }
 
 impl Payload {
-    /// A request with this head, in a buffer that has room for it and the gap.
+    /// A request with this head, in a buffer with room for it and the gap.
     pub(super) fn new(mut buffer: Vec<u8>, head: &[u8], shape: Shape) -> Self {
         buffer[..head.len()].copy_from_slice(head);
         let body_start = head.len() + GAP;
@@ -136,7 +136,7 @@ impl Payload {
         ]
     }
 
-    /// Where the buffer has to grow to, if it is full and the body is not.
+    /// The size the buffer must grow to, if it is full and the body is not complete.
     pub(super) const fn grows_to(&self) -> Option<usize> {
         if self.body_end == self.buffer.len() && self.body_end < self.body_limit {
             Some(self.body_limit)
@@ -145,18 +145,18 @@ impl Payload {
         }
     }
 
-    /// Where the next bytes of body go.
+    /// Where the next bytes of body are written.
     pub(super) fn space(&mut self) -> &mut [u8] {
         let limit = self.buffer.len().min(self.body_limit);
         &mut self.buffer[self.body_end..limit]
     }
 
-    /// `n` bytes of [`Payload::space`] are body now.
+    /// `n` bytes of [`Payload::space`] are now body.
     pub(super) const fn filled(&mut self, n: usize) {
         self.body_end += n;
     }
 
-    /// How long the body is.
+    /// The length of the body.
     pub(super) const fn body_bytes(&self) -> usize {
         self.body_end - self.body_start
     }
@@ -166,12 +166,12 @@ impl Payload {
         &self.buffer[self.body_start..self.body_end]
     }
 
-    /// How long the buffer is to be for a body that is so changed.
+    /// How long the buffer must be after this edit.
     pub(super) const fn edited_end(&self, edit: &Edit) -> usize {
         self.body_start + edit.keep + edit.tail.len()
     }
 
-    /// Changes the body, for which the buffer has room.
+    /// Edits the body. The buffer must have room for it.
     pub(super) fn edit(&mut self, edit: &Edit) {
         let end = self.edited_end(edit);
         if let Some((at, byte)) = edit.patch {
@@ -186,7 +186,7 @@ impl Payload {
         self.end_head();
     }
 
-    /// Takes the settings' labels away again. Whether there were any.
+    /// Removes the settings' labels again. Returns whether there were any.
     pub(super) fn take_labels_away(&mut self) -> bool {
         let (before, after) = std::mem::take(&mut self.around);
         self.body_start += before;
@@ -202,7 +202,7 @@ impl Payload {
         has_any
     }
 
-    /// Puts a shorter target into the head.
+    /// Replaces the target in the head with a shorter one.
     fn replace_target(&mut self, target: &[u8]) {
         let head = &mut self.buffer[..self.fields_end];
         let mut spaces = (0..head.len()).filter(|at| head[*at] == b' ');
@@ -215,7 +215,7 @@ impl Payload {
         }
     }
 
-    /// Writes the length, now known, and the empty line into the gap after the head.
+    /// Writes the length, which is now known, and the empty line into the gap after the head.
     pub(super) fn end_head(&mut self) {
         let mut end = ArrayWriter {
             bytes: [0; END_MAX],
@@ -232,7 +232,7 @@ impl Payload {
     }
 }
 
-/// The gap's content, put together without an allocation.
+/// Builds the gap's content without an allocation.
 struct ArrayWriter {
     bytes: [u8; END_MAX],
     len: usize,

@@ -1,4 +1,4 @@
-//! Who is sent next: the oldest that is due.
+//! Which payload is sent next: the oldest that is due.
 
 use std::time::Instant;
 
@@ -11,14 +11,14 @@ impl Ring {
         self.oldest(Some(now))
     }
 
-    /// The payload to find out with at `now` whether the remote is back: one that failed least often, and the oldest
-    /// of those. What the remote chokes on does not keep the others from being tried.
+    /// The payload that tests whether the server is back: the oldest of those that failed least often. So a payload
+    /// that breaks the server does not block the others.
     #[must_use]
     pub fn ready_for_probe(&self, now: Instant) -> Option<PayloadId> {
         self.first(Some(now), true)
     }
 
-    /// When the next payload that waits for a time after `now` may be sent.
+    /// When the next waiting payload may be sent, later than `now`.
     #[must_use]
     pub fn next_due(&self, now: Instant) -> Option<Instant> {
         let times = self.slots.iter().filter_map(|slot| match slot.state {
@@ -28,13 +28,13 @@ impl Ring {
         times.min()
     }
 
-    /// Tells the payloads there are from those that come later, for [`Ring::has_work_before`].
+    /// Separates the current payloads from later ones, for [`Ring::has_work_before`].
     #[must_use]
     pub const fn mark(&self) -> u64 {
         self.next_sequence
     }
 
-    /// Whether a payload from before `mark` is being sent, or may be by the time `soon`.
+    /// Whether a payload from before `mark` is being sent, or may be sent before `soon`.
     #[must_use]
     pub fn has_work_before(&self, mark: u64, soon: Instant) -> bool {
         self.slots.iter().any(|slot| {
@@ -56,12 +56,12 @@ impl Ring {
             .any(|slot| slot.sequence < mark && is_filling(slot))
     }
 
-    /// The oldest queued payload; with a time, of those that may be sent by then.
+    /// The oldest queued payload; with a time, the oldest that may be sent by then.
     pub(super) fn oldest(&self, by: Option<Instant>) -> Option<PayloadId> {
         self.first(by, false)
     }
 
-    /// The same, but first by tries if so wanted.
+    /// The same, but by number of failed tries first if `ranks_tries` is set.
     pub(super) fn first(&self, by: Option<Instant>, ranks_tries: bool) -> Option<PayloadId> {
         let queued = self
             .slots

@@ -1,4 +1,4 @@
-//! Room for a new payload, or for one that grows: who gives way to it.
+//! Room for a new or growing payload: which payloads are dropped for it.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use super::buffers::{cost, pages};
 use super::payload::Payload;
 use super::{Full, LossReason, PayloadId, Ring, SLOTS, Slot, State};
 
-/// Longest time a payload is filled while others need its room: a client that is slow or silent, or a sandbox with
-/// hardly any processor. Where there is room, it may take for ever.
+/// Longest time to fill a payload while others need its room: the client may be slow or silent, or the sandbox may have
+/// very little CPU. As long as there is room, filling has no time limit.
 const FILLING_MAX: Duration = Duration::from_secs(10);
 
 impl Ring {
@@ -26,7 +26,7 @@ impl Ring {
         self.evict_one().map(|id| id.slot)
     }
 
-    /// Makes one payload give way: one that nobody was told we have, if it takes too long, else the oldest queued.
+    /// Drops one payload: an unacknowledged one that takes too long to fill, otherwise the oldest queued one.
     pub(super) fn evict_one(&mut self) -> Result<PayloadId, Full> {
         let slow = self.slots.iter().position(|slot| self.is_slow(slot));
         if let Some(slot) = slow {
@@ -49,7 +49,7 @@ impl Ring {
         }
     }
 
-    /// A spare buffer of about `whole` bytes, which takes no memory that is not taken, or a new one of `first`.
+    /// A spare buffer of about `whole` bytes, which costs no more memory, or a new one of `first`.
     pub(super) fn take_buffer(&mut self, whole: usize, first: usize) -> Result<Vec<u8>, Full> {
         if let Some(spare) = self.buffers.take_spare(whole) {
             return Ok(spare);
@@ -58,7 +58,8 @@ impl Ring {
         Ok(self.buffers.take_new(first))
     }
 
-    /// Makes `bytes` more fit: spare buffers go first, then the oldest queued payloads. Nothing goes in vain.
+    /// Makes `bytes` more fit: frees spare buffers first, then drops the oldest queued payloads. Drops none if that
+    /// would not be enough.
     pub(super) fn make_room(&mut self, bytes: usize) -> Result<(), Full> {
         while !self.buffers.make_room(bytes) {
             if !self.could_fit(bytes) {
@@ -69,7 +70,7 @@ impl Ring {
         Ok(())
     }
 
-    /// Whether `bytes` more fit once all have given way that may.
+    /// Whether `bytes` more fit once everything that may be dropped is dropped.
     pub(super) fn could_fit(&self, bytes: usize) -> bool {
         let stay = self
             .slots

@@ -52,7 +52,7 @@ fn a_slow_payload_that_grows_may_have_to_give_way_itself() {
     );
 }
 
-/// A pprof of that length which has this time, in whole seconds.
+/// A pprof of that length with this time, in whole seconds.
 fn pprof(length: usize, seconds: u64) -> Vec<u8> {
     let time = times::protobuf::time_field(seconds * 1_000_000_000);
     let padding = length - time.len() - 3;
@@ -62,7 +62,7 @@ fn pprof(length: usize, seconds: u64) -> Vec<u8> {
     body
 }
 
-/// A body that fills its last page grows by one, if the byte limit allows that; nothing gives way for it.
+/// A body that fills its last page grows by one page if the byte limit allows it; no payload is dropped for it.
 #[test]
 fn a_body_grows_into_what_room_there_is() {
     let body = pprof(2 * PAGE - HEAD.len() - GAP, 1_800_000_000);
@@ -193,7 +193,7 @@ fn nothing_gives_way_to_what_cannot_fit() {
     );
 }
 
-/// Two pages are kept back: to round a buffer up, and for where the allocator begins it.
+/// Two pages stay free: to round a buffer up, and for the allocator's start inside a page.
 #[test]
 fn a_body_that_could_be_held_is_held_and_two_pages_are_left() {
     const MAX: usize = 1 << 20;
@@ -314,7 +314,7 @@ fn what_is_due_moves_or_is_filled_is_known_by_age_and_time() {
 #[test]
 fn a_body_that_is_whole_needs_no_more_space() {
     let mut ring = Ring::new(1 << 20);
-    // Up to the end of its buffer, too.
+    // Also up to the end of its buffer.
     for length in [10, 2 * PAGE - HEAD.len() - GAP] {
         let id = fill(&mut ring, &vec![7; length], Some(length)).unwrap();
         assert_eq!(ring.space(id).map(|space| space.len()), Ok(0));
@@ -427,7 +427,7 @@ fn spare_buffers_are_reused_bounded_and_given_back() {
     ring.trim();
     assert!(!ring.has_spares());
 
-    // What grew to its size once serves the next of that size at once.
+    // A buffer of this size is then reused at once for the next payload of this size.
     let large = vec![3; 400_000];
     let id = put(&mut ring, &large);
     ring.start(id);

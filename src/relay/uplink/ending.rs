@@ -1,4 +1,4 @@
-//! How an attempt ends, and with which of its connection's deaths.
+//! How an attempt ends, and how far it was when its connection died.
 
 use crate::contract::Now;
 use crate::http1::head;
@@ -14,37 +14,37 @@ use super::{State, Uplink};
 pub(in crate::relay) struct Finished {
     /// The payload it was for.
     pub(in crate::relay) payload: PayloadId,
-    /// What came of it.
+    /// Its outcome.
     pub(in crate::relay) outcome: Outcome,
     /// Whether the connection had carried other exchanges before.
     pub(in crate::relay) reused: bool,
     /// Wakes of the sandbox before the attempt began.
     pub(in crate::relay) wakes: Wakes,
-    /// Which credentials it was made with.
+    /// The version of the credentials it was made with.
     pub(in crate::relay) credentials: u32,
     /// Whether the connection may carry another.
     reusable: bool,
 }
 
-/// What came of an attempt.
+/// The outcome of an attempt.
 #[derive(Debug)]
 pub(in crate::relay) enum Outcome {
-    /// The remote answered.
+    /// The server answered.
     Answered(Answer),
-    /// The connection ended, or stayed silent after a wake; and why, in words.
+    /// The connection ended, or stayed silent after a wake; with the cause as text.
     Died(Death, String),
-    /// It was given up: time ran out, or what came cannot be used; and why, in words.
+    /// It was given up: it timed out, or its answer cannot be used; with the cause as text.
     GivenUp(Death, String),
 }
 
-/// How far an exchange had come when its connection died. Decided once, where it dies.
+/// How far an exchange was when its connection died. Decided once, at that moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::relay) enum Death {
     /// Nothing of the request was sent.
     BeforeSending,
-    /// Sending had begun, and not a byte of an answer came.
+    /// Sending had begun, and no byte of an answer has arrived.
     Silent,
-    /// A part of an answer had come.
+    /// A part of an answer has arrived.
     MidAnswer,
 }
 
@@ -59,7 +59,7 @@ impl Uplink {
         }
     }
 
-    /// The attempt failed, with the connection: something is wrong with one end.
+    /// The attempt failed because something is wrong with one end.
     pub(super) fn fail(&mut self, cause: String, now: Now) {
         self.end(cause, Outcome::GivenUp, now);
     }
@@ -69,12 +69,12 @@ impl Uplink {
         self.end(cause, Outcome::Died, now);
     }
 
-    /// This address is of no use: another one is tried, or the attempt has failed.
+    /// This address does not work: try another one, or fail.
     pub(super) fn end(&mut self, cause: String, how: fn(Death, String) -> Outcome, now: Now) {
         if let State::Opening(attempt) = &mut self.state
             && self.transport.falls_back(now.mono)
         {
-            // The next address begins anew.
+            // The next address starts fresh.
             attempt.share = None;
             self.inbox.clear();
             self.suspicion = None;
@@ -93,7 +93,7 @@ impl Uplink {
                 };
                 self.finish(how(Death::BeforeSending, cause));
             }
-            // A final status counts, whatever became of the rest of the answer, if all was sent.
+            // If all was sent, a final status counts, even if the rest of the answer is missing.
             State::Exchange(exchange)
                 if exchange.reader.has_head() && exchange.answer.status / 100 != 2
                     || exchange.is_accepted() =>
@@ -102,7 +102,7 @@ impl Uplink {
             }
             State::Exchange(exchange) => {
                 let death = exchange.death();
-                // A success that can be read is one, though the rest of its head is garbage, or never came.
+                // A readable success counts, even if the rest of its head is malformed or missing.
                 let success = head::success_line(self.inbox.bytes());
                 if let (Some(status), State::Exchange(exchange)) = (success, &mut self.state)
                     && !exchange.reader.has_head()
@@ -132,7 +132,7 @@ impl Uplink {
         }
     }
 
-    /// How the attempt ended, once. The connection is ready for another, or closed.
+    /// Returns how the attempt ended, once. The connection is then ready for another, or closed.
     pub(in crate::relay) fn finished(&mut self, now: Now) -> Option<Finished> {
         if !self.is_finished() {
             return None;
@@ -140,7 +140,8 @@ impl Uplink {
         let State::Finished(finished) = std::mem::replace(&mut self.state, State::Closed) else {
             return None;
         };
-        // Who is suspect still has answered in the wake's own turn, perhaps before a freeze that has killed it since.
+        // An uplink that is still suspect got its answer in the turn of the wake, perhaps before a freeze that has
+        // killed the connection since.
         let was_suspect = self.suspicion.take().is_some();
         if finished.reusable && !was_suspect {
             self.served += 1;
@@ -149,7 +150,7 @@ impl Uplink {
         Some(finished)
     }
 
-    /// There is no time left: a remote that said yes has the payload, whatever is missing of its answer.
+    /// No time is left: a server that answered 2xx has the payload, even if a part of its answer is missing.
     pub(in crate::relay) fn settle(&mut self) {
         if let State::Exchange(exchange) = &self.state
             && exchange.is_accepted()
@@ -158,14 +159,14 @@ impl Uplink {
         }
     }
 
-    /// We are a copy: every other copy has the same connection and the same keys, so it must not be used again.
+    /// We may be a copy: all copies have the same connection and the same keys, so it must not be reused.
     pub(in crate::relay) fn forget(&mut self) {
         if !self.awaits_address() {
             self.finish_failed("part of a SnapStart snapshot".to_owned(), Outcome::Died);
         }
     }
 
-    /// The connection must not be used again, if it carries nothing by now.
+    /// The connection must not be reused; closes it if it carries nothing now.
     pub(in crate::relay) fn close_if_idle(&mut self) {
         match &mut self.state {
             State::Ready { .. } => self.state = State::Closed,

@@ -12,43 +12,43 @@ use super::attempt::Attempt;
 use super::ending::Death;
 use super::{State, Uplink};
 
-/// Most bytes of an answer's body read so that the connection can be used again.
+/// Most bytes of an answer's body that are read to reuse the connection.
 const ANSWER_BODY_MAX: usize = 64 * 1024;
 
-/// Bytes of an answer's body searched for what it says. Pyroscope names a profile's labels first.
+/// Bytes of an answer's body that are searched for known phrases. Pyroscope names a profile's labels first.
 const EXCERPT_BYTES: usize = 1024;
 
 #[derive(Debug)]
 pub(super) struct Exchange {
     pub(super) attempt: Attempt,
-    /// Bytes of head and body written, or sealed.
+    /// Bytes of head and body written, or encrypted.
     pub(super) sent: usize,
     pub(super) reader: ResponseReader,
     pub(super) answer: Answer,
     pub(super) body_bytes: usize,
-    /// Whether a byte of an answer has come.
+    /// Whether any byte of an answer has arrived.
     pub(super) answer_begun: bool,
-    /// Whether the answer's head came before all of the request was sent.
+    /// Whether the answer's head arrived before the whole request was sent.
     pub(super) early: bool,
-    /// Whether all of the request was sent when bytes of an answer came last.
+    /// Whether the whole request was sent when the last bytes of an answer arrived.
     pub(super) is_sent: bool,
 }
 
-/// What the remote answered.
+/// The server's answer.
 #[derive(Debug, Clone, Default)]
 pub(in crate::relay) struct Answer {
     /// The status code.
     pub(in crate::relay) status: u16,
-    /// `Retry-After` in seconds; dates are not taken (RFC 9110 section 10.2.3 allows either).
+    /// `Retry-After` in seconds; dates are not supported (RFC 9110 section 10.2.3 allows either).
     pub(in crate::relay) retry_after: Option<Duration>,
-    /// Where a 3xx points, without what may be secret.
+    /// The target of a redirect, without parts that may be secret.
     pub(in crate::relay) place: String,
-    /// The beginning of the body. It may quote what was sent: not for the log.
+    /// The start of the body. It may quote what was sent, so it is never logged.
     pub(in crate::relay) excerpt: Vec<u8>,
 }
 
 impl Answer {
-    /// In words, for the log.
+    /// As text for the log.
     pub(in crate::relay) fn words(&self) -> String {
         phrases::words(self.status, &self.place, &self.excerpt)
     }
@@ -93,7 +93,8 @@ impl Uplink {
         exchange.is_sent = !unsent;
         let early = exchange.early;
         match (result, exchange.reader.done()) {
-            // Final before it heard us out: take the status, then close. But what it did not hear, it did not take.
+            // The answer is final before the whole request was sent: take the status, then close. But the server has
+            // not accepted what it has not read.
             (_, _) if early && exchange.answer.status / 100 == 2 => {
                 self.fail("success before the whole request was sent".to_owned(), now);
             }
@@ -107,12 +108,12 @@ impl Uplink {
 }
 
 impl Exchange {
-    /// Whether the remote said 2xx to the whole request.
+    /// Whether the server answered 2xx to the whole request.
     pub(super) const fn is_accepted(&self) -> bool {
         self.reader.has_head() && self.answer.status / 100 == 2 && !self.early
     }
 
-    /// How far it has come, if the connection is dead now.
+    /// How far the exchange is, if the connection is dead now.
     pub(super) const fn death(&self) -> Death {
         match (self.answer_begun, self.sent) {
             (true, _) => Death::MidAnswer,
@@ -121,7 +122,7 @@ impl Exchange {
         }
     }
 
-    /// What is left to be sent of `head`, or where that is empty, of the one in the ring; and of the body.
+    /// The unsent part of the head and of the body. The head is `head`, or the one in the ring if that is empty.
     pub(super) fn unsent<'r>(&self, head: &'r [u8], ring: &'r Ring) -> [&'r [u8]; 2] {
         let [plain, body] = ring.request(self.attempt.payload);
         let head = if head.is_empty() { plain } else { head };

@@ -1,4 +1,4 @@
-//! One connection to the remote, and the attempt it carries: HTTP only.
+//! One connection to the server, and the attempt it carries: HTTP only.
 //!
 //! ```text
 //! Opening ─▶ Exchange ── answered ──▶ Finished ──▶ Ready
@@ -7,11 +7,11 @@
 //!    └── failed ─┴── died ──▶ Finished ───┴──▶ Closed
 //! ```
 //!
-//! What is below HTTP is the [`Transport`]'s. An uplink says what happened ([`Finished`]), and how its connection
-//! died ([`Death`]); what that means for the payload and for the backend is decided by [`super::outcome`].
+//! The [`Transport`] does everything below HTTP. An uplink reports what happened ([`Finished`]), and how its connection
+//! died ([`Death`]); [`super::outcome`] decides what that means for the payload and for the server.
 //!
-//! After a freeze a connection can be dead without a word. So each wake of the sandbox makes a busy uplink
-//! *suspect*: it has [`SUSPECT_MAX`] of awake time to show that its peer lives.
+//! After a freeze a connection can be dead without a sign. So each wake of the sandbox makes a busy uplink *suspect*:
+//! its peer has [`SUSPECT_MAX`] of awake time to show that it is alive.
 
 mod attempt;
 mod ending;
@@ -40,20 +40,20 @@ use exchange::Exchange;
 pub(super) struct Uplink {
     transport: Transport,
     state: State,
-    /// Plaintext of the answer not used yet.
+    /// Plaintext of the answer that is not processed yet.
     inbox: ReceiveBuffer,
     /// Exchanges completed on this connection.
     served: u32,
     suspicion: Option<Suspicion>,
-    /// The payload's head with credentials in it, where the head in the ring has none.
+    /// The payload's head with credentials, if the head in the ring has none.
     head: Vec<u8>,
-    /// Which credentials these are.
+    /// The version of these credentials.
     credentials: u32,
 }
 
 #[derive(Debug)]
 enum State {
-    /// The transport is being made.
+    /// The transport is being opened.
     Opening(Attempt),
     Exchange(Exchange),
     Finished(Finished),
@@ -64,7 +64,7 @@ enum State {
 }
 
 impl Uplink {
-    /// A connection to be made, for that payload.
+    /// An uplink that must connect, for that payload.
     pub(super) const fn new(payload: PayloadId, deadline: Instant, wakes: Wakes) -> Self {
         let attempt = Attempt {
             payload,
@@ -83,13 +83,13 @@ impl Uplink {
         }
     }
 
-    /// The attempt that was just begun is made with this head, which has those credentials in it.
+    /// Uses this head, which contains that version of the credentials, for the attempt that has just begun.
     pub(super) fn authorize(&mut self, head: Vec<u8>, credentials: u32) {
         self.head = head;
         self.credentials = credentials;
     }
 
-    /// Whether that connection is this one's, or one of those that are being made for it.
+    /// Whether that connection belongs to this uplink, or is being made for it.
     pub(super) fn owns(&self, id: ConnId) -> bool {
         self.transport.owns(id)
     }
@@ -99,22 +99,22 @@ impl Uplink {
         self.transport.connections()
     }
 
-    /// The remote's address it is connected to.
+    /// The server's address it is connected to.
     pub(super) fn address(&self) -> Option<SocketAddr> {
         self.transport.address()
     }
 
-    /// Whether it waits for the remote's addresses.
+    /// Whether it waits for the server's addresses.
     pub(super) fn awaits_address(&self) -> bool {
         self.is_opening() && self.transport.stage() == Stage::NameLookup
     }
 
-    /// Whether the remote has not been reached on it yet.
+    /// Whether it has not reached the server yet.
     pub(super) const fn is_opening(&self) -> bool {
         matches!(self.state, State::Opening(_))
     }
 
-    /// Whether it has reached the remote, for the payload it carries.
+    /// Whether it has reached the server, for its current payload.
     pub(super) const fn is_exchanging(&self) -> bool {
         matches!(self.state, State::Exchange(_))
     }
@@ -124,7 +124,7 @@ impl Uplink {
         !matches!(self.state, State::Ready { .. } | State::Closed)
     }
 
-    /// Whether a freeze may have killed it, and it has not shown yet that it lives.
+    /// Whether a freeze may have killed it, and it has not shown yet that it is alive.
     pub(super) const fn is_suspect(&self) -> bool {
         self.suspicion.is_some()
     }
@@ -142,17 +142,17 @@ impl Uplink {
         matches!(self.state, State::Finished(_))
     }
 
-    /// Whether it is over.
+    /// Whether it has ended.
     pub(super) const fn is_closed(&self) -> bool {
         matches!(self.state, State::Closed)
     }
 
-    /// Nothing is expected of it any more.
+    /// Closes it; its result no longer matters.
     pub(super) fn close(&mut self) {
         self.state = State::Closed;
     }
 
-    /// A connection that is over, to be closed now.
+    /// The next connection to close.
     pub(super) fn next_to_close(&mut self) -> Option<ConnId> {
         if self.is_closed() {
             self.transport.close();
@@ -169,7 +169,7 @@ impl Uplink {
         }
     }
 
-    /// The remote's addresses are there, in the order in which they are to be tried.
+    /// The server's addresses are known, in the order in which they are tried.
     pub(super) fn resolved(&mut self, addresses: Vec<SocketAddr>, now: Instant) {
         self.transport.resolved(addresses, now);
     }
@@ -179,19 +179,19 @@ impl Uplink {
         self.is_opening() && self.transport.is_connection_due(now)
     }
 
-    /// The connection that is due is made under that name: to which address.
+    /// Starts the connection that is due, under that id: returns its address.
     pub(super) fn connecting(&mut self, id: ConnId, now: Instant) -> Option<SocketAddr> {
         self.transport.connecting(id, now)
     }
 
-    /// The addresses cannot be had, or not be used.
+    /// The addresses are not available, or cannot be used.
     pub(super) fn unresolved(&mut self, cause: &str) {
         if self.awaits_address() {
             self.finish(Outcome::GivenUp(Death::BeforeSending, cause.to_owned()));
         }
     }
 
-    /// That connection stands: to the proxy, if there is one.
+    /// That connection is open: to the proxy, if there is one.
     pub(super) fn connected(&mut self, id: ConnId, path: Path, ring: &Ring, now: Now) {
         let State::Opening(attempt) = &mut self.state else {
             return;
@@ -213,7 +213,7 @@ impl Uplink {
         }
     }
 
-    /// Takes up a payload on an idle connection.
+    /// Sends a payload on an idle connection.
     pub(super) fn send(
         &mut self,
         payload: PayloadId,
@@ -245,12 +245,12 @@ impl Uplink {
         });
     }
 
-    /// Whether bytes from the remote are wanted.
+    /// Whether bytes from the server are wanted.
     pub(super) const fn wants(&self) -> bool {
         !matches!(self.state, State::Closed | State::Finished(_))
     }
 
-    /// Where the next bytes from the remote go.
+    /// Where the next bytes from the server are read to.
     pub(super) fn space(&mut self) -> &mut [u8] {
         if self.wants() {
             self.transport.space(&mut self.inbox)
@@ -285,15 +285,15 @@ impl Uplink {
             }
             return;
         }
-        // What came before an error counts: it may be the whole answer.
+        // Bytes before an error count: they may be the whole answer.
         match self.state {
             State::Exchange(_) if !self.inbox.is_empty() => self.read_answer(ring, now),
-            // A server that speaks without being asked cannot be trusted with a request.
+            // A server that speaks without a request cannot be trusted with one.
             State::Ready { .. } if !self.inbox.is_empty() => self.state = State::Closed,
             _ => {}
         }
         match result {
-            // The remote said in TLS that it sends no more.
+            // The server said in TLS that it sends no more.
             Ok(()) if self.transport.is_half_closed() => {
                 self.connection_died(End::Eof.words().to_owned(), now);
             }
@@ -313,7 +313,7 @@ impl Uplink {
         }
     }
 
-    /// Bytes to be written: from the ring as they are, or sealed.
+    /// Bytes to write: from the ring, as they are or encrypted.
     pub(super) fn pending<'b>(&'b mut self, ring: &'b Ring) -> [&'b [u8]; 2] {
         if let State::Exchange(exchange) = &mut self.state
             && self.transport.tls().is_some()
@@ -325,7 +325,7 @@ impl Uplink {
         }
         match &self.state {
             State::Exchange(exchange) => self.transport.pending(exchange.unsent(&self.head, ring)),
-            // What TLS has to say by itself, as after a server's KeyUpdate; and the proxy's request.
+            // TLS messages of its own, for example after a server's KeyUpdate; and the request to the proxy.
             State::Opening(_) | State::Ready { .. } => self.transport.pending([&[], &[]]),
             State::Finished(_) | State::Closed => [&[], &[]],
         }
@@ -337,13 +337,13 @@ impl Uplink {
         if let State::Exchange(exchange) = &mut self.state {
             exchange.sent += plain;
         }
-        // The system takes bytes for a dead peer too; but it may have had to wait for a living one.
+        // The system accepts bytes for a dead peer too; but a living peer may only now get them.
         if let Some(suspicion) = &mut self.suspicion {
             suspicion.until = now.mono + SUSPECT_MAX;
         }
     }
 
-    /// Gives the buffers back while nothing is under way.
+    /// Frees the buffers while they are empty.
     pub(super) fn trim(&mut self) {
         if let State::Ready { .. } = self.state {
             self.inbox.release();

@@ -1,4 +1,4 @@
-//! States and transitions, one by one, over a connection in clear.
+//! States and transitions, one by one, over a connection without TLS.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -42,7 +42,7 @@ impl Bench {
         }
     }
 
-    /// One that connects.
+    /// An uplink that connects.
     fn connecting() -> Self {
         let mut bench = Self::opening();
         let address = SocketAddr::from(([10, 0, 0, 1], 80));
@@ -52,14 +52,14 @@ impl Bench {
         bench
     }
 
-    /// One in an exchange of which nothing is sent.
+    /// An uplink in an exchange of which nothing is sent.
     fn exchange() -> Self {
         let mut bench = Self::connecting();
         bench.connected();
         bench
     }
 
-    /// One in an exchange of which all is sent.
+    /// An uplink in an exchange of which everything is sent.
     fn sent() -> Self {
         let mut bench = Self::exchange();
         bench.write(usize::MAX);
@@ -77,7 +77,7 @@ impl Bench {
         self.uplink.connected(self.id, DIRECT, &self.ring, self.now);
     }
 
-    /// Takes up another payload.
+    /// Sends another payload.
     fn send(&mut self) {
         let payload = payload(&mut self.ring);
         let deadline = self.now.mono + TIMEOUT;
@@ -93,7 +93,7 @@ impl Bench {
             .sum()
     }
 
-    /// The system takes as many bytes as there are, `most` at most.
+    /// The system accepts as many bytes as there are, `most` at most.
     fn write(&mut self, most: usize) {
         let n = self.pending().min(most);
         self.uplink.sent(n, self.now);
@@ -220,10 +220,10 @@ fn how_far_it_came_is_said_of_a_connection_that_died_and_of_one_given_up() {
         (all, b"", "Silent"),
         (0, b"H", "MidAnswer"),
         (all, b"HTTP/1.1 200 OK\r", "MidAnswer"),
-        // An interim answer is none.
+        // An interim answer does not count.
         (all, b"HTTP/1.1 100 Continue\r\n\r\n", "MidAnswer"),
         (all, b"HTTP/1.1 503 X\r\n", "MidAnswer"),
-        // A success that came before the whole request was sent is none.
+        // A success before the whole request was sent does not count.
         (1, b"HTTP/1.1 200 OK\r\n", "MidAnswer"),
     ] {
         let begun = || {
@@ -283,7 +283,7 @@ fn before_an_exchange_all_that_fails_fails_before_sending() {
             late,
             "given up BeforeSending: timed out: name lookup",
         ),
-        // A name that is looked up is no connection.
+        // A name lookup is not a connection yet.
         (Bench::opening, copied, "none"),
         (Bench::connecting, unresolved, "none"),
         (
@@ -314,7 +314,7 @@ fn before_an_exchange_all_that_fails_fails_before_sending() {
     }
 }
 
-/// What the remote did not hear, it did not take.
+/// The server has not accepted what it has not read.
 #[test]
 fn an_early_answer_is_final_unless_it_is_a_success() {
     let early = "given up MidAnswer: success before the whole request was sent";
@@ -332,7 +332,7 @@ fn an_early_answer_is_final_unless_it_is_a_success() {
         assert_eq!(bench.outcome(), outcome, "{unsent} bytes unsent");
         assert_eq!(bench.state(), state, "{unsent} bytes unsent: {outcome}");
     }
-    // The head was early, and is so still when the rest of the answer comes.
+    // The head was early, and still is when the rest of the answer arrives.
     let mut bench = Bench::exchange();
     bench.write(1);
     bench.arrive(b"HTTP/1.1 100 Continue\r\n\r\n");
@@ -349,7 +349,7 @@ fn what_comes_after_an_answer_ends_the_connection() {
     assert_eq!((bench.outcome().as_str(), bench.state()), ("200", "closed"));
 }
 
-/// A monotonic clock may stand still in a freeze, and a wall clock may be set back.
+/// A monotonic clock may stop in a freeze, and a wall clock may be set back.
 #[test]
 fn an_idle_connection_retires_by_the_clock_that_ran_further() {
     let just_before = Duration::from_millis(49_999);
@@ -405,7 +405,7 @@ fn who_carries_nothing_is_not_suspect() {
     }
 }
 
-/// What is read in the turn in which the clocks show a freeze may have come before it.
+/// Bytes read in the turn in which the clocks show a freeze may have arrived before it.
 #[test]
 fn a_sign_of_life_ends_the_suspicion_in_a_later_turn() {
     type Act = fn(&mut Bench);
@@ -428,7 +428,7 @@ fn a_sign_of_life_ends_the_suspicion_in_a_later_turn() {
     }
 }
 
-/// The system takes bytes for a dead peer too.
+/// The system accepts bytes for a dead peer too.
 #[test]
 fn bytes_written_put_the_suspicion_off_and_do_not_end_it() {
     let mut bench = Bench::exchange();

@@ -1,4 +1,4 @@
-//! A blocking connection to the remote, in clear or through TLS. Every wait on it ends at one time.
+//! A blocking connection to the server, plain or through TLS. All waits on it share one deadline.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -15,16 +15,16 @@ use crate::shell::clock;
 use crate::shell::sockets::ends;
 use crate::tls::{Client, Tls};
 
-/// Most bytes of an answer's body read to see whether it comes to its end.
+/// Most bytes of an answer's body that are read to see whether it is complete.
 const ANSWER_BODY_MAX: usize = 64 * 1024;
 
 /// First size of the buffer for answers.
 const INBOX_START: usize = 4096;
 
-/// The cause of all that `PYROSCOPE_TIMEOUT` ends.
+/// The cause when `PYROSCOPE_TIMEOUT` is exceeded.
 pub(super) const TIMED_OUT: &str = error_words(ErrorKind::TimedOut);
 
-/// The cause when a request in clear meets a server that wants TLS.
+/// The cause when a plain request reaches a server that requires TLS.
 pub(super) const WANTS_TLS: &str = "TLS is spoken here";
 
 /// See the module's documentation.
@@ -34,19 +34,19 @@ pub(super) struct Line {
     until: Instant,
 }
 
-/// What the server said.
+/// The server's answer.
 #[derive(Default)]
 pub(super) struct Answer {
     pub(super) status: u16,
-    /// Where a redirect points, without what may be secret in it.
+    /// The target of a redirect, without parts that may be secret.
     pub(super) place: String,
-    /// It is a page for a browser.
+    /// Whether it is a page for a browser.
     pub(super) is_page: bool,
     pub(super) body: Vec<u8>,
 }
 
 impl Line {
-    /// Connects within one of `shares` of the time left, as the relay does; the rest has until `until`.
+    /// Connects within one of `shares` of the time left, as the relay does; everything after that has until `until`.
     pub(super) fn connect(
         address: SocketAddr,
         shares: usize,
@@ -62,7 +62,7 @@ impl Line {
         })
     }
 
-    /// Where it begins and where it leads to.
+    /// The two ends of the connection.
     pub(super) fn ends(&self, listening: &[SocketAddr]) -> std::io::Result<Ends> {
         ends(self.stream.peer_addr()?, listening, || {
             self.stream.local_addr()
@@ -99,7 +99,7 @@ impl Line {
         Ok(())
     }
 
-    /// Writes what TLS has to say.
+    /// Writes the pending TLS bytes.
     fn flush(&mut self) -> Result<(), &'static str> {
         while let Some(tls) = &mut self.tls
             && !tls.pending().is_empty()
@@ -110,7 +110,7 @@ impl Line {
         Ok(())
     }
 
-    /// Appends what comes next to `plain`; `false` at the end.
+    /// Appends the next bytes to `plain`; `false` at the end.
     fn read(&mut self, plain: &mut ReceiveBuffer) -> Result<bool, String> {
         let wait = left(self.until)?;
         self.stream.set_read_timeout(Some(wait)).ok();
@@ -130,7 +130,7 @@ impl Line {
         Ok(read > 0)
     }
 
-    /// Asks the proxy at the other end for a tunnel to the remote.
+    /// Asks the proxy at the other end for a tunnel to the server.
     pub(super) fn tunnel(&mut self, request: &[u8]) -> Result<(), String> {
         self.write(request)?;
         let status = self.read_answer(true)?.status;
@@ -141,7 +141,7 @@ impl Line {
         }
     }
 
-    /// Reads the answer, and its body as far as it comes.
+    /// Reads the answer, and its body as far as it arrives.
     pub(super) fn answer(&mut self) -> Result<Answer, String> {
         self.read_answer(false)
     }
@@ -180,7 +180,7 @@ impl Line {
             match (result, more) {
                 (Err(cause), _) if !reader.has_head() => return Err(cause.to_owned()),
                 (Ok(()), Ok(true)) if !is_whole => {}
-                // A final status counts, whatever becomes of the rest.
+                // A final status counts, whatever happens to the rest.
                 _ if reader.has_head() => break,
                 (_, Err(cause)) => return Err(cause),
                 (_, Ok(_)) => return Err("connection closed without an answer".to_owned()),
@@ -193,7 +193,7 @@ impl Line {
     }
 }
 
-/// Whether an answer can begin so.
+/// Whether an answer can begin with these bytes.
 fn may_be_http(inbox: &[u8]) -> bool {
     inbox.iter().zip(b"HTTP/1.").all(|(is, must)| is == must)
 }
@@ -209,7 +209,7 @@ fn send(stream: &mut TcpStream, bytes: &[u8], until: Instant) -> Result<usize, &
     }
 }
 
-/// What is left of the attempt's time, which is never nothing.
+/// The time left for the attempt, or the timeout error.
 pub(super) fn left(until: Instant) -> Result<Duration, &'static str> {
     match until.saturating_duration_since(clock().mono) {
         Duration::ZERO => Err(TIMED_OUT),
@@ -217,7 +217,7 @@ pub(super) fn left(until: Instant) -> Result<Duration, &'static str> {
     }
 }
 
-/// An error of the system in words; a socket's own timeout shows as `WouldBlock`.
+/// A system error as text; a socket's own timeout is reported as `WouldBlock`.
 const fn words(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::WouldBlock => TIMED_OUT,

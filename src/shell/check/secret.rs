@@ -1,4 +1,4 @@
-//! What the settings name the place of, read as the relay would read it.
+//! Reads the credentials that the settings refer to, as the relay would.
 
 use crate::aws::sigv4::Keys;
 use crate::aws::store;
@@ -17,7 +17,7 @@ const SECRET: &Step = &Step {
 const STEP: &str = SECRET.name;
 
 impl Check<'_> {
-    /// Reads every credential, and sets the fields made of them; `None` where one is missing.
+    /// Reads every credential, and sets the fields made of them; `None` if one is missing.
     pub(super) fn read_secrets(&mut self, config: &Config, remote: &mut Remote) -> Option<()> {
         let Some(references) = remote.references.take() else {
             return Some(());
@@ -61,7 +61,7 @@ impl Check<'_> {
         }
     }
 
-    /// The AWS keys to ask with.
+    /// The AWS keys to sign with.
     fn keys(
         &mut self,
         config: &Config,
