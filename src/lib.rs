@@ -7,7 +7,7 @@
 //!                    ┌────────────────── relay: pure, decides ──────────────────┐
 //!   SDK ──POST──▶ inlet ──body──▶ ring ──oldest first──▶ uplink ── https ──▶ Pyroscope
 //!       ◀──200──     │  one per client    256 slots          │ PYROSCOPE_NUM_WORKERS
-//!                    │                                       └─ backend: is it down?
+//!                    │                                       └─ server: is it down?
 //!                    │          step: all policy
 //!   Lambda ◀────▶ lambda: register, next, INVOKE, SHUTDOWN
 //!                    └──────────────────────────┬───────────────────────────────┘
@@ -28,30 +28,35 @@
 //!
 //! | to change | go to |
 //! |---|---|
-//! | what happens next, and in which order | `relay/step.rs`; SHUTDOWN: `relay/shutdown.rs`; what is due: `relay/timers.rs` |
-//! | freezes, seen and unseen | `relay/wakes.rs`; when one is noticed: `shell/freeze.rs` |
-//! | what an attempt's end means, retries | `relay/outcome.rs`; when the remote counts as down: `relay/server.rs` |
-//! | who goes out when, how many connections | `relay/dispatch.rs` |
-//! | when Lambda may freeze us: flush modes | `relay/flush.rs`, its states: `relay/phase.rs`; what telemetry says: `lambda/telemetry.rs` |
-//! | memory, who gives way, the account | `relay/ring/` |
-//! | how a client is served | `relay/inlet/`; how many there may be, where they connect to: `relay/clients.rs` |
+//! | what happens next, and in which order | `relay/step.rs`; what is due when: `relay/timers.rs` |
+//! | what happens at SHUTDOWN | `relay/shutdown.rs`; its last line: `relay/report.rs` |
+//! | freezes | detected in `shell/freeze.rs`, handled in `relay/wakes.rs` |
+//! | retries, what the end of an attempt means | `relay/outcome.rs`; when the server counts as down: `relay/server.rs` |
+//! | which payload is sent next, how many connections | `relay/dispatch.rs` |
+//! | flush modes: when Lambda may freeze us | `relay/flush.rs`, its states: `relay/phase.rs`; telemetry: `lambda/telemetry.rs` |
+//! | memory, what is dropped when it is full, the account | `relay/ring/` |
+//! | how a client is served | `relay/inlet/`; how many clients, on which addresses: `relay/clients.rs` |
 //! | the relayed request | `relay/forward.rs`, its `name` label: `relay/labels.rs`; the times in it: `times/` |
-//! | a request to the remote, how its connection died | `relay/uplink/` |
-//! | a connection to the remote | `relay/transport.rs`, a proxy's: `relay/tunnel.rs`; TLS: `tls/`, whom it trusts: `tls/trust.rs` |
-//! | addresses and trusted roots | `relay/peers.rs` |
-//! | credentials by reference: when they are read | `relay/credentials/`, one request to a store: `relay/inquiry.rs` |
-//! | what AWS's stores are asked, and answer | `aws/store.rs`, signatures: `aws/sigv4.rs`; what a setting may name: `config/reference.rs` |
-//! | what is logged of a server's answer | `relay/phrases.rs`; how often: `relay/report.rs` |
+//! | a request to the server, and how it ends | `relay/uplink/` |
+//! | a connection to the server | `relay/transport.rs`, through a proxy: `relay/tunnel.rs`; TLS: `tls/`, trusted roots: `tls/trust.rs` |
+//! | to which part a connection belongs | `relay/owner.rs`; what a fact does: `relay/mod.rs` |
+//! | name lookups, when roots are read | `relay/peers.rs` |
+//! | credentials by reference | `relay/credentials/`, one request to a store: `relay/inquiry.rs`; their syntax: `config/reference.rs` |
+//! | requests to AWS's stores, and their answers | `aws/store.rs`, signatures: `aws/sigv4.rs` |
+//! | what is logged, how often | `relay/report.rs`; of a server's answer: `relay/phrases.rs` |
+//! | the format of a log line | `log/`; how it is written: `shell/stderr.rs` |
 //! | the Extensions API | `lambda/` |
 //! | HTTP framing, for all three sides | `http1/` |
-//! | a setting | `config/`; a log line's form: `log/`, how it is written: `shell/stderr.rs` |
-//! | `--help`, `--version`, `--check` | `cli.rs`, and `shell/check.rs` for the doing |
-//! | what core and shell say to each other | `contract.rs` |
-//! | sockets, polling, signals, DNS | `shell/` |
+//! | a setting | `config/`, and its line of `--help` in `cli.rs`; JSON in settings and events: `json.rs` |
+//! | `--help`, `--version`, `--check` | `cli.rs`; the steps of `--check`: `shell/check.rs` |
+//! | the types that core and shell share | `contract.rs` |
+//! | sockets, polling, signals, DNS, files of roots | `shell/` |
 //! | the profile of the extension itself | `profile.rs`; into the ring: `relay/itself.rs`; the clock: `shell/stages.rs` |
 //!
-//! Imports run downward: main → shell → cli, relay → inlet, uplink, lambda → ring, forward → labels, times, http1 →
-//! profile, json, config, log, contract.
+//! Imports go one way, from left to right: main → shell → cli, relay → lambda, profile, tls, times, config, aws → http1,
+//! json, log, contract. `times` uses the labels of `config`; `config` and `aws` use each other, because a setting may
+//! name a secret in AWS. Inside `relay`: policy (`impl Relay`) → credentials → inlet, uplink → forward, transport → ring,
+//! labels, tunnel.
 
 #![forbid(unsafe_code)]
 #![warn(
