@@ -5,9 +5,6 @@ use std::net::IpAddr;
 
 use crate::http1::write::field;
 
-use super::remote::Remote;
-use super::{Note, warn_once};
-
 /// The proxy between us and the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proxy {
@@ -19,59 +16,30 @@ pub struct Proxy {
     pub connect: Vec<u8>,
 }
 
-/// The proxy for `remote`, if there is one.
-pub(super) fn read(
+/// The setting that names the proxy on the way to that https server, and its value; `None` if there is none.
+pub(super) fn setting(
     env: &impl Fn(&str) -> Option<String>,
-    remote: &Remote,
-    notes: &mut Vec<Note>,
-) -> Option<Proxy> {
+    host: &str,
+    port: u16,
+) -> Option<(&'static str, String)> {
     let either = |upper, lower| {
         env(upper)
             .map(|value| (upper, value))
             .or_else(|| env(lower).map(|value| (lower, value)))
     };
     let exceptions = either("NO_PROXY", "no_proxy").map_or_else(String::new, |(_, list)| list);
-    let (variable, address) = either("HTTPS_PROXY", "https_proxy")?;
-    if !remote.tls || is_excepted(&exceptions, &remote.host, remote.port) {
-        return None;
-    }
-    match parse(&address) {
-        Ok(proxy) => Some(Proxy {
-            connect: connect(remote, proxy.fallback_authorization.as_deref()),
-            host: proxy.host,
-            port: proxy.port,
-        }),
-        Err(problem) => {
-            let problem = format!("{problem}; the server is connected to directly");
-            warn_once(notes, variable, problem);
-            None
-        }
-    }
+    let found = either("HTTPS_PROXY", "https_proxy")?;
+    (!is_excepted(&exceptions, host, port)).then_some(found)
 }
 
-/// A proxy's address: a URL, or text that becomes one with `http://` before it.
-fn parse(address: &str) -> Result<Remote, &'static str> {
-    let parsed = if address.contains("://") {
-        Remote::parse(address)
-    } else {
-        Remote::parse(&["http://", address].concat())
-    };
-    match parsed {
-        Ok(proxy) if proxy.tls => Err("is https://, and only http:// proxies are supported"),
-        Ok(proxy) => Ok(proxy),
-        Err("is not an http:// or https:// URL") => Err("is not an http:// URL"),
-        Err(problem) => Err(problem),
-    }
-}
-
-fn connect(remote: &Remote, authorization: Option<&str>) -> Vec<u8> {
-    let host = &remote.host;
+/// The request for a tunnel to that host and port.
+pub(super) fn connect(host: &str, port: u16, authorization: Option<&str>) -> Vec<u8> {
     let (open, close) = if host.contains(':') {
         ("[", "]")
     } else {
         ("", "")
     };
-    let target = format!("{open}{host}{close}:{}", remote.port);
+    let target = format!("{open}{host}{close}:{port}");
     let mut out = [b"CONNECT ", target.as_bytes(), b" HTTP/1.1\r\n"].concat();
     field(&mut out, b"Host", target.as_bytes());
     if let Some(credentials) = authorization {

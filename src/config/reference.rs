@@ -17,7 +17,7 @@ use crate::aws::store::{self, Service, Stored};
 use crate::http1::fields::{digits, is_field_value};
 
 use super::remote::Remote;
-use super::{Note, fail, proxy, warn_once};
+use super::{Note, fail, warn_once};
 
 /// All credentials to read, and what is made of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -435,7 +435,7 @@ fn endpoint(
         Some(found) => found,
         None => (Remote::parse(&aws_url(env, service, region, domain))?, None),
     };
-    endpoint.proxy = proxy::read(env, &endpoint, notes);
+    endpoint.proxy = endpoint.read_proxy(env, notes);
     Ok((endpoint, setting))
 }
 

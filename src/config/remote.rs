@@ -10,7 +10,7 @@ use crate::json;
 
 use super::proxy::{self, Proxy};
 use super::reference::{self, Form, References, ReferringField, SettingText, is_reference, join};
-use super::{Note, fail, warn};
+use super::{Note, fail, warn, warn_once};
 
 /// The default server: Grafana Cloud.
 const REMOTE_DEFAULT: &str = "https://profiles-prod-001.grafana.net";
@@ -65,7 +65,7 @@ pub(super) fn read(env: &impl Fn(&str) -> Option<String>, notes: &mut Vec<Note>)
     let fields = set_fields(env, notes);
     if let Some(remote) = &mut remote {
         remote.fields = fields.set;
-        remote.proxy = proxy::read(env, remote, notes);
+        remote.proxy = remote.read_proxy(env, notes);
         remote.references = reference::read(env, &fields.kept, notes);
         if let Some(references) = &remote.references {
             remote.withheld = references.templates.len();
@@ -234,6 +234,49 @@ impl Remote {
             fallback_authorization: userinfo.map(authorization).transpose()?,
             proxy: None,
         })
+    }
+
+    /// The proxy on the way to it, from the settings, if there is one. An http server is always reached directly.
+    pub(super) fn read_proxy(
+        &self,
+        env: &impl Fn(&str) -> Option<String>,
+        notes: &mut Vec<Note>,
+    ) -> Option<Proxy> {
+        let (variable, address) = proxy::setting(env, &self.host, self.port)?;
+        if !self.tls {
+            return None;
+        }
+        match Self::parse_proxy(&address) {
+            Ok(proxy) => Some(Proxy {
+                connect: proxy::connect(
+                    &self.host,
+                    self.port,
+                    proxy.fallback_authorization.as_deref(),
+                ),
+                host: proxy.host,
+                port: proxy.port,
+            }),
+            Err(problem) => {
+                let problem = format!("{problem}; the server is connected to directly");
+                warn_once(notes, variable, problem);
+                None
+            }
+        }
+    }
+
+    /// A proxy's address: a URL, or text that becomes one with `http://` before it.
+    fn parse_proxy(address: &str) -> Result<Self, &'static str> {
+        let parsed = if address.contains("://") {
+            Self::parse(address)
+        } else {
+            Self::parse(&["http://", address].concat())
+        };
+        match parsed {
+            Ok(proxy) if proxy.tls => Err("is https://, and only http:// proxies are supported"),
+            Ok(proxy) => Ok(proxy),
+            Err("is not an http:// or https:// URL") => Err("is not an http:// URL"),
+            Err(problem) => Err(problem),
+        }
     }
 
     /// Host and port to connect to: the proxy's, if there is one.
