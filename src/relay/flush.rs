@@ -10,7 +10,7 @@ use crate::lambda::telemetry::{self, Telemetry, TelemetryEvent};
 use crate::log::Level;
 
 use super::peers::Addresses;
-use super::phase::{HoldReason, Phase};
+use super::phase::{HoldLimit, HoldReason, Phase};
 use super::{Relay, SVC};
 
 /// Time kept free before an invocation's deadline when the next event is held back: after the deadline, Lambda fails
@@ -48,10 +48,12 @@ impl Relay {
         });
         if self.phase == Phase::Serve {
             let latest = now.mono + left.saturating_sub(HOLD_MARGIN);
+            let (until, limit) = HoldLimit::earlier(now.mono + budget, latest);
             self.phase = Phase::Hold {
                 reason,
                 since: now.mono,
-                until: latest.min(now.mono + budget),
+                until,
+                limit,
                 latest,
             };
         }
@@ -69,6 +71,7 @@ impl Relay {
         if let Phase::Hold {
             reason: reason @ HoldReason::Running,
             until,
+            limit,
             latest,
             ..
         } = &mut self.phase
@@ -76,29 +79,31 @@ impl Relay {
         {
             // From here on the invocation lasts longer only because of us.
             *reason = HoldReason::Done;
-            *until = (*latest).min(now.mono + HOLD_BUDGET);
+            (*until, *limit) = HoldLimit::earlier(now.mono + HOLD_BUDGET, *latest);
         }
-        let Phase::Hold {
-            reason,
-            since,
-            until,
-            latest,
-        } = self.phase
-        else {
+        let Phase::Hold { reason, since, .. } = self.phase else {
             return;
         };
-        let is_over = self.hold_until().is_some_and(|at| at <= now.mono);
+        let reached = self.reached_limit(now);
         let credentials = self.credentials.as_ref();
         let is_down = self.server.is_down() || credentials.is_some_and(|own| own.are_missing(now));
-        if self.has_work_for(reason, now) && !is_down && !is_over {
+        if self.has_work_for(reason, now) && !is_down && reached.is_none() {
             return;
         }
         self.phase = Phase::Serve;
         self.held += now.mono.saturating_duration_since(since);
-        if is_over && now.mono < until {
-            self.flush_at_invoke("none was delivered", now);
-        } else if is_over && until < latest {
-            self.log_hold_over(reason, now);
+        match reached {
+            Some(HoldLimit::Silence) => self.flush_at_invoke("none was delivered", now),
+            Some(HoldLimit::Budget) => self.log_hold_over(reason, now),
+            Some(HoldLimit::Deadline) | None => {}
+        }
+    }
+
+    /// The limit that a hold has reached, if any.
+    fn reached_limit(&self, now: Now) -> Option<HoldLimit> {
+        match self.phase {
+            Phase::Hold { until, limit, .. } if until <= now.mono => Some(limit),
+            _ => (self.hold_until()? <= now.mono).then_some(HoldLimit::Silence),
         }
     }
 
@@ -212,12 +217,13 @@ impl Relay {
         if let Phase::Hold {
             reason,
             until,
+            limit,
             latest,
             ..
         } = &mut self.phase
         {
             *reason = queued;
-            *until = (*latest).min(now.mono + HOLD_BUDGET);
+            (*until, *limit) = HoldLimit::earlier(now.mono + HOLD_BUDGET, *latest);
         }
         let fields = [
             ("cause", cause.into()),

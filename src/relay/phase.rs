@@ -9,8 +9,9 @@ pub(super) enum Phase {
     Hold {
         reason: HoldReason,
         since: Instant,
-        /// The end of the time budget for the reason, never later than `latest`.
+        /// When it ends even if its work is not done, and which limit that is.
         until: Instant,
+        limit: HoldLimit,
         /// The latest end that the invocation's deadline allows.
         latest: Instant,
     },
@@ -31,6 +32,28 @@ pub(super) enum HoldReason {
     Running,
     /// The function is done, and the ring is not empty.
     Done,
+}
+
+/// The limit that ends a hold before its work is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HoldLimit {
+    /// No telemetry has ever arrived.
+    Silence,
+    /// The time budget of the reason.
+    Budget,
+    /// The invocation's deadline.
+    Deadline,
+}
+
+impl HoldLimit {
+    /// The earlier one of a budget's end and of what the deadline allows.
+    pub(super) fn earlier(budget_end: Instant, latest: Instant) -> (Instant, Self) {
+        if budget_end < latest {
+            (budget_end, Self::Budget)
+        } else {
+            (latest, Self::Deadline)
+        }
+    }
 }
 
 impl HoldReason {
