@@ -23,14 +23,14 @@ pub(super) fn read(env: &impl Fn(&str) -> Option<String>, notes: &mut Vec<Note>)
     let Some(text) = env(NAME) else {
         return labels;
     };
-    let mut said = Vec::new();
-    let is_object = json::object(&text, |name, value| said.push((name, value))).is_ok();
+    let mut members = Vec::new();
+    let is_object = json::object(&text, |name, value| members.push((name, value))).is_ok();
     if !is_object {
         let problem = "is not a JSON object of strings, no labels are added";
         fail(notes, NAME, problem.to_owned());
         return labels;
     }
-    for (name, value) in &said {
+    for (name, value) in &members {
         let problem = match value {
             Value::String(value) => add(&mut labels, name, &expand(value, env)),
             _ => Err("is not a string"),

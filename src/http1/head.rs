@@ -17,15 +17,15 @@ const CONNECTION_BYTES_MAX: usize = 1024;
 pub fn end(bytes: &[u8], searched: &mut usize) -> Option<usize> {
     let mut at = *searched;
     while let Some(line) = line_feed(&bytes[at..]) {
-        let behind = at + line + 1;
-        match &bytes[behind..] {
-            [b'\n', ..] => return Some(behind + 1),
-            [b'\r', b'\n', ..] => return Some(behind + 2),
+        let next_line = at + line + 1;
+        match &bytes[next_line..] {
+            [b'\n', ..] => return Some(next_line + 1),
+            [b'\r', b'\n', ..] => return Some(next_line + 2),
             [] | [b'\r'] => {
-                *searched = behind - 1;
+                *searched = next_line - 1;
                 return None;
             }
-            _ => at = behind,
+            _ => at = next_line,
         }
     }
     *searched = bytes.len();
@@ -36,17 +36,17 @@ pub fn end(bytes: &[u8], searched: &mut usize) -> Option<usize> {
 /// combines them with line feeds and takes the lowest byte that becomes zero.
 fn line_feed(bytes: &[u8]) -> Option<usize> {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
-    const SOUGHT: u64 = u64::from_ne_bytes([b'\n'; 8]);
+    const LINE_FEEDS: u64 = u64::from_ne_bytes([b'\n'; 8]);
     let (eights, rest) = bytes.as_chunks();
     for (i, eight) in eights.iter().enumerate() {
-        let word = u64::from_le_bytes(*eight) ^ SOUGHT;
+        let word = u64::from_le_bytes(*eight) ^ LINE_FEEDS;
         let zeros = word.wrapping_sub(ONES) & !word & (ONES << 7);
         if zeros != 0 {
             return Some(8 * i + zeros.trailing_zeros() as usize / 8);
         }
     }
-    let behind = rest.iter().position(|&b| b == b'\n')?;
-    Some(8 * eights.len() + behind)
+    let at = rest.iter().position(|&b| b == b'\n')?;
+    Some(8 * eights.len() + at)
 }
 
 /// Number of bytes of empty lines before a request line, which a server should skip (RFC 9112 section 2.2).

@@ -46,7 +46,7 @@ pub struct Telemetry {
     /// In the order in which they were made.
     deliveries: Vec<(ConnId, Delivery)>,
     /// Whether anything was ever delivered.
-    heard: bool,
+    has_delivered: bool,
     /// The invocation whose end is awaited.
     awaited: String,
     /// The last invocations that are done, the latest first. One may be reported before its INVOKE.
@@ -92,7 +92,7 @@ impl Telemetry {
             identifier: identifier.to_vec(),
             until: now + WRITE_MAX,
             deliveries: Vec::new(),
-            heard: false,
+            has_delivered: false,
             awaited: String::new(),
             done: VecDeque::new(),
             lost: false,
@@ -174,7 +174,7 @@ impl Telemetry {
     /// Whether any telemetry has ever arrived.
     #[must_use]
     pub const fn has_delivered(&self) -> bool {
-        self.heard
+        self.has_delivered
     }
 
     /// Lambda connected to our port. Returns the connection that it replaces, if any.
@@ -229,7 +229,7 @@ impl Telemetry {
             self.wire.cut();
             return Some(id);
         };
-        let (heard, done, lost) = (&mut self.heard, &mut self.done, &mut self.lost);
+        let (has_delivered, done, lost) = (&mut self.has_delivered, &mut self.done, &mut self.lost);
         let result = self.deliveries[at].1.received(n, |batch| {
             read_batch(batch, |event| match event {
                 PlatformEvent::RuntimeDone(request_id) => {
@@ -238,7 +238,7 @@ impl Telemetry {
                 }
                 PlatformEvent::LogsDropped => *lost = true,
             })?;
-            *heard = true;
+            *has_delivered = true;
             Ok(())
         });
         // An error of the subscription is more important than one of a delivery.

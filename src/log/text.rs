@@ -71,8 +71,8 @@ fn quoted(out: &mut Vec<u8>, text: &str) {
 ///
 /// Rust shows it by how it escapes the character. It escapes combining characters too, but only at the start of a text.
 fn is_printable(c: char) -> bool {
-    let mut behind = [b'+', 0, 0, 0, 0];
-    let length = 1 + c.encode_utf8(&mut behind[1..]).len();
-    let text = str::from_utf8(&behind[..length]).unwrap_or_default();
+    let mut padded = [b'+', 0, 0, 0, 0];
+    let length = 1 + c.encode_utf8(&mut padded[1..]).len();
+    let text = str::from_utf8(&padded[..length]).unwrap_or_default();
     text.escape_debug().count() == 2
 }

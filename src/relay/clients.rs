@@ -86,7 +86,7 @@ impl Relay {
     pub fn accepted(&mut self, now: Now) -> ConnId {
         // Idle clients first, then those without progress for longest. A new client counts as busy: its request may
         // still be on its way.
-        let idlest = |at: &usize| {
+        let idle_order = |at: &usize| {
             let (id, inlet) = &self.inlets[*at];
             let age = now.mono.saturating_duration_since(inlet.progressed());
             (
@@ -96,7 +96,7 @@ impl Relay {
             )
         };
         if self.inlets.len() >= INLETS_MAX
-            && let Some(at) = (0..self.inlets.len()).min_by_key(idlest)
+            && let Some(at) = (0..self.inlets.len()).min_by_key(idle_order)
         {
             let (id, mut inlet) = self.inlets.remove(at);
             inlet.close(&mut self.ring);

@@ -123,7 +123,7 @@ impl Relay {
         };
         let store = self.store_to_trust().map(str::to_owned);
         // Problems with them are logged once.
-        let is_heard = store.is_none() || !remote.tls;
+        let is_first_use = store.is_none() || !remote.tls;
         let mut roots = tls::Roots::mozilla();
         for RootSource { variable, pem } in sources {
             let problem = match pem.map(|pem| roots.add(&pem)) {
@@ -145,7 +145,7 @@ impl Relay {
                 SVC,
                 ("variable", variable.into()),
             ];
-            if is_heard {
+            if is_first_use {
                 self.log
                     .line(Level::Warning, now.unix_ms, "Bad setting", &fields);
             }

@@ -80,9 +80,9 @@ impl Relay {
     pub(super) fn close_account(&mut self, now: Now) {
         self.uplinks.iter_mut().for_each(Uplink::settle);
         self.record_finished(now);
-        let uncredited = self.credentials.as_ref();
+        let credentials = self.credentials.as_ref();
         self.ring
-            .lose_all(if uncredited.is_some_and(|own| !own.are_known()) {
+            .lose_all(if credentials.is_some_and(|own| !own.are_known()) {
                 LossReason::Credentials
             } else {
                 LossReason::Shutdown

@@ -337,7 +337,7 @@ impl Uplink {
         if let State::Exchange(exchange) = &mut self.state {
             exchange.sent += plain;
         }
-        // The system accepts bytes for a dead peer too; but a living peer may only now get them.
+        // Bytes that the system accepts do not show a living peer, but the peer gets new time to answer them.
         if let Some(suspicion) = &mut self.suspicion {
             suspicion.until = now.mono + SUSPECT_MAX;
         }
