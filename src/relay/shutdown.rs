@@ -64,20 +64,18 @@ impl Relay {
             let has_looked = if !settled || self.profile_last(now) {
                 false
             } else if has_looked {
-                self.close_account(now);
-                return Some(Command::Exit(0));
+                return Some(self.exit(0, now));
             } else {
                 true
             };
             self.phase = Phase::Drain { until, has_looked };
             return has_looked.then_some(Command::LookOnceMore);
         }
-        self.close_account(now);
-        Some(Command::Exit(0))
+        Some(self.exit(0, now))
     }
 
-    /// The end: payloads that are still here are lost, and the totals are logged.
-    pub(super) fn close_account(&mut self, now: Now) {
+    /// The end: payloads that are still here are lost, the totals are logged, and the process exits.
+    pub(super) fn exit(&mut self, status: u8, now: Now) -> Command {
         self.uplinks.iter_mut().for_each(Uplink::settle);
         self.record_finished(now);
         let credentials = self.credentials.as_ref();
@@ -91,6 +89,7 @@ impl Relay {
         self.uplinks.clear();
         self.phase = Phase::Done;
         self.log_totals(now);
+        Command::Exit(status)
     }
 }
 

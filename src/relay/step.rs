@@ -73,20 +73,13 @@ impl Relay {
         None
     }
 
-    /// Handles what Lambda sent; returns a command that must come first.
+    /// Logs and handles what Lambda sent; returns a command that must come first.
     fn handle_lambda_event(&mut self, now: Now) -> Option<Command> {
-        match self.lambda.as_mut()?.event()? {
+        let event = self.lambda.as_mut()?.event()?;
+        self.log_event(&event, now);
+        match &event {
             Event::Registered => self.begin_telemetry(now),
-            Event::Refused(cause) => {
-                self.log.line(
-                    Level::Error,
-                    now.unix_ms,
-                    "Lambda refused to register the extension",
-                    &[("cause", (&cause).into()), SVC],
-                );
-                self.close_account(now);
-                return Some(Command::Exit(1));
-            }
+            Event::Refused(_) => return Some(self.exit(1, now)),
             Event::Invoke {
                 request_id,
                 deadline_ms,
@@ -95,41 +88,43 @@ impl Relay {
                     self.reset_after_init(now);
                 }
                 self.wake(Wake::Unseen, now);
-                self.hold(&request_id, deadline_ms, now);
-                self.log.line(
-                    Level::Debug,
-                    now.unix_ms,
-                    "Invoked",
-                    &[("request_id", (&request_id).into()), SVC],
-                );
-                let missing = if self.listening.is_empty() {
-                    self.config.listen.clone()
-                } else {
-                    std::mem::take(&mut self.taken)
-                };
-                if !missing.is_empty() {
-                    // The process that had the port at the start may have ended.
-                    return Some(Command::Listen(missing));
-                }
+                self.hold(request_id, *deadline_ms, now);
+                return self.listen_again();
             }
-            Event::Shutdown {
-                deadline_ms,
-                reason,
-            } => {
-                self.log.line(
-                    Level::Debug,
-                    now.unix_ms,
-                    "Shutting down",
-                    &[("reason", (&reason).into()), SVC],
-                );
+            Event::Shutdown { deadline_ms, .. } => {
                 self.wake(Wake::Unseen, now);
-                self.shut_down(deadline_ms, now);
+                self.shut_down(*deadline_ms, now);
             }
-            Event::Unexpected(what) => {
-                self.log_unexpected(&what, now);
-            }
+            Event::Unexpected(_) => {}
         }
         None
+    }
+
+    fn log_event(&mut self, event: &Event, now: Now) {
+        let (level, name, text, msg) = match event {
+            Event::Registered => return,
+            Event::Refused(cause) => (
+                Level::Error,
+                "cause",
+                cause,
+                "Lambda refused to register the extension",
+            ),
+            Event::Invoke { request_id, .. } => (Level::Debug, "request_id", request_id, "Invoked"),
+            Event::Shutdown { reason, .. } => (Level::Debug, "reason", reason, "Shutting down"),
+            Event::Unexpected(cause) => return self.log_unexpected(cause, now),
+        };
+        self.log
+            .line(level, now.unix_ms, msg, &[(name, text.into()), SVC]);
+    }
+
+    /// Tries the addresses again that could not be bound: the process that had the port at the start may have ended.
+    fn listen_again(&mut self) -> Option<Command> {
+        let missing = if self.listening.is_empty() {
+            self.config.listen.clone()
+        } else {
+            std::mem::take(&mut self.taken)
+        };
+        (!missing.is_empty()).then_some(Command::Listen(missing))
     }
 
     /// A sandbox may have been copied between the init and the first INVOKE (AWS Lambda `SnapStart`). State that must
