@@ -120,6 +120,50 @@ class Attach(unittest.TestCase):
         self.refused("is not a setting", "shop", self.new, "TOKEN", "--write")
         self.refused("failed; nothing was changed", "cart", self.new, "--write")
 
+    def test_variables_change_without_a_layer_in_any_order_of_arguments(self):
+        self.succeeds("shop", self.old, "--write")
+        self.succeeds("--write", "shop", "STAGE=", "PYROSCOPE_SAMPLE=0.1")
+        left = {name: value for name, value in BEFORE.items() if name != "STAGE"} | {"PYROSCOPE_SAMPLE": "0.1"}
+        self.assertEqual(self.function(), ([self.other, self.old], left))
+        self.succeeds("shop", "--remove", "PYROSCOPE_SAMPLE=", "--write", "PYROSCOPE_TENANT_ID=")
+        left = {name: value for name, value in BEFORE.items() if name not in ("STAGE", "PYROSCOPE_TENANT_ID")}
+        self.assertEqual(self.function(), ([self.other], left))
+        self.refused("nothing is asked for", "shop", "--write")
+        self.refused("are two layers", "shop", self.old, self.new, "--write")
+
+    def test_a_version_or_an_alias_is_refused(self):
+        arn = self.aws.get_function_configuration(FunctionName="shop")["FunctionArn"]
+        for name in "shop:1", "shop:live", f"{arn}:1", "123456789012:function:shop:$LATEST":
+            self.refused("names a version or an alias", name, self.old, "--write")
+        self.assertIn("nothing was changed yet", self.succeeds(arn, self.old))
+
+    def test_the_preview_has_each_layer_in_its_place(self):
+        self.aws.update_function_configuration(FunctionName="shop", Layers=[self.old, self.other])
+        said = self.succeeds("shop", self.new, "--write")
+        self.assertEqual(said.splitlines()[1:4], [f"  - {self.old}", f"  + {self.new}", f"    {self.other}"])
+        self.assertEqual(self.function()[0], [self.new, self.other])
+
+    def test_a_layer_of_another_name_stays_and_is_named(self):
+        theirs, renamed = self.layer("their-pyroscope", "x86_64"), self.layer("profiles", "x86_64")
+        self.aws.update_function_configuration(FunctionName="shop", Layers=[theirs, renamed])
+        newer = self.layer("profiles", "x86_64")
+        warning = f"{theirs} stays: if it holds a Pyroscope extension, remove it"
+        self.assertIn(warning, self.attach("shop", newer, "--write").stderr)
+        self.assertEqual(self.function()[0], [theirs, newer])
+        self.assertNotIn("stays", self.attach("shop", "--remove", theirs, "--write").stderr)
+        self.assertEqual(self.function()[0], [newer])
+        self.refused("has no layer", "shop", "--remove", theirs, "--write")
+
+        self.aws.update_function_configuration(FunctionName="shop", Layers=[self.old, self.layer("Extension-for-Pyroscope", "x86_64")])
+        self.assertIn("two of its layers look like Pyroscope extensions", self.attach("shop", self.new, "--write").stderr)
+        self.assertEqual(self.function()[0], [self.new])
+
+    def test_a_sixth_layer_is_refused(self):
+        five = [self.layer(f"of-others-{n}", "x86_64") for n in range(5)]
+        self.aws.update_function_configuration(FunctionName="shop", Layers=five)
+        self.refused("would have 6 layers, and Lambda takes 5", "shop", self.old)
+        self.refused("would have 6 layers, and Lambda takes 5", "shop", self.old, "--write")
+
     def test_readme_leaves_what_was_there(self):
         readme = (ROOT / "README.md").read_text()
         steps = readme[readme.index("### 3. "):readme.index("### 5. ")]
