@@ -79,6 +79,7 @@ function settings(app: App): PyroscopeExtensionProps {
   if (!remoteAddress) throw new Error('say where the server is: --context remoteAddress=https://...');
   const architecture = oneOf('architecture', ['arm64', 'x86_64'], given('architecture') ?? 'arm64');
   const layerArn = given('layerArn');
+  const flushMode = given('flushMode');
   return {
     remoteAddress,
     architecture: architecture === 'arm64' ? Architecture.ARM_64 : Architecture.X86_64,
@@ -87,7 +88,7 @@ function settings(app: App): PyroscopeExtensionProps {
     basicAuthUser: given('basicAuthUser'),
     secretArn: given('secretArn'),
     tenantId: given('tenantId'),
-    flushMode: oneOf('flushMode', FLUSH_MODES, given('flushMode') ?? 'none'),
+    flushMode: flushMode ? oneOf('flushMode', FLUSH_MODES, flushMode) : undefined,
     logLevel: oneOf('logLevel', LOG_LEVELS, given('logLevel') ?? 'info'),
   };
 }

@@ -53,13 +53,13 @@ variable "tenant_id" {
 }
 
 variable "flush_mode" {
-  description = "When Lambda may freeze the sandbox after an invocation"
+  description = "When Lambda may freeze the sandbox after an invocation; empty to leave it to the extension, which takes none"
   type        = string
-  default     = "none"
+  default     = ""
 
   validation {
-    condition     = contains(["none", "invoke", "end"], var.flush_mode)
-    error_message = "It is none, invoke or end."
+    condition     = contains(["", "none", "invoke", "end"], var.flush_mode)
+    error_message = "It is none, invoke or end, or empty."
   }
 }
 
