@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import subprocess
+import tempfile
 import unittest
 import urllib.request
 import zipfile
@@ -73,7 +74,7 @@ class Attach(unittest.TestCase):
                 "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
                 "AWS_EC2_METADATA_DISABLED": "true",
             },
-            cwd=ROOT, capture_output=True, text=True, timeout=120, **more,
+            **{"cwd": ROOT, "capture_output": True, "text": True, "timeout": 120} | more,
         )  # fmt: skip
 
     def succeeds(self, *arguments):
@@ -195,6 +196,52 @@ class Attach(unittest.TestCase):
             "PYROSCOPE_BASIC_AUTH_USER": "123456",
             "PYROSCOPE_BASIC_AUTH_PASSWORD": secret["ARN"],
         })  # fmt: skip
+
+    def test_the_commands_of_rollout_change_and_go_back(self):
+        page = (ROOT / "docs/rollout.md").read_text()
+        blocks = re.findall(r"^```sh\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+        find, share, everything, nothing_more, rest, back, *filters = blocks
+        grafana = self.layer("pyroscope-lambda-extension", "x86_64")
+        self.aws.update_function_configuration(FunctionName="shop", Layers=[grafana, self.other])
+        first = self.aws.publish_version(FunctionName="shop")["Version"]
+        self.aws.create_alias(FunctionName="shop", Name="live", FunctionVersion=first)
+        logs = boto3.client("logs", REGION, endpoint_url=self.endpoint, **KEYS)
+        logs.create_log_group(logGroupName="/aws/lambda/my-function")
+        with tempfile.TemporaryDirectory() as scratch:
+            (Path(scratch) / "examples").symlink_to(ROOT / "examples")
+
+            def runs(*scripts):
+                script = "\n".join(scripts)
+                for name, value in {"FUNCTION": "shop ALIAS=live", "LAYER": self.new, "X86_64": self.new, "ARM64": self.arm64}.items():
+                    script = re.sub(rf"^{name}=.*", f"{name}={value}", script, flags=re.MULTILINE)
+                ran = self.run_it(["bash", "-c", f"set -euo pipefail\n{script}"], cwd=scratch)
+                self.assertEqual(ran.returncode, 0, ran.stderr)
+                self.assertFalse((Path(scratch) / "failed.txt").exists(), ran.stderr)
+
+            def alias():
+                there = self.aws.get_alias(FunctionName="shop", Name="live")
+                return there["FunctionVersion"], there.get("RoutingConfig", {}).get("AdditionalVersionWeights", {})
+
+            runs(find)
+            self.assertEqual((Path(scratch) / "functions.txt").read_text(), f"shop\tx86_64\t{grafana}\n")
+            # moto knows nothing of an update that takes time.
+            share = share.replace("aws lambda wait function-updated-v2", "aws lambda get-function-configuration")
+            runs(share, nothing_more)
+            self.assertEqual(alias(), (first, {}))
+            runs(share)
+            version, weights = alias()
+            [new] = weights
+            self.assertEqual((version, weights), (first, {new: 0.1}))
+            runs(f"FUNCTION=shop\nNEW={new}", everything)
+            self.assertEqual(alias(), (new, {}))
+            self.aws.update_function_configuration(FunctionName="shop", Layers=[grafana, self.other])
+            runs(rest)
+            self.assertEqual(self.function(), ([self.new, self.other], BEFORE))
+            runs(back)
+            self.assertEqual(self.function(), ([grafana, self.other], BEFORE))
+            runs(*filters)
+            made = logs.describe_metric_filters(logGroupName="/aws/lambda/my-function")["metricFilters"]
+            self.assertEqual(sorted(one["metricTransformations"][0]["metricValue"] for one in made), ["$.lost", "1"])
 
 
 if __name__ == "__main__":
