@@ -33,7 +33,7 @@
 //! | freezes | detected in `shell/freeze.rs`, handled in `relay/wakes.rs` |
 //! | retries, what the end of an attempt means | `relay/outcome.rs`; when the server counts as down: `relay/server.rs` |
 //! | which payload is sent next, how many connections | `relay/dispatch.rs` |
-//! | flush modes: when Lambda may freeze us | `relay/flush.rs`, its states: `relay/phase.rs`; telemetry: `lambda/telemetry.rs` |
+//! | flush modes: when Lambda may freeze us | `relay/flush.rs`; the values of the setting: `config/mod.rs`; states: `relay/phase.rs`; telemetry: `lambda/telemetry.rs` |
 //! | memory, what is dropped when it is full, the account | `relay/ring/` |
 //! | how a client is served | `relay/inlet/`; how many clients, on which addresses: `relay/clients.rs` |
 //! | the relayed request | `relay/forward.rs`, its `name` label: `relay/labels.rs`; the times in it: `times/` |
@@ -47,7 +47,7 @@
 //! | the format of a log line | `log/`; how it is written: `shell/stderr.rs` |
 //! | the Extensions API | `lambda/` |
 //! | HTTP framing, for all three sides | `http1/` |
-//! | a setting | `config/`, and its line of `--help` in `cli.rs`; JSON in settings and events: `json.rs` |
+//! | a setting | `config/mod.rs`, and its line of `--help` in `cli.rs`; JSON in settings and events: `json.rs` |
 //! | `--help`, `--version`, `--check` | `cli.rs`; the steps of `--check`: `shell/check.rs` |
 //! | the types that core and shell share | `contract.rs` |
 //! | sockets, polling, signals, DNS, files of roots | `shell/` |

@@ -125,7 +125,8 @@ impl World {
     /// Java's SDK makes up for each interval that it missed: all of them begin and end in this second, or the next.
     pub fn java_catches_up(&mut self) {
         let at = self.clients.len();
-        let count = self.chance.between(2, 40);
+        // With more in one go, the core would wait for its answers to be read before it takes the rest.
+        let count = self.chance.between(2, 26);
         let second = self.now().unix_ms / 1000;
         let mut client = self.client(count as usize, true, Some(second));
         client.manner.reads_slowly = false;
