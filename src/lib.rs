@@ -29,14 +29,14 @@
 //! | to change | go to |
 //! |---|---|
 //! | what happens next, and in which order | `relay/step.rs`; what is due when: `relay/timers.rs` |
-//! | what happens at SHUTDOWN | `relay/shutdown.rs`; its last line: `relay/report.rs` |
+//! | what happens at SHUTDOWN | `relay/shutdown.rs`; what is logged then: `relay/report.rs` |
 //! | freezes | detected in `shell/freeze.rs`, handled in `relay/wakes.rs` |
-//! | retries, what the end of an attempt means | `relay/outcome.rs`; when the server counts as down: `relay/server.rs` |
+//! | retries and their pauses, what the end of an attempt means | `relay/outcome.rs`; when the server counts as down: `relay/server.rs` |
 //! | which payload is sent next, how many connections | `relay/dispatch.rs` |
 //! | flush modes: when Lambda may freeze us | `relay/flush.rs`; the values of the setting: `config/mod.rs`; states: `relay/phase.rs`; telemetry: `lambda/telemetry.rs` |
 //! | memory, what is dropped when it is full, the account | `relay/ring/` |
 //! | how a client is served | `relay/inlet/`; how many clients, on which addresses: `relay/clients.rs` |
-//! | the relayed request | `relay/forward.rs`, its `name` label: `relay/labels.rs`; the times in it: `times/` |
+//! | the relayed request | `relay/forward.rs`; the label in a profile's name: `relay/labels.rs`; the times in it: `times/` |
 //! | a request to the server, and how it ends | `relay/uplink/` |
 //! | a connection to the server | `relay/transport.rs`, through a proxy: `relay/tunnel.rs`; TLS: `tls/`, trusted roots: `tls/trust.rs` |
 //! | to which part a connection belongs | `relay/owner.rs`; what a fact does: `relay/mod.rs` |
