@@ -257,7 +257,6 @@ impl Inquiry {
         self.deadline += frozen;
         self.share = self.share.map(|at| at + frozen);
         if let Some(suspicion) = &mut self.suspicion {
-            suspicion.since += frozen;
             suspicion.until += frozen;
         }
     }

@@ -213,7 +213,9 @@ fn a_freeze_in_the_middle_costs_a_second_and_no_failure() {
         } else {
             world.answer(api, &invoke(&world, 60_000));
         }
-        world.pass(Duration::from_secs(1));
+        world.pass(Duration::from_millis(999));
+        assert!(world.written.contains_key(&dead), "{seen}: it may live");
+        world.pass(Duration::from_millis(1));
         assert!(!world.written.contains_key(&dead), "{seen}");
         let id = store(&mut world);
         world.pass(Duration::from_secs(9));
@@ -222,6 +224,99 @@ fn a_freeze_in_the_middle_costs_a_second_and_no_failure() {
         expect_token(&world.seen(remote), "t0ken");
         assert!(!world.log().contains("level=error"), "{seen}");
     }
+}
+
+/// Half an answer, the rest of which never comes.
+const HALF: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{";
+
+#[test]
+fn a_store_that_speaks_after_a_wake_has_its_whole_time() {
+    let (mut world, api) = sandbox_with(&SECRET);
+    world.post("x");
+    let alive = store(&mut world);
+    world.answer(api, &invoke(&world, 60_000));
+    world.pass(Duration::from_millis(500));
+    world.offer(alive, HALF, usize::MAX);
+    world.pass(Duration::from_secs(8));
+    assert!(
+        world.written.contains_key(&alive),
+        "it has shown that it lives"
+    );
+    world.pass(Duration::from_millis(1_500));
+    assert!(!world.written.contains_key(&alive), "ten seconds in all");
+}
+
+#[test]
+fn what_a_store_said_before_a_wake_does_not_show_that_it_lives() {
+    let (mut world, api) = sandbox_with(&SECRET);
+    world.post("x");
+    let dead = store(&mut world);
+    world.answer(api, &invoke(&world, 60_000));
+    // In the turn of the wake: it may have come before the freeze.
+    world.offer(dead, HALF, usize::MAX);
+    world.pass(Duration::from_secs(1));
+    assert!(!world.written.contains_key(&dead));
+}
+
+#[test]
+fn a_freeze_takes_nothing_of_the_second_that_a_suspect_store_has() {
+    let (mut world, api) = sandbox_with(&SECRET);
+    world.post("x");
+    let dead = store(&mut world);
+    world.answer(api, &invoke(&world, 60_000));
+    world.pass(Duration::from_millis(600));
+    let frozen = Duration::from_hours(1);
+    world.now.mono += frozen;
+    world.now.unix_ms += frozen.as_millis() as u64;
+    world.relay.thawed(frozen, world.now);
+    world.pass(Duration::from_millis(399));
+    assert!(world.written.contains_key(&dead), "a second of awake time");
+    world.pass(Duration::from_millis(1));
+    assert!(!world.written.contains_key(&dead));
+}
+
+#[test]
+fn an_answer_that_is_too_long_is_none() {
+    for (more, is_taken) in [(0, true), (1, false)] {
+        let mut world = World::new(&SECRET);
+        world.post("x");
+        let id = store(&mut world);
+        let begin = r#"{"SecretString":"t0ken","Name":""#;
+        let name = "n".repeat(
+            pyroscope_lambda_extension::aws::store::ANSWER_BYTES_MAX - begin.len() - 2 + more,
+        );
+        let answer = format!("HTTP/1.1 200 OK\r\n\r\n{begin}{name}\"}}");
+        world.offer(id, answer.as_bytes(), usize::MAX);
+        let has_failed = world.log().contains("cause=\"the answer is too long\"");
+        assert_eq!(has_failed, !is_taken, "{more}");
+        if is_taken {
+            // It ends with the connection.
+            world.close(id, End::Eof);
+            let remote = world.connect();
+            expect_token(&world.seen(remote), "t0ken");
+        }
+    }
+}
+
+#[test]
+fn a_store_whose_first_address_refuses_is_asked_at_the_next() {
+    let named = [("AWS_ENDPOINT_URL", "http://store.test:4566")];
+    let mut world = World::new(&[&named[..], &SECRET].concat());
+    world.post("x");
+    world.resolving.clear();
+    let addresses = ["10.0.0.8:4566", STORE].map(|address| address.parse().unwrap());
+    world
+        .relay
+        .resolved(Peer::Store, Ok(addresses.to_vec()), world.now);
+    world.settle();
+    let (first, address) = world.connecting.pop().unwrap();
+    assert_eq!(address, addresses[0]);
+    world.close(first, End::Io(ErrorKind::ConnectionRefused));
+    let id = store(&mut world);
+    world.answer(id, &kept("t0ken"));
+    assert!(!world.log().contains("level=error"));
+    let remote = world.connect();
+    expect_token(&world.seen(remote), "t0ken");
 }
 
 #[test]
