@@ -38,17 +38,17 @@
 //! | how a client is served | `relay/inlet/`; how many clients, on which addresses: `relay/clients.rs` |
 //! | the relayed request | `relay/forward.rs`; the label in a profile's name: `relay/labels.rs`; the times in it: `times/` |
 //! | a request to the server, and how it ends | `relay/uplink/` |
-//! | a connection to the server | `relay/transport.rs`, through a proxy: `relay/tunnel.rs`; TLS: `tls/`, trusted roots: `tls/trust.rs` |
+//! | a connection to the server | `relay/transport.rs`, through a proxy: `relay/tunnel.rs`; TLS: `tls/`, trusted roots: `tls/trust.rs`, its errors in words: `tls/words.rs` |
 //! | to which part a connection belongs | `relay/owner.rs`; what a fact does: `relay/mod.rs` |
 //! | name lookups, when roots are read | `relay/peers.rs` |
-//! | credentials by reference | `relay/credentials/`, one request to a store: `relay/inquiry.rs`; their syntax: `config/reference.rs` |
+//! | credentials by reference | `relay/credentials/`, one request to a store: `relay/inquiry.rs`; their syntax: `config/reference.rs`, ARNs: `config/reference/arn.rs` |
 //! | requests to AWS's stores, and their answers | `aws/store.rs`, signatures: `aws/sigv4.rs` |
 //! | what is logged, how often | `relay/report.rs`; of a server's answer: `relay/phrases.rs` |
 //! | the format of a log line | `log/`; how it is written: `shell/stderr.rs` |
 //! | the Extensions API | `lambda/` |
 //! | HTTP framing, for all three sides | `http1/` |
 //! | a setting | `config/mod.rs`, and its line of `--help` in `cli.rs`; JSON in settings and events: `json.rs` |
-//! | `--help`, `--version`, `--check` | `cli.rs`; the steps of `--check`: `shell/check.rs` |
+//! | `--help`, `--version`, `--check` | `cli.rs`; the steps of `--check`: `shell/check.rs`, its verdict: `shell/check/verdict.rs` |
 //! | the types that core and shell share | `contract.rs` |
 //! | sockets, polling, signals, DNS, files of roots | `shell/` |
 //! | the profile of the extension itself | `profile.rs`; into the ring: `relay/itself.rs`; the clock: `shell/stages.rs` |

@@ -8,24 +8,24 @@
 //! what a client without a certificate never does (signing), and ChaCha20-Poly1305: every Lambda processor has AES
 //! instructions, and TLS 1.3 requires servers to offer AES-128-GCM.
 
+mod provider;
 mod trust;
+mod words;
 
 use std::fmt;
 use std::sync::Arc;
 
 use rustls::client::{Resumption, UnbufferedClientConnection};
-use rustls::crypto::ring::{cipher_suite, kx_group};
-use rustls::crypto::{
-    CryptoProvider, GetRandomFailed, KeyProvider, SecureRandom, WebPkiSupportedAlgorithms,
-};
-use rustls::pki_types::{PrivateKeyDer, ServerName};
-use rustls::sign::SigningKey;
+use rustls::pki_types::ServerName;
 use rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedStatus};
-use rustls::{CertificateError, ClientConfig, Error, OtherError, ProtocolVersion, SignatureScheme};
+use rustls::{ClientConfig, ProtocolVersion};
 
 use crate::http1::buffer::ReceiveBuffer;
 
+use provider::provider;
+pub use provider::random;
 pub use trust::{Found, Roots};
+use words::words;
 
 /// Sessions kept for resumption. There is one server; the others are for more names.
 const SESSIONS: usize = 4;
@@ -278,189 +278,6 @@ impl Tls {
 fn reserve(buffer: &mut Vec<u8>, len: usize) {
     if buffer.len() < len {
         buffer.resize(len, 0);
-    }
-}
-
-/// A random number from the system.
-#[must_use]
-pub fn random() -> u64 {
-    let mut bytes = [0; 8];
-    // The system's random source cannot fail once it is seeded, and it is seeded before we run.
-    let _ = Random.fill(&mut bytes);
-    u64::from_le_bytes(bytes)
-}
-
-/// The cryptography that a client needs, and nothing more.
-fn provider() -> CryptoProvider {
-    CryptoProvider {
-        cipher_suites: vec![
-            cipher_suite::TLS13_AES_128_GCM_SHA256,
-            cipher_suite::TLS13_AES_256_GCM_SHA384,
-            cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
-            cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
-            cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
-            cipher_suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
-        ],
-        kx_groups: vec![kx_group::X25519, kx_group::SECP256R1, kx_group::SECP384R1],
-        signature_verification_algorithms: SIGNATURES,
-        secure_random: &Random,
-        key_provider: &NoKeys,
-    }
-}
-
-/// The signatures used on the public web: RSA and ECDSA on P-256 and P-384.
-static SIGNATURES: WebPkiSupportedAlgorithms = {
-    use webpki::ring as algorithm;
-    WebPkiSupportedAlgorithms {
-        all: &[
-            algorithm::ECDSA_P256_SHA256,
-            algorithm::ECDSA_P256_SHA384,
-            algorithm::ECDSA_P384_SHA256,
-            algorithm::ECDSA_P384_SHA384,
-            algorithm::RSA_PSS_2048_8192_SHA256_LEGACY_KEY,
-            algorithm::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
-            algorithm::RSA_PSS_2048_8192_SHA512_LEGACY_KEY,
-            algorithm::RSA_PKCS1_2048_8192_SHA256,
-            algorithm::RSA_PKCS1_2048_8192_SHA384,
-            algorithm::RSA_PKCS1_2048_8192_SHA512,
-        ],
-        mapping: &[
-            // In TLS 1.2 the scheme does not determine the curve, so both are listed; 1.3 uses the first.
-            (
-                SignatureScheme::ECDSA_NISTP384_SHA384,
-                &[algorithm::ECDSA_P384_SHA384, algorithm::ECDSA_P256_SHA384],
-            ),
-            (
-                SignatureScheme::ECDSA_NISTP256_SHA256,
-                &[algorithm::ECDSA_P256_SHA256, algorithm::ECDSA_P384_SHA256],
-            ),
-            (
-                SignatureScheme::RSA_PSS_SHA512,
-                &[algorithm::RSA_PSS_2048_8192_SHA512_LEGACY_KEY],
-            ),
-            (
-                SignatureScheme::RSA_PSS_SHA384,
-                &[algorithm::RSA_PSS_2048_8192_SHA384_LEGACY_KEY],
-            ),
-            (
-                SignatureScheme::RSA_PSS_SHA256,
-                &[algorithm::RSA_PSS_2048_8192_SHA256_LEGACY_KEY],
-            ),
-            (
-                SignatureScheme::RSA_PKCS1_SHA512,
-                &[algorithm::RSA_PKCS1_2048_8192_SHA512],
-            ),
-            (
-                SignatureScheme::RSA_PKCS1_SHA384,
-                &[algorithm::RSA_PKCS1_2048_8192_SHA384],
-            ),
-            (
-                SignatureScheme::RSA_PKCS1_SHA256,
-                &[algorithm::RSA_PKCS1_2048_8192_SHA256],
-            ),
-        ],
-    }
-};
-
-#[derive(Debug)]
-struct Random;
-
-impl SecureRandom for Random {
-    fn fill(&self, bytes: &mut [u8]) -> Result<(), GetRandomFailed> {
-        use ring::rand::SecureRandom as _;
-        ring::rand::SystemRandom::new()
-            .fill(bytes)
-            .map_err(|_| GetRandomFailed)
-    }
-}
-
-/// We have no certificate of our own to show.
-#[derive(Debug)]
-struct NoKeys;
-
-impl KeyProvider for NoKeys {
-    fn load_private_key(&self, _: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, Error> {
-        Err(Error::General(String::new()))
-    }
-}
-
-/// An error as text. Written out, because the small build has no `Debug` text.
-fn words(error: &Error) -> String {
-    let text = match error {
-        Error::InvalidCertificate(reason) => {
-            return format!("the server's certificate {}", certificate_words(reason));
-        }
-        Error::AlertReceived(alert) => {
-            let number = u8::from(*alert);
-            return format!(
-                "the server sent the TLS alert {number}{}",
-                alert_words(number)
-            );
-        }
-        Error::PeerIncompatible(_) => "the server has no TLS version or cipher in common with us",
-        Error::PeerMisbehaved(_) => "the server broke the TLS protocol",
-        Error::NoCertificatesPresented => "the server showed no certificate",
-        Error::InvalidMessage(_)
-        | Error::InappropriateMessage { .. }
-        | Error::InappropriateHandshakeMessage { .. } => "the server does not speak TLS here",
-        Error::DecryptError => "a TLS record was damaged on the way",
-        _ => "TLS failed",
-    };
-    text.to_owned()
-}
-
-/// The name of an alert that servers send (RFC 8446 section 6).
-const fn alert_words(number: u8) -> &'static str {
-    match number {
-        40 => ", handshake failure",
-        42..=46 | 48 => ", it rejects a certificate",
-        70 => ", protocol version",
-        71 => ", insufficient security",
-        80 => ", internal error",
-        112 => ", unrecognized name",
-        116 => ", it requires a client certificate",
-        _ => "",
-    }
-}
-
-/// Completes "the server's certificate …".
-fn certificate_words(reason: &CertificateError) -> &'static str {
-    match reason {
-        CertificateError::UnknownIssuer => {
-            "is issued by nobody we trust: name a PEM file with its issuer in SSL_CERT_FILE"
-        }
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            "has expired: renew it on the server"
-        }
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            "is not valid yet"
-        }
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            "is not for the host in the address: use a name that it is for"
-        }
-        CertificateError::BadSignature => "has a bad signature, or a key that is too weak",
-        CertificateError::BadEncoding => "is malformed",
-        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
-            "is not for a server"
-        }
-        CertificateError::Other(OtherError(other)) => chain_words(other.downcast_ref()),
-        _ => "cannot be trusted",
-    }
-}
-
-/// The same for an error in the chain.
-const fn chain_words(reason: Option<&webpki::Error>) -> &'static str {
-    match reason {
-        Some(webpki::Error::UnsupportedCriticalExtension) => "requires an unknown extension",
-        Some(webpki::Error::CaUsedAsEndEntity) => "is an authority's: name it in SSL_CERT_FILE",
-        Some(webpki::Error::EndEntityUsedAsCa) => "is issued by a server, not by an authority",
-        Some(webpki::Error::PathLenConstraintViolated) => {
-            "is issued by an authority that may not issue it"
-        }
-        Some(webpki::Error::NameConstraintViolation) => {
-            "is for a host that its authority may not certify"
-        }
-        _ => "cannot be trusted",
     }
 }
 

@@ -20,7 +20,7 @@ use rustls::{
 };
 use webpki::EndEntityCert;
 
-use super::SIGNATURES;
+use super::provider::SIGNATURES;
 
 /// Certificate authorities to trust.
 #[derive(Debug)]

@@ -7,8 +7,9 @@ use crate::config::{Config, Remote};
 use crate::contract::error_words;
 use crate::shell::{clock, roots};
 
+use super::Check;
 use super::line::Answer;
-use super::{ANSWER, Check, Step};
+use super::verdict::{ANSWER, Step};
 
 const SECRET: &Step = &Step {
     name: "secret    ",
