@@ -26,6 +26,8 @@ mod numbers;
 mod support;
 mod words;
 
+use std::sync::{Mutex, PoisonError};
+
 use pyroscope_lambda_extension::config::Config;
 use support::sandbox::{Extension, Sandbox};
 
@@ -54,9 +56,19 @@ fn alone(settings: &[(&str, &str)]) -> Extension {
     settings.iter().fold(quiet, set).start()
 }
 
+/// Held by a test while its extension listens on the default port: there is one on the machine.
+static DEFAULT_PORT: Mutex<()> = Mutex::new(());
+
 /// What the binary says about its settings: all of it comes before it starts to relay.
 #[track_caller]
 fn said(settings: &[(&str, &str)]) -> Vec<String> {
+    let mut names = settings.iter().map(|(name, _)| *name);
+    let is_default = names.any(|name| name == "PYROSCOPE_LISTEN_ADDRESS");
+    let _port = is_default.then(|| {
+        let port = DEFAULT_PORT.lock();
+        // A test that failed has let go of it, too.
+        port.unwrap_or_else(PoisonError::into_inner)
+    });
     let extension = alone(settings);
     extension.wait_log("Starting relay");
     let lines = extension.log_with(&["variable="]);
