@@ -51,6 +51,19 @@ pub(super) fn store(world: &mut World) -> ConnId {
     id
 }
 
+/// The payload that has waited goes to the server with that token.
+fn expect_arrival(world: &mut World, token: &str) {
+    let server = world.connect();
+    expect_token(&world.seen(server), token);
+}
+
+/// The store is asked, and what it answers goes to the server with the payload.
+fn expect_answer_taken(world: &mut World) {
+    let id = store(world);
+    world.answer(id, &kept("t0ken"));
+    expect_arrival(world, "t0ken");
+}
+
 pub(super) fn expect_token(request: &str, token: &str) {
     let line = format!("\r\nAuthorization: Bearer {token}\r\n");
     assert_eq!(request.matches("uthorization").count(), 1, "{request}");
@@ -104,8 +117,7 @@ fn the_keys_come_from_the_container_endpoint_where_the_environment_has_none() {
     );
     world.answer(id, &kept("t0ken"));
     world.post("x");
-    let remote = world.connect();
-    expect_token(&world.seen(remote), "t0ken");
+    expect_arrival(&mut world, "t0ken");
 }
 
 #[test]
@@ -172,10 +184,7 @@ fn errors_of_the_store_are_logged_by_their_code_and_nothing_of_its_words() {
         assert!(!world.written.contains_key(&id), "closed");
         world.post("x");
         world.pass_to_deadline();
-        let id = store(&mut world);
-        world.answer(id, &kept("t0ken"));
-        let remote = world.connect();
-        expect_token(&world.seen(remote), "t0ken");
+        expect_answer_taken(&mut world);
     }
 }
 
@@ -193,10 +202,7 @@ fn a_store_that_is_slow_or_dead_costs_an_attempts_time_and_no_more() {
     let broken = store(&mut world);
     world.close(broken, End::Io(ErrorKind::ConnectionReset));
     world.pass_to_deadline();
-    let id = store(&mut world);
-    world.answer(id, &kept("t0ken"));
-    let remote = world.connect();
-    expect_token(&world.seen(remote), "t0ken");
+    expect_answer_taken(&mut world);
 }
 
 #[test]
@@ -220,10 +226,32 @@ fn a_freeze_in_the_middle_costs_a_second_and_no_failure() {
         let id = store(&mut world);
         world.pass(Duration::from_secs(9));
         world.answer(id, &kept("t0ken"));
-        let remote = world.connect();
-        expect_token(&world.seen(remote), "t0ken");
+        expect_arrival(&mut world, "t0ken");
         assert!(!world.log().contains("level=error"), "{seen}");
     }
+}
+
+#[test]
+fn a_store_whose_first_address_speaks_no_tls_is_asked_at_the_next() {
+    let named = [("AWS_ENDPOINT_URL", "https://store.test")];
+    let mut world = World::new(&[&named[..], &SECRET].concat());
+    world.post("x");
+    let addresses = ["10.0.0.8:443", "10.0.0.9:443"].map(|address| address.parse().unwrap());
+    world
+        .relay
+        .resolved(Peer::Store, Ok(addresses.to_vec()), world.now);
+    world.settle();
+    let (_, first) = *world.connecting.last().expect("the store is connected to");
+    assert_eq!(first, addresses[0]);
+    let id = world.connect();
+    world.offer(id, b"HTTP/1.1 400 Bad Request\r\n\r\n", usize::MAX);
+    let tried: Vec<_> = world
+        .connecting
+        .iter()
+        .map(|(_, address)| *address)
+        .collect();
+    assert_eq!(tried, addresses[1..]);
+    assert!(!world.log().contains("level=error"));
 }
 
 /// Half an answer, the rest of which never comes.
@@ -292,8 +320,7 @@ fn an_answer_that_is_too_long_is_none() {
         if is_taken {
             // It ends with the connection.
             world.close(id, End::Eof);
-            let remote = world.connect();
-            expect_token(&world.seen(remote), "t0ken");
+            expect_arrival(&mut world, "t0ken");
         }
     }
 }
@@ -315,8 +342,7 @@ fn a_store_whose_first_address_refuses_is_asked_at_the_next() {
     let id = store(&mut world);
     world.answer(id, &kept("t0ken"));
     assert!(!world.log().contains("level=error"));
-    let remote = world.connect();
-    expect_token(&world.seen(remote), "t0ken");
+    expect_arrival(&mut world, "t0ken");
 }
 
 #[test]
@@ -334,10 +360,7 @@ fn a_stores_name_is_looked_up_and_a_late_answer_is_for_nobody() {
         .relay
         .resolved(Peer::Store, Ok(vec![STORE.parse().unwrap()]), world.now);
     world.settle();
-    let id = store(&mut world);
-    world.answer(id, &kept("t0ken"));
-    let remote = world.connect();
-    expect_token(&world.seen(remote), "t0ken");
+    expect_answer_taken(&mut world);
 }
 
 #[test]
