@@ -8,22 +8,18 @@ pub(super) struct Crc([[u32; 256]; 4]);
 impl Crc {
     pub(super) fn new() -> Self {
         let mut tables = [[0; 256]; 4];
-        let [first, others @ ..] = &mut tables;
-        // A checksum is linear: those of single bits are computed, all others are sums of these.
-        let (mut bit, mut crc) = (128, 1);
-        while bit > 0 {
-            crc = (crc >> 1) ^ (POLYNOMIAL * (crc & 1));
-            for i in (0..256).step_by(2 * bit) {
-                first[i + bit] = first[i] ^ crc;
+        let mut rounds = 0;
+        for table in &mut tables {
+            rounds += 8;
+            // A checksum is linear: those of single bits are computed, all others are sums of two before them.
+            for i in 1..256_usize {
+                let lowest = i & i.wrapping_neg();
+                table[i] = if lowest == i {
+                    shifted(i as u32, rounds)
+                } else {
+                    table[lowest % 256] ^ table[i ^ lowest]
+                };
             }
-            bit /= 2;
-        }
-        let mut before: &[u32; 256] = first;
-        for table in others {
-            for (entry, &crc) in table.iter_mut().zip(before) {
-                *entry = (crc >> 8) ^ first[crc as usize & 255];
-            }
-            before = table;
         }
         Self(tables)
     }
@@ -45,6 +41,14 @@ impl Crc {
         }
         !crc
     }
+}
+
+/// A checksum after this many more zero bits.
+fn shifted(mut crc: u32, rounds: u32) -> u32 {
+    for _ in 0..rounds {
+        crc = (crc >> 1) ^ (POLYNOMIAL * (crc & 1));
+    }
+    crc
 }
 
 /// With bits in reversed order, as in gzip.

@@ -26,14 +26,27 @@ pub(super) const ORDER: [u8; 19] = [
     16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15,
 ];
 
-/// The lengths of the fixed code (RFC 1951, section 3.2.6).
+/// The lengths of the fixed code. All distances have five bits.
 pub(super) fn fixed_lengths() -> [u8; CODES] {
-    std::array::from_fn(|symbol| match symbol {
-        0..144 | 280..SYMBOLS => 8,
-        144..256 => 9,
-        256..280 => 7,
-        _ => 5,
+    std::array::from_fn(|symbol| {
+        if symbol < SYMBOLS {
+            fixed_code(symbol).1 as u8
+        } else {
+            5
+        }
     })
+}
+
+/// The fixed code of a literal or a length (RFC 1951, section 3.2.6), with its first bit lowest, and its length.
+#[inline(never)]
+pub(super) const fn fixed_code(symbol: usize) -> (u16, usize) {
+    let (code, length) = match symbol {
+        0..144 => (symbol + 0b0011_0000, 8),
+        144..256 => (symbol + 0b1_1001_0000 - 144, 9),
+        256..280 => (symbol - 256, 7),
+        _ => (symbol + 0b1100_0000 - 280, 8),
+    };
+    ((code as u16).reverse_bits() >> (16 - length), length)
 }
 
 /// The smallest value of such a symbol, and how many extra bits follow. The number of extra bits grows by one after
@@ -57,7 +70,18 @@ pub(super) const fn symbol(value: usize, steps: usize) -> (usize, usize) {
 
 #[cfg(test)]
 mod tests {
-    use super::{DISTANCES, LENGTH_MAX, LENGTHS, first_value, symbol};
+    use super::super::huffman::{Huffman, SYMBOLS};
+    use super::{DISTANCES, LENGTH_MAX, LENGTHS, first_value, fixed_code, fixed_lengths, symbol};
+
+    #[test]
+    fn the_fixed_code_is_that_of_its_lengths() {
+        let mut codes = Huffman::new();
+        codes.build(&fixed_lengths()[..SYMBOLS], false).unwrap();
+        for symbol in 0..SYMBOLS {
+            let code = codes.code(symbol as u16);
+            assert_eq!(Some(fixed_code(symbol)), code, "{symbol}");
+        }
+    }
 
     #[test]
     fn lengths_and_distances_are_those_of_the_table_in_rfc_1951() {

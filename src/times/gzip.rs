@@ -65,7 +65,7 @@ pub fn rewrite(body: &[u8], reader: &mut dyn Reader) -> Option<Rewritten> {
     };
     let inflated = scan.inflate.place.inflated;
     scan.inflate.rewind(scan.older, &window)?;
-    Rewrite::new(&mut scan.inflate, window, reader.changes(), inflated)?.run()
+    Rewrite::new(&mut scan.inflate, reader.changes(), inflated)?.run()
 }
 
 struct Scan<'a> {
@@ -148,12 +148,15 @@ pub fn member(bytes: &[u8]) -> Vec<u8> {
     const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
     const LAST_STORED: u8 = 1;
     let length = bytes.len() as u16;
-    let mut out = HEADER.to_vec();
-    out.push(LAST_STORED);
-    out.extend_from_slice(&length.to_le_bytes());
-    out.extend_from_slice(&(!length).to_le_bytes());
-    out.extend_from_slice(bytes);
-    out.extend_from_slice(&Crc::new().add(0, bytes).to_le_bytes());
-    out.extend_from_slice(&u32::from(length).to_le_bytes());
-    out
+    let crc = Crc::new().add(0, bytes);
+    [
+        &HEADER[..],
+        &[LAST_STORED],
+        &length.to_le_bytes(),
+        &(!length).to_le_bytes(),
+        bytes,
+        &crc.to_le_bytes(),
+        &u32::from(length).to_le_bytes(),
+    ]
+    .concat()
 }

@@ -60,6 +60,9 @@ const FULL: usize = WINDOW - 4 * PIECE;
 
 const FIXED: usize = usize::MAX;
 
+/// Number of bytes of a match that are copied together.
+const COPIED: usize = 8;
+
 /// Number of bits that are read together; and how many of them the longest symbol takes, a match of two codes with
 /// extra bits.
 const PEEKED: usize = 57;
@@ -123,9 +126,14 @@ impl<'a> Inflate<'a> {
         (self.place.inflated + self.tables <= LIMIT).then_some(())
     }
 
-    /// The last inflated bytes, as far as they are kept.
-    pub(super) fn window(&self) -> &[u8] {
-        self.window.get(..self.end).unwrap_or(&[])
+    /// How much was inflated.
+    pub(super) const fn inflated(&self) -> usize {
+        self.place.inflated + self.piece
+    }
+
+    /// What was inflated from this offset on, if it is still kept.
+    pub(super) fn since(&self, at: usize) -> Option<&[u8]> {
+        self.last(self.inflated().checked_sub(at)?)
     }
 
     /// The last `count` bytes of it.
@@ -139,15 +147,12 @@ impl<'a> Inflate<'a> {
         self.window.get(end.saturating_sub(DISTANCE_MAX)..end)
     }
 
-    /// Makes space: drops bytes that are no longer needed, many at a time or none. Returns how many.
-    pub(super) fn forget(&mut self) -> usize {
-        if self.end < FULL {
-            return 0;
+    /// Makes space: drops bytes that are no longer needed, many at a time or none.
+    pub(super) fn forget(&mut self) {
+        if self.end >= FULL {
+            self.window.copy_within(self.end - KEPT..self.end, 0);
+            self.end = KEPT;
         }
-        let forgotten = self.end - KEPT;
-        self.window.copy_within(forgotten..self.end, 0);
-        self.end = KEPT;
-        forgotten
     }
 
     /// At least [`PEEKED`] bits, from this one on. A checksum and a size follow the last bit of a block; otherwise the
@@ -346,11 +351,15 @@ impl<'a> Inflate<'a> {
                 if last.distance > before + end - begin {
                     return None;
                 }
-                // The source of a match may overlap its target.
-                let from = end.checked_sub(last.distance)?;
-                for i in from..from + length {
-                    *self.window.get_mut(end)? = *self.window.get(i)?;
-                    end += 1;
+                // Eight bytes at a time, of which only as many are right as the source is away from the target. What is
+                // too much is in the free part.
+                let mut target = end;
+                end += length;
+                while target < end {
+                    let source = target.checked_sub(last.distance)?;
+                    let bytes: [u8; COPIED] = *self.window.get(source..)?.first_chunk()?;
+                    *self.window.get_mut(target..)?.first_chunk_mut()? = bytes;
+                    target += last.distance.min(COPIED);
                 }
             }
             bits >>= used;

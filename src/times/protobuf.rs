@@ -78,8 +78,8 @@ pub struct Walk<'s> {
     /// The labels that each series must have, and which of them a series has: one bit for each.
     labels: &'s Labels,
     has: u32,
-    /// Number of bytes left of a label's name, and those that were read.
-    naming: usize,
+    /// Whether the bytes to skip are a label's name, and its bytes so far.
+    is_name: bool,
     name: Vec<u8>,
     series: usize,
     /// The innermost open message, and where it ends.
@@ -116,7 +116,7 @@ impl<'s> Walk<'s> {
             stamp,
             labels,
             has: 0,
-            naming: 0,
+            is_name: false,
             name: Vec::new(),
             series: 0,
             message: root,
@@ -231,36 +231,43 @@ impl<'s> Walk<'s> {
                 self.depth += 1;
                 (self.message, self.end) = (inner, end);
             }
-            None if self.message == Message::Label && field == LABEL_NAME => self.naming = length,
-            None => self.skip = length,
+            None => {
+                self.is_name = length > 0 && self.message == Message::Label && field == LABEL_NAME;
+                self.skip = length;
+            }
         }
         Some(())
     }
 
-    /// Reads the available part of a label's name; returns the rest.
-    fn take_name<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
-        let (name, rest) = bytes.split_at(self.naming.min(bytes.len()));
-        if self.name.len() <= NAME_BYTES_MAX {
-            self.name.extend_from_slice(name);
+    /// Skips the available part of a field; returns the rest.
+    fn take_skipped<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
+        let (skipped, rest) = bytes.split_at(self.skip.min(bytes.len()));
+        self.skip -= skipped.len();
+        self.at += skipped.len();
+        if self.is_name {
+            self.take_name(skipped);
         }
-        self.naming -= name.len();
-        self.at += name.len();
-        if self.naming == 0 {
+        rest
+    }
+
+    /// Reads the next part of a label's name.
+    fn take_name(&mut self, bytes: &[u8]) {
+        if self.name.len() <= NAME_BYTES_MAX {
+            self.name.extend_from_slice(bytes);
+        }
+        if self.skip == 0 {
             let own = self.labels.iter().zip(0..);
             for (_, bit) in own.filter(|((own, _), _)| own.as_bytes() == self.name) {
                 self.has |= 1 << bit;
             }
             self.name.clear();
-            if self.at == self.end {
-                self.close();
-            }
+            self.is_name = false;
         }
-        rest
     }
 
     /// Whether the next byte begins a field.
     const fn is_between(&self) -> bool {
-        matches!(self.number, Number::Tag) && self.bytes == 0 && self.skip == 0 && self.naming == 0
+        matches!(self.number, Number::Tag) && self.bytes == 0 && self.skip == 0
     }
 
     /// Leaves the messages that end here.
@@ -303,27 +310,16 @@ impl<'s> Walk<'s> {
 impl Reader for Walk<'_> {
     fn read(&mut self, mut bytes: &[u8]) -> bool {
         while let Some((first, rest)) = bytes.split_first() {
-            if self.naming > 0 {
-                bytes = self.take_name(bytes);
-                continue;
-            }
             if self.skip > 0 {
-                let n = self.skip.min(bytes.len());
-                self.skip -= n;
-                self.at += n;
-                if self.at == self.end {
-                    self.close();
-                }
-                bytes = bytes.get(n..).unwrap_or_default();
-                continue;
-            }
-            if self.take(*first).is_none() || self.changes.len() > CHANGES_MAX {
+                bytes = self.take_skipped(bytes);
+            } else if self.take(*first).is_none() || self.changes.len() > CHANGES_MAX {
                 return false;
+            } else {
+                bytes = rest;
             }
             if self.at == self.end {
                 self.close();
             }
-            bytes = rest;
         }
         true
     }

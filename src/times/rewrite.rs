@@ -8,17 +8,16 @@
 //! which has codes for all literals. Near the end of the block the fixed code is kept; elsewhere, where it would cost
 //! more, a block with the same codes as before is opened.
 
-use super::deflate::{self, DISTANCES, END, LENGTH_MAX, LENGTHS, LONGEST, fixed_lengths};
+use std::ops::Range;
+
+use super::deflate::{self, DISTANCES, END, LENGTH_MAX, LENGTHS, LONGEST, fixed_code};
 use super::gzip::{Change, Rewritten};
-use super::huffman::{Huffman, SYMBOLS};
 use super::inflate::{Inflate, PIECE};
 use super::place::{State, Symbol};
 
 pub(super) struct Rewrite<'a, 'b> {
-    /// The old body: its window has the old bytes.
+    /// The old body: its window has the old bytes. The new ones differ only where a change is.
     inflate: &'a mut Inflate<'b>,
-    /// The window of a reader of the new body.
-    wanted: Vec<u8>,
     changes: &'a [Change],
     /// Number of bytes inflated in total.
     inflated: usize,
@@ -27,9 +26,8 @@ pub(super) struct Rewrite<'a, 'b> {
     patch: Option<(usize, u8)>,
     /// The position, in the new body, of the bit that says whether the current block is the last one.
     last_at: usize,
-    /// Whether the fixed code replaces the block's own; and that code.
+    /// Whether the fixed code replaces the block's own.
     fixed: bool,
-    fixed_codes: Huffman,
     /// How many more bits the fixed code took.
     excess: usize,
 }
@@ -56,10 +54,9 @@ const FAR: usize = 1 << 10;
 const COPIED: usize = 48;
 
 impl<'a, 'b> Rewrite<'a, 'b> {
-    /// Continues at the position of `inflate`, before which it has inflated `window`.
+    /// Continues at the position of `inflate`. The changes are in order.
     pub(super) fn new(
         inflate: &'a mut Inflate<'b>,
-        window: Vec<u8>,
         changes: &'a [Change],
         inflated: usize,
     ) -> Option<Self> {
@@ -70,7 +67,6 @@ impl<'a, 'b> Rewrite<'a, 'b> {
             out.put_lowest(begun, used);
         }
         Some(Self {
-            wanted: window,
             changes,
             inflated,
             out,
@@ -78,7 +74,6 @@ impl<'a, 'b> Rewrite<'a, 'b> {
             patch: None,
             last_at: inflate.place.block,
             fixed: false,
-            fixed_codes: Huffman::new(),
             excess: 0,
             inflate,
         })
@@ -95,7 +90,7 @@ impl<'a, 'b> Rewrite<'a, 'b> {
             if ended {
                 self.trailer()?;
                 let place = self.inflate.place;
-                if self.changes.is_empty() {
+                if self.changes_after(place.inflated).is_empty() {
                     let rest = self.inflate.body.get(place.bit / 8..)?;
                     self.out.bytes.extend_from_slice(rest);
                     return Some(Rewritten {
@@ -111,11 +106,13 @@ impl<'a, 'b> Rewrite<'a, 'b> {
     }
 
     fn take_piece(&mut self) -> Option<()> {
-        let piece = self.wanted.len() - self.inflate.piece;
-        let crc = self.inflate.place.crc;
-        self.inflate
-            .taken(self.inflate.crc.add(crc, self.wanted.get(piece..)?))?;
-        self.wanted.drain(..self.inflate.forget());
+        let end = self.inflate.inflated();
+        let mut crc = self.inflate.place.crc;
+        self.pieces(end - self.inflate.piece, &mut |bytes| {
+            crc = self.inflate.crc.add(crc, bytes);
+        })?;
+        self.inflate.taken(crc)?;
+        self.inflate.forget();
         let read = self.inflate.place.bit / 8 - self.keep;
         (self.out.bytes.len() <= read + GROWTH_MAX).then_some(())
     }
@@ -130,13 +127,16 @@ impl<'a, 'b> Rewrite<'a, 'b> {
     }
 
     fn step(&mut self) -> Option<()> {
-        let (before, old) = (self.inflate.place, self.inflate.window().len());
+        let (before, begin) = (self.inflate.place, self.inflate.inflated());
         let symbol = self.inflate.step(1)?;
-        self.want(old)?;
         let (from, to) = (before.bit, self.inflate.place.bit);
         match before.state {
-            State::Codes => self.symbol(symbol, from, old)?,
-            State::Stored(_) => self.out.bytes.extend_from_slice(self.wanted.get(old..)?),
+            State::Codes => self.symbol(symbol, from, begin)?,
+            State::Stored(_) => {
+                let mut bytes = std::mem::take(&mut self.out.bytes);
+                self.pieces(begin, &mut |piece| bytes.extend_from_slice(piece))?;
+                self.out.bytes = bytes;
+            }
             State::Block => {
                 self.last_at = self.position();
                 if let State::Stored(_) = self.inflate.place.state {
@@ -152,70 +152,81 @@ impl<'a, 'b> Rewrite<'a, 'b> {
         Some(())
     }
 
-    /// Puts the new bytes from here on into the window. `None` if the changes are not in order.
-    fn want(&mut self, from: usize) -> Option<()> {
-        let old = self.inflate.window().get(from..)?;
-        let begin = self.inflate.place.inflated + self.inflate.piece - old.len();
-        for (at, &byte) in (begin..).zip(old) {
-            let mut byte = byte;
-            if let Some((change, others)) = self.changes.split_first()
-                && change.at <= at
-            {
-                let (place, len) = (at - change.at, usize::from(change.len));
-                byte = *change.bytes.get(..len)?.get(place)?;
-                if place + 1 == len {
-                    self.changes = others;
-                }
+    /// The changes that end after this offset.
+    fn changes_after(&self, at: usize) -> &'a [Change] {
+        let ended = |change: &Change| change.at + usize::from(change.len) <= at;
+        let before = self.changes.partition_point(ended);
+        self.changes.get(before..).unwrap_or_default()
+    }
+
+    /// Whether a byte changes from the first offset up to the second.
+    fn is_changed(&self, from: usize, to: usize) -> bool {
+        let next = self.changes_after(from).first();
+        next.is_some_and(|change| change.at < to)
+    }
+
+    /// The longest run of new bytes from this offset on: a change, or the old bytes up to the next one.
+    fn piece(&self, at: usize) -> Option<&[u8]> {
+        let next = self.changes_after(at).first();
+        match next {
+            Some(change) if change.at <= at => change.bytes.get(at - change.at..change.len.into()),
+            _ => {
+                let old = self.inflate.since(at)?;
+                let kept = next.map_or(old.len(), |change| change.at - at);
+                Some(old.get(..kept).unwrap_or(old))
             }
-            self.wanted.push(byte);
+        }
+    }
+
+    /// Passes the new bytes from this offset on to `take`, in pieces.
+    fn pieces(&self, mut at: usize, take: &mut dyn FnMut(&[u8])) -> Option<()> {
+        let end = self.inflate.inflated();
+        while at < end {
+            let piece = self.piece(at)?;
+            let piece = piece.get(..end - at).unwrap_or(piece);
+            take(piece);
+            at += piece.len();
         }
         Some(())
     }
 
-    /// Writes a symbol whose bytes are in the window `at` this index.
-    fn symbol(&mut self, symbol: Symbol, from: usize, at: usize) -> Option<()> {
-        let (to, begin) = (self.inflate.place.bit, self.position());
-        let mut wanted = self.wanted.get(at..)?;
-        if wanted.is_empty() && self.fixed {
+    /// Writes a symbol whose bytes begin at this offset.
+    fn symbol(&mut self, symbol: Symbol, from: usize, begin: usize) -> Option<()> {
+        let (to, written) = (self.inflate.place.bit, self.position());
+        let end = self.inflate.inflated();
+        if begin == end && self.fixed {
             self.put(END)?;
             self.fixed = false;
             return Some(());
         }
-        // The bytes it would give. This also holds for a match that overlaps itself, since all bytes before it are
-        // right.
-        let source = match symbol.distance {
-            0 => self.inflate.window().get(at..)?,
-            distance => self.wanted.get(at.checked_sub(distance)?..)?,
-        };
-        if source.starts_with(wanted) && !self.fixed {
+        let source = begin.checked_sub(symbol.distance)?;
+        let is_right = begin == end
+            || !self.is_changed(begin, end) && !self.is_changed(source, end - symbol.distance);
+        if is_right && !self.fixed {
             return self.copy(from, to);
         }
-        let mut at = at;
-        while !wanted.is_empty() {
-            at += self.token(symbol, at, to)?;
-            wanted = self.wanted.get(at..)?;
+        let mut at = begin;
+        while at < end {
+            at += self.token(symbol, at..end, to)?;
         }
         if self.fixed {
-            let bits = self.excess + self.position() - begin;
+            let bits = self.excess + self.position() - written;
             self.excess = bits.saturating_sub(to - from);
             self.leave_fixed()?;
         }
         Some(())
     }
 
-    /// Writes a match or a literal for the bytes from here on; returns how many bytes that is.
-    fn token(&mut self, symbol: Symbol, at: usize, to: usize) -> Option<usize> {
-        let wanted = self.wanted.get(at..)?;
+    /// Writes a match or a literal for these bytes; returns how many bytes of them it gives.
+    fn token(&mut self, symbol: Symbol, bytes: Range<usize>, to: usize) -> Option<usize> {
+        let new = |at: usize| self.piece(at)?.first().copied();
+        let literal = usize::from(new(bytes.start)?);
         let mut run = 0;
         if symbol.distance > 0 {
-            let source = self.wanted.get(at.checked_sub(symbol.distance)?..)?;
-            run = wanted
-                .iter()
-                .zip(source)
-                .take_while(|(a, b)| a == b)
-                .count();
+            // All bytes before are right, so this also holds for a match that overlaps itself.
+            let is_equal = |at: &usize| new(*at) == new(*at - symbol.distance);
+            run = bytes.take_while(is_equal).count();
         }
-        let literal = usize::from(*wanted.first()?);
         while run >= 3 {
             let value = run - LENGTHS.1;
             let (code, extra) = match run {
@@ -245,12 +256,11 @@ impl<'a, 'b> Rewrite<'a, 'b> {
 
     /// Writes the current code of a symbol. `None` if it has none.
     fn put(&mut self, symbol: usize) -> Option<()> {
-        let codes = if self.fixed {
-            &self.fixed_codes
+        let (code, length) = if self.fixed {
+            fixed_code(symbol)
         } else {
-            &self.inflate.literals
+            self.inflate.literals.code(symbol as u16)?
         };
-        let (code, length) = codes.code(symbol as u16)?;
         self.out.put(u64::from(code), length);
         Some(())
     }
@@ -258,8 +268,6 @@ impl<'a, 'b> Rewrite<'a, 'b> {
     fn enter_fixed(&mut self) -> Option<()> {
         self.end_block()?;
         self.out.put(u64::from(self.inflate.place.last) | 2, 3);
-        self.fixed_codes
-            .build(fixed_lengths().get(..SYMBOLS)?, false)?;
         self.fixed = true;
         self.excess = 0;
         Some(())
@@ -268,8 +276,8 @@ impl<'a, 'b> Rewrite<'a, 'b> {
     /// Opens a block like the one before, if the fixed code has cost as many extra bits as a header, or will.
     fn leave_fixed(&mut self) -> Option<()> {
         let place = self.inflate.place;
-        let now = place.inflated + self.inflate.piece;
-        let next = self.changes.first();
+        let now = self.inflate.inflated();
+        let next = self.changes_after(now).first();
         let header = if self.inflated - now > FAR {
             0
         } else {
