@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::world::{OK, World, status};
-use pyroscope_lambda_extension::contract::ConnId;
+use pyroscope_lambda_extension::contract::{ConnId, End};
 
 /// Milliseconds since 1970 as the world begins.
 const BEGIN_MS: u64 = 1_800_000_000_000;
@@ -217,6 +217,25 @@ fn of_uploads_of_nothing_one_is_sent_and_the_others_are_counted() {
     world.relay.terminated(world.now);
     world.settle();
     assert!(world.log().contains(" empty_left_out=30 "), "the last line");
+}
+
+/// Only an upload that was acknowledged stands for those that repeat it.
+#[test]
+fn an_upload_of_nothing_that_breaks_off_does_not_stand_for_the_next_one() {
+    let mut world = World::new(&[]);
+    let client = world.client();
+    let head = format!(
+        "POST /ingest?{JFR}&from={BEGIN}&until={BEGIN} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n"
+    );
+    world.arrive(client, format!("{head}reco").as_bytes(), usize::MAX);
+    let reset = End::Io(std::io::ErrorKind::ConnectionReset);
+    world.relay.ended(client, reset, world.now);
+    world.settle();
+    for left_out in [0, 1] {
+        upload_seconds(&mut world, BEGIN, BEGIN);
+        assert_eq!(world.in_hand(), 1, "one is sent");
+        assert_eq!(world.totals().left_out, [left_out, 0]);
+    }
 }
 
 /// Both the sandbox's monotonic clock and the SDK's stand still while it is frozen.

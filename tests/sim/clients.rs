@@ -451,9 +451,12 @@ impl World {
     pub fn client_ends(&mut self, at: usize, id: ConnId, end: End) {
         self.drops_rest(at);
         let client = &self.clients[at];
-        if client.answers < client.heads_seen {
+        let in_body = client.answers < client.heads_seen;
+        if in_body {
             self.note("client broke off in its body");
         }
+        let gets_answers = end == End::Eof && !self.relay.pending(id)[0].is_empty();
+        self.times_broke_off(in_body && !gets_answers);
         if end == End::Eof
             && client_owes_nothing(&self.clients[at])
             && !self.relay.pending(id)[0].is_empty()
@@ -487,6 +490,8 @@ impl World {
     /// The core closed the connection.
     pub fn client_closed(&mut self, at: usize, _id: ConnId) {
         self.drops_rest(at);
+        let client = &self.clients[at];
+        self.times_broke_off(client.answers < client.heads_seen && !client.refused);
         let client = &mut self.clients[at];
         client.id = None;
         let ended = client.over

@@ -189,6 +189,13 @@ impl World {
         }
     }
 
+    /// The core closed a connection in the middle of a body, which may have been that of an upload of nothing.
+    pub fn times_broke_off(&mut self, client_in_body: bool) {
+        if client_in_body {
+            self.ledger.clockwork.last_empty = None;
+        }
+    }
+
     /// The server sees an upload for the first time: its times are as they must be, and all else is as it was sent.
     pub fn times_arrive(&mut self, at: usize, arrived: &[u8]) {
         let payload = &mut self.ledger.payloads[at];

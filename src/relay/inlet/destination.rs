@@ -138,7 +138,9 @@ impl<'r> Context<'r> {
     /// After a thaw Java's SDK catches up on all intervals that it missed: it sends hundreds of uploads that begin and
     /// end in the same second.
     fn is_repeated(&mut self, target: &str) -> bool {
-        let repeated = *self.last_empty == target;
+        // If a body broke off, it may have been that of the one before.
+        let is_known = !self.ring.take_broken_off();
+        let repeated = is_known && *self.last_empty == target;
         if !repeated {
             target.clone_into(self.last_empty);
         }

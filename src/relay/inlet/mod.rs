@@ -248,12 +248,11 @@ impl Inlet {
 
     /// Closes the connection, to make room for another one.
     pub fn close(&mut self, ring: &mut Ring) {
-        if let State::Body {
-            sink: Sink::Slot(id),
-            ..
-        } = self.state
-        {
-            ring.abandon(id);
+        if let State::Body { sink, .. } = self.state {
+            ring.broke_off();
+            if let Sink::Slot(id) = sink {
+                ring.abandon(id);
+            }
         }
         self.state = State::Closed;
     }

@@ -98,6 +98,16 @@ impl Ring {
         }
     }
 
+    /// The body of some request broke off, whether it was stored here or not.
+    pub const fn broke_off(&mut self) {
+        self.broke_off = true;
+    }
+
+    /// Whether that happened since this was last asked.
+    pub const fn take_broken_off(&mut self) -> bool {
+        std::mem::replace(&mut self.broke_off, false)
+    }
+
     pub(super) fn is_filling(&self, id: PayloadId) -> bool {
         let slot = &self.slots[id.slot];
         slot.sequence == id.sequence && matches!(slot.state, State::Filling { .. })

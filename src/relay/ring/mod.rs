@@ -73,6 +73,8 @@ pub struct Ring {
     totals: Totals,
     /// As of the last [`Ring::tick`].
     now: Option<Instant>,
+    /// Whether a body broke off since this was last asked.
+    broke_off: bool,
 }
 
 #[derive(Debug)]
@@ -108,6 +110,7 @@ impl Ring {
                 high_water_bytes: 0,
             },
             now: None,
+            broke_off: false,
         }
     }
 
