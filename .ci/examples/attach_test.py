@@ -243,6 +243,8 @@ class Attach(unittest.TestCase):
             self.assertEqual(alias(), (new, {}))
             self.aws.update_function_configuration(FunctionName="shop", Layers=[grafana, self.other])
             runs(rest)
+            self.assertEqual(self.function(), ([grafana, self.other], BEFORE))
+            runs(rest.replace("WRITE=\n", "WRITE=--write\n"))
             self.assertEqual(self.function(), ([self.new, self.other], BEFORE))
             runs(back)
             self.assertEqual(self.function(), ([grafana, self.other], BEFORE))
