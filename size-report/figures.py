@@ -90,9 +90,9 @@ def top(recorded):
     ]
     rows = [(words, *times(*both(recorded.bench, what))) for words, what in felt]
     for words, what in [
-        ("60 profiles wait at shutdown, the server takes half a second for each: lost", "of 60 waiting at SHUTDOWN, remote takes 500 ms"),
+        ("60 profiles wait at shutdown, the server takes half a second for each: lost", "of 60 waiting at SHUTDOWN, server takes 500 ms"),
         ("5 are under way as the sandbox freezes and the server hangs up: lost", "of 5 under way at a freeze that drops them"),
-        ("200 come while the server refuses connections: lost", "of 200 while the remote refuses"),
+        ("200 come while the server refuses connections: lost", "of 200 while the server refuses"),
     ]:
         rows.append((words, *(f"{lost:.0f}" for lost in both(recorded.bench, what))))
     rows += [
@@ -131,7 +131,7 @@ def picture(recorded):
     rows.append(("Memory when idle", ours / go, *reversed(memory(recorded))))
     go, ours = both(recorded.bench, "binary")
     rows.append(("Size of the binary", ours / go, *(f"{size / 2**20:.1f} MiB" for size in (ours, go))))
-    go, ours = both(recorded.bench, "of 60 waiting at SHUTDOWN, remote takes 500 ms")
+    go, ours = both(recorded.bench, "of 60 waiting at SHUTDOWN, server takes 500 ms")
     rows.append(("Lost of 60 profiles that wait at shutdown", ours / go, f"{ours:.0f}", f"{go:.0f}"))
     lines, height = [], 64 + 52 * len(rows)
     for n, (words, share, ours, go) in enumerate(rows):

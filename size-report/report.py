@@ -118,7 +118,7 @@ def bytes_pages(figures, details):
                  [(f"`{name}`", shown(size)) for name, size in binary.by_module(details["symbols"]).items()]),
         "## The largest symbols\n",
         markdown(["symbol", "bytes"],
-                 [(f"`{name[:110].replace('|', '¦')}`", shown(size)) for name, size, _ in details["symbols"][:40]]),
+                 [(f"`{name[:90].replace('|', '¦')}`", shown(size)) for name, size, _ in details["symbols"][:40]]),
     ]
 
 

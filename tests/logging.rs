@@ -130,9 +130,26 @@ fn lines() {
         };
         ["text", "json"].iter().find_map(|form| {
             let theirs = case.find(&format!("want_{form}"))?;
-            unlike(&ours(form).as_str(), &theirs)
+            let ours = ours(form);
+            if ours == with_selectors_escaped(theirs) {
+                return None;
+            }
+            unlike(&ours.as_str(), &theirs)
         })
     });
+}
+
+/// A known difference: a later Rust than the 1.95 of the releases escapes the variation selectors from U+E0100 on,
+/// which Go prints. 1.99 does.
+fn with_selectors_escaped(text: &str) -> String {
+    let mut escaped = String::new();
+    for c in text.chars() {
+        match c {
+            '\u{e0100}'..='\u{e01ef}' => escaped.push_str(&format!("\\U{:08x}", c as u32)),
+            _ => escaped.push(c),
+        }
+    }
+    escaped
 }
 
 /// A known difference: characters that came after Unicode 15, which is Go's. U+1C89 came with 16.

@@ -542,7 +542,8 @@ fn what_only_openssl_speaks_is_refused() {
         "",
         "context.set_ecdh_curve('prime256v1')",
         "context.set_ecdh_curve('secp384r1')",
-        "context.set_ecdh_curve('X25519')",
+        // Python 3.11.2, Debian 12's own, does not take it. Then OpenSSL prefers it, as it does by itself.
+        "try: context.set_ecdh_curve('X25519')\nexcept ssl.SSLError: pass",
         "context.set_ecdh_curve('prime256v1')\ncontext.maximum_version = ssl.TLSVersion.TLSv1_2",
     ] {
         let server = OpenSsl::start(&certificate, &key_file, settings);

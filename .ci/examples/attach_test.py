@@ -121,6 +121,13 @@ class Attach(unittest.TestCase):
         self.refused("is not a setting", "shop", self.new, "TOKEN", "--write")
         self.refused("failed; nothing was changed", "cart", self.new, "--write")
 
+    def test_an_empty_shell_variable_is_noticed(self):
+        self.refused("an argument is empty", "shop", "", "--write")
+        self.refused("an argument is empty", "", self.new, "--write")
+        ran = self.attach("shop", self.new, "PYROSCOPE_BASIC_AUTH_PASSWORD=", "PYROSCOPE_TENANT_ID=")
+        self.assertIn("PYROSCOPE_BASIC_AUTH_PASSWORD= removes nothing", ran.stderr)
+        self.assertNotIn("PYROSCOPE_TENANT_ID= removes nothing", ran.stderr)
+
     def test_variables_change_without_a_layer_in_any_order_of_arguments(self):
         self.succeeds("shop", self.old, "--write")
         self.succeeds("--write", "shop", "STAGE=", "PYROSCOPE_SAMPLE=0.1")
@@ -168,15 +175,15 @@ class Attach(unittest.TestCase):
     def test_readme_leaves_what_was_there(self):
         readme = (ROOT / "README.md").read_text()
         steps = readme[readme.index("### 3. "):readme.index("### 5. ")]
-        ask, store, attach = re.findall(r"^```sh\n(.*?)^```", steps, re.DOTALL | re.MULTILINE)
+        ask, store, take, permit, attach = re.findall(r"^```sh\n(.*?)^```", steps, re.DOTALL | re.MULTILINE)
         # What a reader puts in: the function's name, the layer's ARN, the password.
         for name, value in {"FUNCTION": "shop", "LAYER": self.old}.items():
             attach, count = re.subn(rf"^{name}=.*", f"{name}={value}", attach, flags=re.MULTILINE)
             self.assertEqual(count, 1)
-        store = store.replace("FUNCTION=my-function", "FUNCTION=shop")
+        permit = permit.replace("FUNCTION=my-function", "FUNCTION=shop")
         # A command that reads must end what is pasted: it would read the next line.
         self.assertEqual(ask, "read -rs PASSWORD\n")
-        script = f"set -euo pipefail\n{ask}{store}\n{attach.rstrip()}\n{attach.rstrip()} --write\n"
+        script = f"set -euo pipefail\n{ask}{store}{take}{permit}\n{attach.rstrip()}\n{attach.rstrip()} --write\n"
         ran = self.run_it(["bash", "-c", script], input="a 'password'\n")
         self.assertEqual(ran.returncode, 0, ran.stderr)
         print(f"\n$ README.md, 3. and 4.\n{ran.stdout}", end="")
@@ -236,6 +243,8 @@ class Attach(unittest.TestCase):
             self.assertEqual(alias(), (new, {}))
             self.aws.update_function_configuration(FunctionName="shop", Layers=[grafana, self.other])
             runs(rest)
+            self.assertEqual(self.function(), ([grafana, self.other], BEFORE))
+            runs(rest.replace("WRITE=\n", "WRITE=--write\n"))
             self.assertEqual(self.function(), ([self.new, self.other], BEFORE))
             runs(back)
             self.assertEqual(self.function(), ([grafana, self.other], BEFORE))

@@ -15,14 +15,14 @@ const ROUNDS: usize = 5;
 
 const PAYLOAD_BYTES: usize = 64 << 10;
 
-/// What waits as the sandbox ends; the remote takes this long for each, as one in production does (467 to 532 ms).
+/// What waits as the sandbox ends; the server takes this long for each, as one in production does (467 to 532 ms).
 const AT_SHUTDOWN: u32 = 60;
 const SLOW: Duration = Duration::from_millis(500);
 
 /// What is under way as the sandbox freezes: each on a connection of its own.
 const AT_FREEZE: u32 = 5;
 
-/// What comes while the remote refuses connections. It fits the ring.
+/// What comes while the server refuses connections. It fits the ring.
 const IN_OUTAGE: u32 = 200;
 
 /// What has not arrived by then will not arrive: longer than any pause between two tries.
@@ -32,12 +32,12 @@ pub fn measure(subjects: &[Subject]) -> Vec<Row> {
     let row = |what: String| Row::new(GROUP, what, Unit::Count, Judged::Itself).promised(0.0);
     let mut rows = [
         row(format!(
-            "of {AT_SHUTDOWN} waiting at SHUTDOWN, remote takes 500 ms"
+            "of {AT_SHUTDOWN} waiting at SHUTDOWN, server takes 500 ms"
         )),
         row(format!(
             "of {AT_FREEZE} under way at a freeze that drops them"
         )),
-        row(format!("of {IN_OUTAGE} while the remote refuses")),
+        row(format!("of {IN_OUTAGE} while the server refuses")),
     ];
     for _ in 0..ROUNDS {
         // The floor promises nothing.

@@ -9,6 +9,7 @@ use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader, PipeReader, pipe};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -42,6 +43,8 @@ pub struct Sandbox {
     resolver: Option<PathBuf>,
     /// Put before the binary: it narrows what the system gives.
     wrapper: Vec<String>,
+    /// The wrapper runs it as another user, who may not read the folder of this checkout.
+    other_user: bool,
     /// Nobody reads its log before this is open.
     log_gate: Option<Gate>,
 }
@@ -61,6 +64,7 @@ impl Sandbox {
             name: None,
             resolver: None,
             wrapper: Vec::new(),
+            other_user: false,
             log_gate: None,
         };
         empty
@@ -140,6 +144,7 @@ impl Sandbox {
         ]
         .map(str::to_owned)
         .into();
+        self.other_user = true;
         self
     }
 
@@ -152,15 +157,7 @@ impl Sandbox {
     /// Starts it, and returns at once.
     pub fn start(self) -> Extension {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let binary = absolute(self.binary.unwrap_or_else(binary));
-        let path = match &self.name {
-            None => binary,
-            Some(name) => {
-                let link = folder.path().join(name);
-                std::os::unix::fs::symlink(binary, &link).expect("a link to the binary");
-                link
-            }
-        };
+        let path = self.placed(folder.path());
         let mut words = Vec::new();
         if let Some(file) = &self.resolver {
             // Each makes way for the next in the same process, so its id stays that of the child.
@@ -211,6 +208,24 @@ impl Sandbox {
             started,
             _folder: folder,
         }
+    }
+
+    /// The path to start it by: its own, or one in this folder.
+    fn placed(&self, folder: &Path) -> PathBuf {
+        let binary = absolute(self.binary.clone().unwrap_or_else(binary));
+        if self.other_user {
+            let copy = folder.join("copy");
+            fs::copy(&binary, &copy).expect("a copy of the binary");
+            fs::set_permissions(folder, fs::Permissions::from_mode(0o755))
+                .expect("a folder that all may read");
+            return copy;
+        }
+        let Some(name) = &self.name else {
+            return binary;
+        };
+        let link = folder.join(name);
+        std::os::unix::fs::symlink(binary, &link).expect("a link to the binary");
+        link
     }
 
     /// Starts it and waits until it listens.

@@ -29,7 +29,7 @@ const SHOWN: [(&str, &str, &str); 8] = [
     ),
     (
         LATENCY,
-        "of 60 waiting at SHUTDOWN, remote takes 500 ms",
+        "of 60 waiting at SHUTDOWN, server takes 500 ms",
         "lost, of 60 that wait at shutdown (the server takes half a second for each)",
     ),
     (
@@ -39,7 +39,7 @@ const SHOWN: [(&str, &str, &str); 8] = [
     ),
     (
         LATENCY,
-        "of 200 while the remote refuses",
+        "of 200 while the server refuses",
         "lost, of 200 while the server refuses connections",
     ),
 ];
