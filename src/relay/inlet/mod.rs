@@ -46,6 +46,10 @@ const LINGER_BYTES_MAX: u64 = 256 << 20;
 /// Longest wait for the client to close after a final answer.
 const LINGER_TIME_MAX: Duration = Duration::from_secs(5);
 
+/// How long a new client may take to begin its request before it counts as idle. From connecting to writing takes
+/// microseconds, and longer on a busy machine.
+pub(super) const NEW_CLIENT_MAX: Duration = Duration::from_millis(250);
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Inlet {
@@ -290,7 +294,7 @@ impl Inlet {
     pub fn new_until(&self) -> Option<Instant> {
         let is_silent =
             !self.has_sent_bytes && !self.half_closed && matches!(self.state, State::Head);
-        is_silent.then(|| self.progressed + super::clients::NEW_CLIENT_MAX)
+        is_silent.then(|| self.progressed + NEW_CLIENT_MAX)
     }
 
     const fn has_answers(&self) -> bool {
@@ -393,7 +397,7 @@ mod tests {
     #[test]
     fn a_client_is_new_until_it_says_something_or_some_time_is_over() {
         let mut bench = Bench::new();
-        let until = bench.now + crate::relay::clients::NEW_CLIENT_MAX;
+        let until = bench.now + NEW_CLIENT_MAX;
         let just_before = until.checked_sub(Duration::from_nanos(1)).unwrap();
         assert_eq!(bench.inlet.new_until(), Some(until));
         assert!(bench.inlet.is_new(bench.now) && bench.inlet.is_new(just_before));
