@@ -45,6 +45,7 @@ fn check_address(remote: &Remote) {
     let url = format!("{scheme}://{}{}", remote.authority, remote.path);
     let plain = Remote {
         fields: Vec::new(),
+        withheld: 0,
         fallback_authorization: None,
         ..remote.clone()
     };
