@@ -46,7 +46,7 @@
 //! | what is logged, how often | `relay/report.rs`; of a server's answer: `relay/phrases.rs` |
 //! | the format of a log line | `log/`; how it is written: `shell/stderr.rs` |
 //! | the Extensions API | `lambda/` |
-//! | HTTP framing, for all three sides | `http1/` |
+//! | HTTP framing, for all three sides | `http1/`; why a request is refused, and with which status: `http1/refusal.rs` |
 //! | a setting | `config/mod.rs`, those of the server: `config/server.rs`; its line of `--help` in `cli.rs`; JSON in settings and events: `json.rs` |
 //! | `--help`, `--version`, `--check` | `cli.rs`; the steps of `--check`: `shell/check.rs`, its verdict: `shell/check/verdict.rs` |
 //! | the types that core and shell share | `contract.rs` |

@@ -20,13 +20,13 @@ use std::time::{Duration, Instant};
 use crate::http1::HEAD_BYTES_MAX;
 use crate::http1::body::BodyReader;
 use crate::http1::buffer::ReceiveBuffer;
+use crate::http1::request::RequestReader;
 
 use super::ring::{PayloadId, Ring};
 
 pub use destination::Context;
 use destination::Sink;
 pub(super) use destination::session_id;
-use request::BAD_CHUNK;
 
 /// First size of the buffer for heads: it holds every head seen from SDKs, and a small body.
 const INBOX_START: usize = 4096;
@@ -70,11 +70,9 @@ enum State {
     Head,
     Body {
         sink: Sink,
-        reader: BodyReader,
+        reader: RequestReader,
         /// Bytes of body so far.
         taken: u64,
-        keep_alive: bool,
-        http10: bool,
     },
     Last,
     Linger {
@@ -147,7 +145,7 @@ impl Inlet {
                 ..
             } if self.wants() => Some((
                 *id,
-                match reader {
+                match reader.body {
                     BodyReader::Chunked(_) => CHUNKED_READ_MAX,
                     _ => usize::MAX,
                 },
@@ -168,13 +166,13 @@ impl Inlet {
         } = &mut self.state
         {
             let room = &mut cx.ring.room(*id)[..n];
-            match reader.decode(room) {
+            match reader.body.decode(room) {
                 Ok(at) => {
                     self.inbox.append(&room[at.used..]);
                     cx.ring.filled(*id, at.body);
                     *taken += at.body as u64;
                 }
-                Err(_) => return self.refuse(BAD_CHUNK, cx),
+                Err(bad) => return self.refuse(bad.into(), cx),
             }
         } else {
             self.inbox.received(n);
