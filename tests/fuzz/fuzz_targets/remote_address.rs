@@ -1,4 +1,4 @@
-//! The remote address and the fields set beside it: what is accepted is well-formed, reads the same when it is
+//! The address of the server and the fields set beside it: what is accepted is well-formed, reads the same when it is
 //! written down again, and gives heads that no setting can break.
 #![no_main]
 
