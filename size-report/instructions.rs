@@ -1,6 +1,6 @@
 //! Payloads on their way through the core, for `size-report/measure` to count what that takes: `instructions PATH BYTES COUNT`
 //!
-//! Under callgrind, which counts only what runs inside [`ours`]: a client, a remote and its TLS are made of bytes
+//! Under callgrind, which counts only what runs inside [`ours`]: a client, a server and its TLS are made of bytes
 //! here and count for nothing. Nothing depends on time, chance or sockets, so that the same code gives the same
 //! count; twice as many payloads less once as many leaves what a payload takes, without start and handshake.
 
@@ -182,7 +182,7 @@ fn add_labels(count: usize) {
     }
 }
 
-/// The core, one client that keeps its connection, and the remote.
+/// The core, one client that keeps its connection, and the server.
 struct World {
     relay: Relay,
     now: Now,
@@ -331,7 +331,7 @@ impl World {
     }
 }
 
-/// The remote's end of the one connection.
+/// The server's end of the one connection.
 struct Server {
     tls: Option<ServerConnection>,
     request: Vec<u8>,

@@ -1,4 +1,4 @@
-"""The shipped binary at work, with stand-ins for Lambda and the remote: what it takes of memory, instructions and
+"""The shipped binary at work, with stand-ins for Lambda and the server: what it takes of memory, instructions and
 system calls.
 
 Everything happens one after another, and the next thing only when the extension sleeps again, so that counts repeat.
@@ -91,29 +91,29 @@ def payload_system_calls(binary, path, size, count=20):
 
 
 def calls_of(binary, path, size, count):
-    with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as remote:
+    with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as server:
         out = Path(folder) / "strace"
-        remote_port = remote.getsockname()[1]
+        server_port = server.getsockname()[1]
         settings = {
             "PYROSCOPE_DEV_MODE": "true",
             "PYROSCOPE_LISTEN_ADDRESS": "127.0.0.1:0",
-            "PYROSCOPE_REMOTE_ADDRESS": f"http://127.0.0.1:{remote_port}",
+            "PYROSCOPE_REMOTE_ADDRESS": f"http://127.0.0.1:{server_port}",
         }
         with extension([*strace(out), binary], settings) as process:
             line = process.stderr.readline()
             port = int(re.search(rb'address="?127\.0\.0\.1:(\d+)', line)[1])
             traced = child_of(process.pid)
             with socket.create_connection(("127.0.0.1", port), PATIENCE_S) as client:
-                upload(client, remote, path, size, count, lambda: wait_until_asleep(traced, remote_port, port))
+                upload(client, server, path, size, count, lambda: wait_until_asleep(traced, server_port, port))
             os.kill(traced, signal.SIGTERM)
             process.wait(PATIENCE_S)
         return collections.Counter(re.findall(r"^(?:\d+ +)?(\w+)\(", out.read_text(), re.MULTILINE))
 
 
-def upload(client, remote, path, size, count, settle):
+def upload(client, server, path, size, count, settle):
     """One payload after another, each when the one before has arrived and all is quiet."""
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    remote.settimeout(PATIENCE_S)
+    server.settimeout(PATIENCE_S)
     request = HEAD.format(path, size).encode() + bytes(size)
     connection = None
     for _ in range(count):
@@ -123,7 +123,7 @@ def upload(client, remote, path, size, count, settle):
             client.sendall(request[at:at + PIECE_BYTES])
             settle()
         if connection is None:
-            connection, _ = remote.accept()
+            connection, _ = server.accept()
             connection.settimeout(PATIENCE_S)
         message(client)
         message(connection)

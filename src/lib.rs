@@ -46,17 +46,16 @@
 //! | what is logged, how often | `relay/report.rs`; of a server's answer: `relay/phrases.rs` |
 //! | the format of a log line | `log/`; how it is written: `shell/stderr.rs` |
 //! | the Extensions API | `lambda/` |
-//! | HTTP framing, for all three sides | `http1/` |
-//! | a setting | `config/mod.rs`, and its line of `--help` in `cli.rs`; JSON in settings and events: `json.rs` |
+//! | HTTP framing, for all three sides | `http1/`; why a request is refused, and with which status: `http1/refusal.rs` |
+//! | a setting | `config/mod.rs`, those of the server: `config/server.rs`; its line of `--help` in `cli.rs`; JSON in settings and events: `json.rs` |
 //! | `--help`, `--version`, `--check` | `cli.rs`; the steps of `--check`: `shell/check.rs`, its verdict: `shell/check/verdict.rs` |
 //! | the types that core and shell share | `contract.rs` |
 //! | sockets, polling, signals, DNS, files of roots | `shell/` |
 //! | the profile of the extension itself | `profile.rs`; into the ring: `relay/itself.rs`; the clock: `shell/stages.rs` |
 //!
-//! Imports go one way, from left to right: main → shell → cli, relay → lambda, profile, tls, times, config, aws → http1,
-//! json, log, contract. `times` uses the labels of `config`; `config` and `aws` use each other, because a setting may
-//! name a secret in AWS. Inside `relay`: policy (`impl Relay`) → credentials → inlet, uplink → forward, transport → ring,
-//! labels, tunnel.
+//! Imports go one way, from left to right: main → shell → cli, relay → lambda, profile, tls, times → config → aws → http1,
+//! json, log, contract. `config` uses `aws`, because a setting may name a secret there. Inside `relay`: policy (`impl
+//! Relay`) → credentials → inlet, uplink → forward, transport → ring, labels, tunnel.
 
 #![forbid(unsafe_code)]
 #![warn(

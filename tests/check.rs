@@ -165,7 +165,7 @@ impl Told {
     }
 }
 
-/// A remote at this address, a timeout above what any answer takes, and more.
+/// A server at this address, a timeout above what any answer takes, and more.
 fn settings<'v>(address: &'v str, more: &[(&'v str, &'v str)]) -> Vec<(&'v str, &'v str)> {
     let mut all = vec![
         ("PYROSCOPE_REMOTE_ADDRESS", address),
@@ -248,8 +248,8 @@ fn a_dev_mode_that_does_not_say_true_is_named() {
 /// Red and green, on a terminal alone, unless `NO_COLOR` is set to something (no-color.org).
 #[test]
 fn on_a_terminal_the_verdict_is_in_colour() {
-    let remote = Pyroscope::http();
-    let (good, bad) = (remote.url(), "nonsense");
+    let server = Pyroscope::http();
+    let (good, bad) = (server.url(), "nonsense");
     for (address, mark, verdict, rest) in [
         (
             good.as_str(),
@@ -288,8 +288,8 @@ fn without_lambda_help_is_pointed_at() {
 /// The request is the one a relayed profile makes, but for the profile.
 #[test]
 fn a_good_server() {
-    let remote = Pyroscope::http();
-    let address = format!("{}/base/", remote.url());
+    let server = Pyroscope::http();
+    let address = format!("{}/base/", server.url());
     let told = check(&settings(
         &address,
         &[
@@ -311,11 +311,11 @@ fn a_good_server() {
             "answer ok"
         ]
     );
-    let request = remote.wait_only();
+    let request = server.wait_only();
     assert_eq!(request.target(), "/base/push.v1.PusherService/Push");
     assert_eq!(request.payload(), b"");
     for (name, value) in [
-        ("Host", remote.host().as_str()),
+        ("Host", server.host().as_str()),
         ("Authorization", "Bearer t0ken-s3cret"),
         ("X-Scope-OrgID", "t3nant-s3cret"),
         ("X-More", "h3ader-s3cret"),
@@ -331,10 +331,10 @@ fn a_good_server() {
 fn a_good_server_over_tls() {
     for (version, words) in [(&TLS12, "version 1.2"), (&TLS13, "version 1.3")] {
         let authority = Authority::new("Bench Root");
-        let remote = Pyroscope::https(Tls::by(&authority).only(version));
+        let server = Pyroscope::https(Tls::by(&authority).only(version));
         let roots = authority.pem_file();
         let roots = ("SSL_CERT_FILE", path(roots.path()));
-        let told = check(&settings(&remote.url(), &[roots]));
+        let told = check(&settings(&server.url(), &[roots]));
         told.expect_good();
         for part in [
             words,
@@ -343,7 +343,7 @@ fn a_good_server_over_tls() {
         ] {
             assert!(told.text.contains(part), "{part} in:\n{}", told.text);
         }
-        remote.wait_only();
+        server.wait_only();
     }
 }
 
@@ -351,11 +351,11 @@ fn a_good_server_over_tls() {
 #[test]
 fn answers_that_mean_that_it_works() {
     for status in [200, 202, 204, 400, 415, 422] {
-        let remote = Pyroscope::http();
+        let server = Pyroscope::http();
         let body: &[u8] = br#"{"code":"invalid_argument","message":"no profiles received"}"#;
         let body = if status == 204 { b"" } else { body };
-        remote.always(Play::raw(response(status, &[], body)));
-        let told = check(&settings(&remote.url(), &[]));
+        server.always(Play::raw(response(status, &[], body)));
+        let told = check(&settings(&server.url(), &[]));
         told.expect_good();
         assert!(told.text.contains(&format!("status {status}")));
     }
@@ -379,9 +379,9 @@ fn answers_that_mean_that_it_does_not() {
         (502, fails),
         (503, fails),
     ] {
-        let remote = Pyroscope::http();
-        remote.always(Play::answer(status));
-        let told = check(&settings(&remote.url(), &[]));
+        let server = Pyroscope::http();
+        server.always(Play::answer(status));
+        let told = check(&settings(&server.url(), &[]));
         told.expect_bad("answer", &[&format!("status {status}")]);
         told.expect_verdict(&format!("status {status}; {reason}"));
     }
@@ -408,10 +408,10 @@ fn the_servers_words() {
         ),
         (502, "t0ken-s3cret", "status 502; the server"),
     ] {
-        let remote = Pyroscope::http();
-        remote.always(Play::raw(response(status, &[], body.as_bytes())));
+        let server = Pyroscope::http();
+        server.always(Play::raw(response(status, &[], body.as_bytes())));
         let token = [("PYROSCOPE_AUTH_TOKEN", "t0ken-s3cret")];
-        check(&settings(&remote.url(), &token)).expect_bad("answer", &[words]);
+        check(&settings(&server.url(), &token)).expect_bad("answer", &[words]);
     }
 }
 
@@ -426,10 +426,10 @@ fn a_page_is_not_pyroscopes_answer() {
         (201, "application/xhtml+xml"),
         (400, "text/html"),
     ] {
-        let remote = Pyroscope::http();
+        let server = Pyroscope::http();
         let fields = [("Content-Type", kind)];
-        remote.always(Play::raw(response(status, &fields, html.as_bytes())));
-        let told = check(&settings(&remote.url(), &[]));
+        server.always(Play::raw(response(status, &fields, html.as_bytes())));
+        let told = check(&settings(&server.url(), &[]));
         told.expect_bad("answer", &["a web page answered, "]);
         told.expect_verdict(&format!(
             "status {status}; a web page answered, perhaps a login, and not Pyroscope. \
@@ -443,19 +443,19 @@ fn a_page_is_not_pyroscopes_answer() {
         (200, "", html),
         (204, "", ""),
     ] {
-        let remote = Pyroscope::http();
+        let server = Pyroscope::http();
         let fields = [("Content-Type", kind)];
-        remote.always(Play::raw(response(status, &fields, body.as_bytes())));
-        check(&settings(&remote.url(), &[])).expect_good();
+        server.always(Play::raw(response(status, &fields, body.as_bytes())));
+        check(&settings(&server.url(), &[])).expect_good();
     }
 }
 
 #[test]
 fn a_redirect_is_told_without_what_may_be_secret_in_it() {
-    let remote = Pyroscope::http();
+    let server = Pyroscope::http();
     let location = "https://us3r-s3cret:passw0rd-s3cret@else.where/login?t=s3cret#s3cret";
-    remote.always(Play::raw(response(302, &[("Location", location)], b"")));
-    let told = check(&settings(&remote.url(), &[]));
+    server.always(Play::raw(response(302, &[("Location", location)], b"")));
+    let told = check(&settings(&server.url(), &[]));
     told.expect_bad("answer", &["status 302"]);
     told.expect_verdict(
         "status 302: https://else.where/login; a redirect, and redirects are not followed. \
@@ -494,10 +494,10 @@ fn refused_credentials() {
         (vec![], "without credentials (none are set)"),
     ] {
         for status in [401, 403] {
-            let remote = Pyroscope::http();
+            let server = Pyroscope::http();
             let body = b"t0ken-s3cret, passw0rd-s3cret and t3nant-s3cret are wrong";
-            remote.always(Play::raw(response(status, &[], body)));
-            let told = check(&settings(&remote.url(), &more));
+            server.always(Play::raw(response(status, &[], body)));
+            let told = check(&settings(&server.url(), &more));
             told.expect_bad("answer", &[&format!("status {status}"), "refused"]);
             assert!(told.text.ends_with(&format!("{named}\n")), "{}", told.text);
             let advice = if more.iter().all(|set| *set == tenant) {
@@ -513,9 +513,9 @@ fn refused_credentials() {
 
 #[test]
 fn refused_credentials_of_the_address() {
-    let remote = Pyroscope::http();
-    remote.always(Play::answer(401));
-    let address = format!("http://us3r-s3cret:s3c%72et@{}", remote.host());
+    let server = Pyroscope::http();
+    server.always(Play::answer(401));
+    let address = format!("http://us3r-s3cret:s3c%72et@{}", server.host());
     let told = check(&settings(&address, &[]));
     told.expect_bad("answer", &["the user in PYROSCOPE_REMOTE_ADDRESS"]);
 }
@@ -525,9 +525,9 @@ fn half_of_basic_authorization() {
     const USER: &str = "PYROSCOPE_BASIC_AUTH_USER";
     const PASSWORD: &str = "PYROSCOPE_BASIC_AUTH_PASSWORD";
     for (set, missing) in [(USER, PASSWORD), (PASSWORD, USER)] {
-        let remote = Pyroscope::http();
-        remote.next(Play::answer(401));
-        let url = remote.url();
+        let server = Pyroscope::http();
+        server.next(Play::answer(401));
+        let url = server.url();
         let half = settings(&url, &[(set, "us3r-s3cret")]);
         let problem = format!("{missing} is not set, so {set} is not used");
         let told = check(&half);
@@ -546,13 +546,13 @@ fn half_of_basic_authorization() {
 /// It is not what a server refuses credentials for.
 #[test]
 fn another_bad_setting_is_not_why_credentials_are_refused() {
-    let remote = Pyroscope::http();
-    remote.always(Play::answer(401));
+    let server = Pyroscope::http();
+    server.always(Play::answer(401));
     let more = [
         ("PYROSCOPE_NUM_WORKERS", "many"),
         ("PYROSCOPE_AUTH_TOKEN", "t0ken-s3cret"),
     ];
-    check(&settings(&remote.url(), &more)).expect_verdict(
+    check(&settings(&server.url(), &more)).expect_verdict(
         "status 401; refused with credentials from PYROSCOPE_AUTH_TOKEN. Check user, password or token, \
          and that they may write profiles",
     );
@@ -631,33 +631,33 @@ fn an_unknown_host() {
 
 #[test]
 fn an_untrusted_certificate() {
-    let remote = Pyroscope::https(Tls::by(&Authority::new("Nobody's Root")));
+    let server = Pyroscope::https(Tls::by(&Authority::new("Nobody's Root")));
     let known = Authority::new("Bench Root").pem_file();
     for more in [&[][..], &[("SSL_CERT_FILE", path(known.path()))]] {
-        let told = check(&settings(&remote.url(), more));
+        let told = check(&settings(&server.url(), more));
         told.expect_bad("tls", &[]);
         told.expect_verdict(
             "localhost: the server's certificate is issued by nobody we trust: \
              name a PEM file with its issuer in SSL_CERT_FILE",
         );
     }
-    assert!(remote.requests().is_empty());
+    assert!(server.requests().is_empty());
 }
 
 #[test]
 fn a_certificate_for_another_name() {
     let authority = Authority::new("Bench Root");
-    let remote = Pyroscope::https(Tls::with(authority.leaf(&["elsewhere.example"])));
+    let server = Pyroscope::https(Tls::with(authority.leaf(&["elsewhere.example"])));
     let roots = authority.pem_file();
     let told = check(&settings(
-        &remote.url(),
+        &server.url(),
         &[("SSL_CERT_FILE", path(roots.path()))],
     ));
     told.expect_bad("tls", &[]);
     told.expect_verdict(
         "localhost: the server's certificate is not for the host in the address: use a name that it is for",
     );
-    assert!(remote.requests().is_empty());
+    assert!(server.requests().is_empty());
 }
 
 #[test]
@@ -667,10 +667,10 @@ fn a_certificate_that_has_expired() {
     let leaf = authority.issue(&OUR_NAMES, &key, |params| {
         params.not_after = rcgen::date_time_ymd(2001, 1, 1);
     });
-    let remote = Pyroscope::https(Tls::with(leaf));
+    let server = Pyroscope::https(Tls::with(leaf));
     let roots = authority.pem_file();
     let roots = [("SSL_CERT_FILE", path(roots.path()))];
-    let told = check(&settings(&remote.url(), &roots));
+    let told = check(&settings(&server.url(), &roots));
     told.expect_bad("tls", &[]);
     told.expect_verdict("localhost: the server's certificate has expired: renew it on the server");
 }
@@ -680,8 +680,8 @@ fn a_certificate_that_has_expired() {
 fn through_a_proxy() {
     const NAME: &str = "pyroscope.invalid";
     let authority = Authority::new("Bench Root");
-    let remote = Pyroscope::https(Tls::with(authority.leaf(&[NAME])));
-    let proxy = Proxy::start(Manner::Tunnel(remote.addr(), ESTABLISHED.to_vec()));
+    let server = Pyroscope::https(Tls::with(authority.leaf(&[NAME])));
+    let proxy = Proxy::start(Manner::Tunnel(server.addr(), ESTABLISHED.to_vec()));
     let roots = authority.pem_file();
     let (address, url) = (proxy.addr().to_string(), format!("https://{NAME}"));
     let variables = [
@@ -716,7 +716,7 @@ fn through_a_proxy() {
 
 #[test]
 fn roots_that_cannot_be_read() {
-    let remote = Pyroscope::https(Tls::by(&Authority::new("Nobody's Root")));
+    let server = Pyroscope::https(Tls::by(&Authority::new("Nobody's Root")));
     let empty = tempfile::NamedTempFile::new().expect("a temporary file");
     let bad = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     let half = pem_file(&(Authority::new("Bench Root").pem().to_owned() + bad));
@@ -728,7 +728,7 @@ fn roots_that_cannot_be_read() {
             "1 of the certificates of SSL_CERT_FILE cannot be used",
         ),
     ] {
-        let told = check(&settings(&remote.url(), &[("SSL_CERT_FILE", file)]));
+        let told = check(&settings(&server.url(), &[("SSL_CERT_FILE", file)]));
         assert_eq!(told.status, Some(1));
         let line = told
             .text
@@ -767,8 +767,8 @@ fn bad_values() {
         ),
         ("PYROSCOPE_AUTH_TOKEN", "t0ken-s3cret\n"),
     ] {
-        let remote = Pyroscope::http();
-        let told = check(&settings(&remote.url(), &[(variable, value)]));
+        let server = Pyroscope::http();
+        let told = check(&settings(&server.url(), &[(variable, value)]));
         told.expect_bad_line("settings", &[variable]);
         assert!(told.steps().contains(&"answer ok".to_owned()));
         let verdict = format!("Profiles would arrive, but {variable} ");
@@ -845,9 +845,9 @@ fn garbage_for_an_answer() {
         (b"HTTP/1.1 200 OK\r\n", "connection closed"),
         (b"", "connection closed"),
     ] {
-        let remote = Pyroscope::http();
-        remote.always(Play::raw(garbage).then_close());
-        check(&settings(&remote.url(), &[])).expect_bad("answer", &[words]);
+        let server = Pyroscope::http();
+        server.always(Play::raw(garbage).then_close());
+        check(&settings(&server.url(), &[])).expect_bad("answer", &[words]);
     }
 }
 
@@ -855,10 +855,10 @@ fn garbage_for_an_answer() {
 #[test]
 fn an_answer_broken_off() {
     for body in ["5\r\nab", "zz\r\n"] {
-        let remote = Pyroscope::http();
+        let server = Pyroscope::http();
         let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
-        remote.always(Play::bytewise(format!("{head}{body}")).then_close());
-        check(&settings(&remote.url(), &[])).expect_good();
+        server.always(Play::bytewise(format!("{head}{body}")).then_close());
+        check(&settings(&server.url(), &[])).expect_good();
     }
 }
 
@@ -869,32 +869,32 @@ fn the_wrong_scheme() {
         &b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"[..],
         b"\x15\x03\x03\0\x02\x02\x46",
     ] {
-        let remote = Pyroscope::http();
-        remote.always(Play::raw(answer).then_close());
-        let told = check(&settings(&remote.url(), &[]));
+        let server = Pyroscope::http();
+        server.always(Play::raw(answer).then_close());
+        let told = check(&settings(&server.url(), &[]));
         told.expect_bad("answer", &[]);
         told.expect_verdict(
             "127.0.0.1: TLS is spoken here: PYROSCOPE_REMOTE_ADDRESS must begin with https",
         );
     }
-    let remote = Pyroscope::http();
+    let server = Pyroscope::http();
     let refusal = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n";
-    remote.always(Play(vec![Step::Write(refusal.into()), Step::Close]));
-    let address = remote.url().replace("http://", "https://");
+    server.always(Play(vec![Step::Write(refusal.into()), Step::Close]));
+    let address = server.url().replace("http://", "https://");
     check(&settings(&address, &[])).expect_bad("tls", &["does not speak TLS"]);
 }
 
 /// In the environment of a sandbox it is still no extension: Lambda is not spoken to.
 #[test]
 fn it_does_not_register() {
-    let (lambda, remote) = (TcpListener::bind("127.0.0.1:0"), Pyroscope::http());
+    let (lambda, server) = (TcpListener::bind("127.0.0.1:0"), Pyroscope::http());
     let lambda = lambda.expect("a port of our own");
     lambda
         .set_nonblocking(true)
         .expect("a listener that returns");
     let address = lambda.local_addr().expect("its address").to_string();
     let api = [("AWS_LAMBDA_RUNTIME_API", address.as_str())];
-    check(&settings(&remote.url(), &api)).expect_good();
+    check(&settings(&server.url(), &api)).expect_good();
     let came = lambda.accept().map_err(|error| error.kind());
     assert!(matches!(came, Err(ErrorKind::WouldBlock)));
 }

@@ -29,9 +29,9 @@ const KEPT: [&str; 5] = [
 ];
 
 /// A sandbox whose credentials are in that store.
-fn sandbox(store: &Store, remote: &Pyroscope) -> Sandbox {
+fn sandbox(store: &Store, server: &Pyroscope) -> Sandbox {
     Sandbox::new()
-        .remote(remote)
+        .server(server)
         .set("AWS_ENDPOINT_URL", store.url())
         .set("AWS_ACCESS_KEY_ID", ID)
         .set("AWS_SECRET_ACCESS_KEY", SECRET)
@@ -67,13 +67,13 @@ fn end(extension: &mut Extension, lambda: &ExtensionsApi, relayed: u64, lost: u6
 
 #[test]
 fn a_secret_is_asked_for_when_the_function_runs_and_sent_with_every_profile() {
-    let (store, remote, lambda) = (
+    let (store, server, lambda) = (
         Store::http(),
         Pyroscope::http().quick(),
         ExtensionsApi::start(),
     );
     store.keep(ARN, KEPT[0]);
-    let mut extension = listening(sandbox(&store, &remote).lambda(&lambda));
+    let mut extension = listening(sandbox(&store, &server).lambda(&lambda));
     lambda.wait_next();
     extension.wait_asleep();
     assert_eq!(store.asked().len(), 0, "the init goes on");
@@ -84,7 +84,7 @@ fn a_secret_is_asked_for_when_the_function_runs_and_sent_with_every_profile() {
     assert_eq!(asked[0].host, store.addr().to_string());
     for count in 1..=3 {
         post(&extension);
-        let answered = remote.wait_answered(count);
+        let answered = server.wait_answered(count);
         let sent = authorization(&answered[count - 1]);
         assert_eq!(sent, format!("Bearer {}", KEPT[0]));
         assert_eq!(answered[count - 1].payload(), b"profile");
@@ -95,7 +95,7 @@ fn a_secret_is_asked_for_when_the_function_runs_and_sent_with_every_profile() {
 
 #[test]
 fn members_of_one_secret_are_asked_for_once_and_a_parameter_beside_it() {
-    let (store, remote, lambda) = (
+    let (store, server, lambda) = (
         Store::http(),
         Pyroscope::http().quick(),
         ExtensionsApi::start(),
@@ -104,7 +104,7 @@ fn members_of_one_secret_are_asked_for_once_and_a_parameter_beside_it() {
     store.keep_version(ARN, "AWSPREVIOUS", &secret);
     store.keep(PARAMETER, KEPT[4]);
     let mut extension = listening(
-        sandbox(&store, &remote)
+        sandbox(&store, &server)
             .lambda(&lambda)
             .set("PYROSCOPE_AUTH_TOKEN", "")
             .set(
@@ -122,7 +122,7 @@ fn members_of_one_secret_are_asked_for_once_and_a_parameter_beside_it() {
     );
     lambda.invoke_and_wait();
     post(&extension);
-    let request = remote.wait_answered(1).remove(0);
+    let request = server.wait_answered(1).remove(0);
     assert_eq!(
         authorization(&request),
         "Basic czNjcmV0LXVzZXI6czNjcmV0LXBhc3N3b3Jk"
@@ -139,26 +139,26 @@ fn members_of_one_secret_are_asked_for_once_and_a_parameter_beside_it() {
 
 #[test]
 fn a_token_that_was_rotated_is_read_again_and_nothing_is_lost() {
-    let (store, remote, lambda) = (
+    let (store, server, lambda) = (
         Store::http(),
         Pyroscope::http().quick(),
         ExtensionsApi::start(),
     );
     store.keep(ARN, KEPT[1]);
-    let mut extension = listening(sandbox(&store, &remote).lambda(&lambda));
+    let mut extension = listening(sandbox(&store, &server).lambda(&lambda));
     lambda.invoke_and_wait();
     post(&extension);
-    remote.wait_answered(1);
+    server.wait_answered(1);
     store.keep(ARN, KEPT[0]);
-    remote.next(Play::answer(401));
+    server.next(Play::answer(401));
     post(&extension);
-    let sent: Vec<String> = remote.wait_answered(3).iter().map(authorization).collect();
+    let sent: Vec<String> = server.wait_answered(3).iter().map(authorization).collect();
     let tokens = [KEPT[1], KEPT[1], KEPT[0]].map(|token| format!("Bearer {token}"));
     assert_eq!(sent, tokens);
     extension.wait_log_with(&["level=info", "they are read again", "status 401"]);
 
     // Another refusal so soon waits for the minute to be over. Those are the core's tests.
-    remote.always(Play::answer(403));
+    server.always(Play::answer(403));
     post(&extension);
     extension.wait_log("The server refuses the credentials, profiles wait");
     assert_eq!(store.asked().len(), 2);
@@ -171,15 +171,15 @@ fn a_token_that_was_rotated_is_read_again_and_nothing_is_lost() {
 
 #[test]
 fn a_file_is_read_without_its_last_line_break() {
-    let (remote, lambda) = (Pyroscope::http().quick(), ExtensionsApi::start());
+    let (server, lambda) = (Pyroscope::http().quick(), ExtensionsApi::start());
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("the token");
     fs::write(&path, [KEPT[0], "\n"].concat()).unwrap();
     let url = format!("file://{}", path.display());
-    let mut extension = listening(Sandbox::with(&lambda, &remote).set("PYROSCOPE_AUTH_TOKEN", url));
+    let mut extension = listening(Sandbox::with(&lambda, &server).set("PYROSCOPE_AUTH_TOKEN", url));
     lambda.invoke_and_wait();
     post(&extension);
-    let sent = authorization(&remote.wait_answered(1)[0]);
+    let sent = authorization(&server.wait_answered(1)[0]);
     assert_eq!(sent, format!("Bearer {}", KEPT[0]));
     end(&mut extension, &lambda, 1, 0);
 }
@@ -202,7 +202,7 @@ fn what_a_store_refuses_is_logged_with_the_variable_the_code_and_the_permission(
         (Some(Mood::Dead), "connection closed"),
         (None, "ResourceNotFoundException"),
     ] {
-        let (store, remote, lambda) = (
+        let (store, server, lambda) = (
             Store::http(),
             Pyroscope::http().quick(),
             ExtensionsApi::start(),
@@ -214,7 +214,7 @@ fn what_a_store_refuses_is_logged_with_the_variable_the_code_and_the_permission(
             }
             None => store.keep(PARAMETER, KEPT[4]),
         }
-        let mut extension = listening(sandbox(&store, &remote).lambda(&lambda));
+        let mut extension = listening(sandbox(&store, &server).lambda(&lambda));
         lambda.invoke_and_wait();
         post(&extension);
         extension.wait_log_with(&[
@@ -226,7 +226,7 @@ fn what_a_store_refuses_is_logged_with_the_variable_the_code_and_the_permission(
         // Nothing needs to be deployed: the permission is given, the secret is put there.
         store.keep(ARN, KEPT[0]);
         store.recover();
-        let sent = authorization(&remote.wait_answered(1)[0]);
+        let sent = authorization(&server.wait_answered(1)[0]);
         assert_eq!(sent, format!("Bearer {}", KEPT[0]));
         extension.wait_log_with(&["level=info", "The credentials were read"]);
         let lines = extension.log_with(&["level=error"]);
@@ -237,7 +237,7 @@ fn what_a_store_refuses_is_logged_with_the_variable_the_code_and_the_permission(
 
 #[test]
 fn a_store_that_is_slow_holds_up_profiles_and_nobody_else() {
-    let (store, remote, lambda) = (
+    let (store, server, lambda) = (
         Store::http(),
         Pyroscope::http().quick(),
         ExtensionsApi::start(),
@@ -245,16 +245,16 @@ fn a_store_that_is_slow_holds_up_profiles_and_nobody_else() {
     store.keep(ARN, KEPT[0]);
     let gate = Gate::new();
     store.always(Mood::Slow(gate.clone()));
-    let mut extension = listening(sandbox(&store, &remote).lambda(&lambda));
+    let mut extension = listening(sandbox(&store, &server).lambda(&lambda));
     lambda.invoke_and_wait();
     store.wait_asked(1);
     for _ in 0..3 {
         post(&extension);
         lambda.invoke_and_wait();
     }
-    assert_eq!(remote.requests().len(), 0);
+    assert_eq!(server.requests().len(), 0);
     gate.open();
-    for request in remote.wait_answered(3) {
+    for request in server.wait_answered(3) {
         assert_eq!(authorization(&request), format!("Bearer {}", KEPT[0]));
     }
     end(&mut extension, &lambda, 3, 0);
@@ -262,13 +262,13 @@ fn a_store_that_is_slow_holds_up_profiles_and_nobody_else() {
 
 #[test]
 fn what_is_left_without_credentials_is_counted_so() {
-    let (store, remote, lambda) = (
+    let (store, server, lambda) = (
         Store::http(),
         Pyroscope::http().quick(),
         ExtensionsApi::start(),
     );
     store.always(Mood::Error(400, "AccessDeniedException", ""));
-    let mut extension = listening(sandbox(&store, &remote).lambda(&lambda));
+    let mut extension = listening(sandbox(&store, &server).lambda(&lambda));
     lambda.invoke_and_wait();
     post(&extension);
     extension.wait_log("Cannot read a credential");
@@ -277,7 +277,7 @@ fn what_is_left_without_credentials_is_counted_so() {
     let totals = extension.totals();
     totals.expect(0, 1);
     assert_eq!(totals.count("lost_credentials"), 1);
-    assert_eq!(remote.requests().len(), 0, "nothing goes without them");
+    assert_eq!(server.requests().len(), 0, "nothing goes without them");
 }
 
 #[test]
@@ -286,10 +286,10 @@ fn a_store_is_reached_by_tls_and_through_the_proxy() {
     let store = Store::https(authority.leaf(&["store.invalid"]));
     store.keep(ARN, KEPT[0]);
     let proxy = Proxy::start(Manner::Tunnel(store.addr(), ESTABLISHED.to_vec()));
-    let (remote, lambda) = (Pyroscope::http().quick(), ExtensionsApi::start());
+    let (server, lambda) = (Pyroscope::http().quick(), ExtensionsApi::start());
     let roots = authority.pem_file();
     let mut extension = listening(
-        sandbox(&store, &remote)
+        sandbox(&store, &server)
             .lambda(&lambda)
             .set("AWS_ENDPOINT_URL", "https://store.invalid")
             .set("HTTPS_PROXY", format!("http://{}", proxy.addr()))
@@ -297,7 +297,7 @@ fn a_store_is_reached_by_tls_and_through_the_proxy() {
     );
     lambda.invoke_and_wait();
     post(&extension);
-    let sent = authorization(&remote.wait_answered(1)[0]);
+    let sent = authorization(&server.wait_answered(1)[0]);
     assert_eq!(sent, format!("Bearer {}", KEPT[0]));
     let asked = proxy.wait_asked(1);
     assert_eq!(asked[0].start_line(), "CONNECT store.invalid:443 HTTP/1.1");
@@ -308,8 +308,8 @@ fn a_store_is_reached_by_tls_and_through_the_proxy() {
 #[test]
 fn a_store_whose_certificate_is_nobodys_is_not_asked() {
     let store = Store::https(Authority::new("Nobody").leaf(&OUR_NAMES));
-    let (remote, lambda) = (Pyroscope::http().quick(), ExtensionsApi::start());
-    let mut extension = listening(sandbox(&store, &remote).lambda(&lambda));
+    let (server, lambda) = (Pyroscope::http().quick(), ExtensionsApi::start());
+    let mut extension = listening(sandbox(&store, &server).lambda(&lambda));
     lambda.invoke_and_wait();
     post(&extension);
     extension.wait_log_with(&["Cannot read a credential", "the server's certificate"]);
@@ -319,7 +319,7 @@ fn a_store_whose_certificate_is_nobodys_is_not_asked() {
 
 #[test]
 fn after_a_snapshot_the_keys_are_asked_for_first() {
-    let (store, remote, lambda) = (
+    let (store, server, lambda) = (
         Store::http(),
         Pyroscope::http().quick(),
         ExtensionsApi::start(),
@@ -327,7 +327,7 @@ fn after_a_snapshot_the_keys_are_asked_for_first() {
     store.keep(ARN, KEPT[0]);
     let uri = format!("{}/2021-04-23/credentials", store.url());
     let mut extension = listening(
-        sandbox(&store, &remote)
+        sandbox(&store, &server)
             .lambda(&lambda)
             .set("AWS_LAMBDA_INITIALIZATION_TYPE", "snap-start")
             .set("AWS_ACCESS_KEY_ID", "")
@@ -341,7 +341,7 @@ fn after_a_snapshot_the_keys_are_asked_for_first() {
     extension.wait_asleep();
     assert_eq!(store.asked().len(), 0, "no secret is in the snapshot");
     lambda.invoke_and_wait();
-    let sent = authorization(&remote.wait_answered(1)[0]);
+    let sent = authorization(&server.wait_answered(1)[0]);
     assert_eq!(sent, format!("Bearer {}", KEPT[0]));
     let asked = store.asked();
     let what: Vec<&str> = asked.iter().map(|asked| asked.what.as_str()).collect();
@@ -352,7 +352,7 @@ fn after_a_snapshot_the_keys_are_asked_for_first() {
 /// A freeze in the middle, in which the store hangs up without a word that arrives.
 #[test]
 fn a_freeze_while_it_is_read_costs_no_profile() {
-    let (store, remote, lambda) = (
+    let (store, server, lambda) = (
         Store::http(),
         Pyroscope::http().quick(),
         ExtensionsApi::start(),
@@ -360,7 +360,7 @@ fn a_freeze_while_it_is_read_costs_no_profile() {
     store.keep(ARN, KEPT[0]);
     let never = Gate::new();
     store.always(Mood::Slow(never));
-    let mut extension = listening(sandbox(&store, &remote).lambda(&lambda));
+    let mut extension = listening(sandbox(&store, &server).lambda(&lambda));
     lambda.invoke_and_wait();
     store.wait_asked(1);
     post(&extension);
@@ -368,7 +368,7 @@ fn a_freeze_while_it_is_read_costs_no_profile() {
     support::monitor::let_pass(Duration::from_millis(2500));
     store.recover();
     extension.thaw();
-    let sent = authorization(&remote.wait_answered(1)[0]);
+    let sent = authorization(&server.wait_answered(1)[0]);
     assert_eq!(sent, format!("Bearer {}", KEPT[0]));
     assert_eq!(store.asked().len(), 2);
     assert_eq!(extension.log_with(&["level=error"]).len(), 0);
@@ -391,9 +391,9 @@ fn registering_and_the_first_next_are_as_without() {
             .collect();
         (calls, files)
     };
-    let (store, remote) = (Store::http(), Pyroscope::http());
-    let plain = calls(Sandbox::new().remote(&remote));
-    let by_reference = calls(sandbox(&store, &remote));
+    let (store, server) = (Store::http(), Pyroscope::http());
+    let plain = calls(Sandbox::new().server(&server));
+    let by_reference = calls(sandbox(&store, &server));
     assert_eq!(format!("{plain:?}"), format!("{by_reference:?}"));
     assert_eq!(store.asked().len(), 0);
 }
@@ -485,9 +485,9 @@ fn check(variables: &[(&str, &str)]) -> (Option<i32>, String) {
 
 #[test]
 fn a_check_reads_them_and_says_each_step() {
-    let (store, remote) = (Store::http(), Pyroscope::http().quick());
+    let (store, server) = (Store::http(), Pyroscope::http().quick());
     store.keep(ARN, KEPT[0]);
-    let (url, address) = (store.url(), remote.url());
+    let (url, address) = (store.url(), server.url());
     let at = store.addr().to_string();
     let mut variables = vec![
         ("PYROSCOPE_REMOTE_ADDRESS", address.as_str()),
@@ -510,7 +510,7 @@ fn a_check_reads_them_and_says_each_step() {
         "{text}"
     );
     assert_eq!(
-        authorization(&remote.wait_answered(1)[0]),
+        authorization(&server.wait_answered(1)[0]),
         format!("Bearer {}", KEPT[0])
     );
 
@@ -532,7 +532,7 @@ fn a_check_reads_them_and_says_each_step() {
         ),
         "{text}"
     );
-    assert_eq!(remote.requests().len(), 1);
+    assert_eq!(server.requests().len(), 1);
 }
 
 /// It is the store's address that is wrong, not Pyroscope's.

@@ -1,5 +1,5 @@
 //! When is Lambda asked for the next event, which permits it to freeze us? In flush mode `end`: when the function
-//! is done and everything has been relayed, in time, and never for a backend that is down.
+//! is done and everything has been relayed, in time, and never for a server that is down.
 
 #![expect(
     clippy::disallowed_methods,
@@ -34,8 +34,8 @@ fn assert_held(lambda: &ExtensionsApi, extension: &Extension, request_id: &str) 
 
 #[test]
 fn the_next_event_is_asked_for_after_the_function_and_an_empty_ring() {
-    let (lambda, remote) = (ExtensionsApi::with_telemetry(), Pyroscope::http());
-    let mut extension = Sandbox::with(&lambda, &remote)
+    let (lambda, server) = (ExtensionsApi::with_telemetry(), Pyroscope::http());
+    let mut extension = Sandbox::with(&lambda, &server)
         .set("PYROSCOPE_FLUSH_MODE", "end")
         .listening();
     extension.wait_log("Subscribed to telemetry");
@@ -45,16 +45,16 @@ fn the_next_event_is_asked_for_after_the_function_and_an_empty_ring() {
         assert_eq!(lambda.deliver("start", &request_id).status, 200);
         assert_held(&lambda, &extension, &request_id);
         relayed += 1;
-        remote.wait_answered(relayed);
+        server.wait_answered(relayed);
         // Relayed, but the function goes on.
         assert_held(&lambda, &extension, &request_id);
         relayed += 1;
-        remote.wait_answered(relayed);
+        server.wait_answered(relayed);
 
         let gate = Gate::new();
-        remote.next(Play::answer(200).unanswered_until(&gate));
+        server.next(Play::answer(200).unanswered_until(&gate));
         assert_eq!(extension.post("/ingest", b"the last one").status, 200);
-        remote.wait_complete(relayed + 1);
+        server.wait_complete(relayed + 1);
         if round == 1 {
             // It ends of its own before anything is relayed, and another's end is not its end.
             assert_eq!(lambda.deliver("runtimeDone", "another").status, 200);
@@ -68,8 +68,8 @@ fn the_next_event_is_asked_for_after_the_function_and_an_empty_ring() {
         lambda.wait_next();
         relayed += 2;
         // Not how many were answered: the stand-in notes that behind the answer.
-        assert_eq!(remote.complete().len(), relayed, "all had arrived");
-        remote.wait_answered(relayed);
+        assert_eq!(server.complete().len(), relayed, "all had arrived");
+        server.wait_answered(relayed);
     }
     lambda.shutdown(TWO_SECONDS);
     extension.expect_exit(0);
@@ -79,8 +79,8 @@ fn the_next_event_is_asked_for_after_the_function_and_an_empty_ring() {
 
 #[test]
 fn the_next_event_is_asked_for_in_time_whatever_the_function_does() {
-    let (lambda, remote) = (ExtensionsApi::with_telemetry(), Pyroscope::http());
-    let extension = Sandbox::with(&lambda, &remote)
+    let (lambda, server) = (ExtensionsApi::with_telemetry(), Pyroscope::http());
+    let extension = Sandbox::with(&lambda, &server)
         .set("PYROSCOPE_FLUSH_MODE", "end")
         .listening();
     lambda.wait_next();
@@ -95,9 +95,9 @@ fn the_next_event_is_asked_for_in_time_whatever_the_function_does() {
     assert_eq!(extension.complaints(), Vec::<String>::new());
 }
 
-/// How fast is printed; that nothing else than the backend's state ends the hold is what is asserted.
+/// How fast is printed; that nothing else than the server's state ends the hold is what is asserted.
 #[test]
-fn a_dead_backend_holds_nothing_up() {
+fn a_dead_server_holds_nothing_up() {
     let lambda = ExtensionsApi::with_telemetry();
     let nobody = ReservedPort::new();
     let extension = Sandbox::new()
@@ -141,22 +141,22 @@ fn without_telemetry_it_is_invoke_and_one_line_says_so() {
         }),
     ];
     for (cause, make) in faults {
-        let (lambda, remote, gate) = (ExtensionsApi::start(), Pyroscope::http(), Gate::new());
+        let (lambda, server, gate) = (ExtensionsApi::start(), Pyroscope::http(), Gate::new());
         make(&lambda);
-        remote.next(Play::answer(200).unanswered_until(&gate));
-        let mut extension = Sandbox::with(&lambda, &remote)
+        server.next(Play::answer(200).unanswered_until(&gate));
+        let mut extension = Sandbox::with(&lambda, &server)
             .set("PYROSCOPE_FLUSH_MODE", "end")
             .listening();
         let line = extension.wait_log(DEGRADED);
         println!("{line}");
         lambda.invoke_and_wait();
         assert_eq!(extension.post("/ingest", b"payload").status, 200);
-        remote.wait_complete(1);
+        server.wait_complete(1);
         let request_id = lambda.invoke();
         assert_held(&lambda, &extension, &request_id);
         gate.open();
         lambda.wait_next();
-        remote.wait_answered(2);
+        server.wait_answered(2);
         lambda.shutdown(TWO_SECONDS);
         extension.expect_exit(0);
         extension.totals().expect(2, 0);
@@ -167,12 +167,12 @@ fn without_telemetry_it_is_invoke_and_one_line_says_so() {
 /// Managed Instances tell of no invocation: there is nothing to hold, and nothing to subscribe for.
 #[test]
 fn where_no_invocation_is_told_of_nothing_is_subscribed() {
-    let (lambda, remote) = (ExtensionsApi::with_telemetry(), Pyroscope::http());
+    let (lambda, server) = (ExtensionsApi::with_telemetry(), Pyroscope::http());
     lambda.fault(
         Kind::Register,
         Fault::Refuse(403, "Extension.InvalidEventType"),
     );
-    let mut extension = Sandbox::with(&lambda, &remote)
+    let mut extension = Sandbox::with(&lambda, &server)
         .set("PYROSCOPE_FLUSH_MODE", "end")
         .listening();
     lambda.wait_next();

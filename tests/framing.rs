@@ -213,21 +213,21 @@ fn no_setting_breaks_a_head_to_lambda_or_a_proxy() {
     for evil in ["\r\nX-Evil: 1", "\nX", "\rX", "\0"] {
         let api = format!("127.0.0.1:9001{evil}");
         assert_eq!(read(&[("AWS_LAMBDA_RUNTIME_API", &api)]).runtime_api, None);
-        let remote = ("PYROSCOPE_REMOTE_ADDRESS", "https://remote.example");
+        let server = ("PYROSCOPE_REMOTE_ADDRESS", "https://server.example");
         for proxy in [
             format!("http://proxy{evil}:3128"),
             format!("http://user:secret{evil}@proxy:3128"),
             format!("proxy:3128{evil}"),
             "http://user:%0d%0aX-Evil%3a%201@proxy".to_owned(),
         ] {
-            let config = read(&[remote, ("HTTPS_PROXY", &proxy)]);
-            let Some(proxy) = config.remote.and_then(|remote| remote.proxy) else {
+            let config = read(&[server, ("HTTPS_PROXY", &proxy)]);
+            let Some(proxy) = config.remote.and_then(|server| server.proxy) else {
                 continue;
             };
             let connect = String::from_utf8(proxy.connect).unwrap();
             let head = connect.strip_suffix("\r\n\r\n").expect("a whole head");
             let mut lines = head.split("\r\n");
-            assert_eq!(lines.next(), Some("CONNECT remote.example:443 HTTP/1.1"));
+            assert_eq!(lines.next(), Some("CONNECT server.example:443 HTTP/1.1"));
             for line in lines {
                 let (name, value) = line.split_once(": ").expect("a field");
                 assert!(["Host", "Proxy-Authorization"].contains(&name), "{connect}");
@@ -372,7 +372,7 @@ impl Seen {
     }
 }
 
-/// A client sends this and closes its side; then the remote takes everything.
+/// A client sends this and closes its side; then the server takes everything.
 fn serve(wire: &[u8], cut: &[usize]) -> Seen {
     let mut world = World::new(&[RING, ("PYROSCOPE_NUM_WORKERS", "1")]);
     let client = world.client();

@@ -1,6 +1,6 @@
-//! Does everything arrive though the sandbox is frozen at the worst moment, whatever the remote does meanwhile?
+//! Does everything arrive though the sandbox is frozen at the worst moment, whatever the server does meanwhile?
 //!
-//! The real program is stopped at each stage of an upload, as Lambda's freeze does; the remote then waits, answers,
+//! The real program is stopped at each stage of an upload, as Lambda's freeze does; the server then waits, answers,
 //! closes or resets; Lambda has the next INVOKE ready; and the program goes on. What was acknowledged must arrive,
 //! and nothing twice unless the answer was lost with its connection.
 //!
@@ -28,9 +28,9 @@ use support::pyroscope::{Pyroscope, Tls};
 use support::sandbox::{Extension, Sandbox, Totals};
 use tempfile::NamedTempFile;
 
-/// What the remote does while the sandbox is frozen.
+/// What the server does while the sandbox is frozen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Remote {
+enum Server {
     /// Nothing: it goes on when the sandbox does.
     Waits,
     /// Goes on at once.
@@ -41,9 +41,9 @@ enum Remote {
     GoesOnAndResets,
 }
 
-use Remote::{Closes, GoesOn, GoesOnAndCloses, GoesOnAndResets, Resets, Waits};
+use Server::{Closes, GoesOn, GoesOnAndCloses, GoesOnAndResets, Resets, Waits};
 
-const ALL: [Remote; 6] = [
+const ALL: [Server; 6] = [
     Waits,
     GoesOn,
     Closes,
@@ -81,17 +81,17 @@ impl Outcome {
     }
 }
 
-/// A sandbox that has been invoked once, its Lambda and its remote.
+/// A sandbox that has been invoked once, its Lambda and its server.
 struct Bench {
     lambda: ExtensionsApi,
-    remote: Pyroscope,
+    server: Pyroscope,
     extension: Extension,
     _certificate: Option<NamedTempFile>,
 }
 
 impl Bench {
-    fn http(remote: Pyroscope) -> Self {
-        Self::with(remote, |sandbox| sandbox, None)
+    fn http(server: Pyroscope) -> Self {
+        Self::with(server, |sandbox| sandbox, None)
     }
 
     /// Over TLS, or not.
@@ -114,16 +114,16 @@ impl Bench {
     }
 
     fn with(
-        remote: Pyroscope,
+        server: Pyroscope,
         setting: impl FnOnce(Sandbox) -> Sandbox,
         certificate: Option<NamedTempFile>,
     ) -> Self {
         let lambda = ExtensionsApi::start();
-        let extension = setting(Sandbox::with(&lambda, &remote)).listening();
+        let extension = setting(Sandbox::with(&lambda, &server)).listening();
         lambda.invoke_and_wait();
         Self {
             lambda,
-            remote,
+            server,
             extension,
             _certificate: certificate,
         }
@@ -154,10 +154,10 @@ impl Bench {
     /// Waits for the answers to `count` requests, and shuts down.
     #[track_caller]
     fn end(mut self, count: usize) -> Outcome {
-        self.remote.wait_answered(count);
+        self.server.wait_answered(count);
         self.lambda.shutdown(Duration::from_secs(2));
         self.extension.expect_exit(0);
-        let arrived = self.remote.complete();
+        let arrived = self.server.complete();
         Outcome {
             totals: self.extension.totals(),
             arrived: arrived
@@ -179,10 +179,10 @@ fn freeze() -> Duration {
 }
 
 /// Each of these, in clear and over TLS.
-fn over_both(cases: &[Remote]) -> impl Iterator<Item = (Remote, bool)> {
+fn over_both(cases: &[Server]) -> impl Iterator<Item = (Server, bool)> {
     cases
         .iter()
-        .flat_map(|&remote| [(remote, false), (remote, true)])
+        .flat_map(|&server| [(server, false), (server, true)])
 }
 
 // The stages of an upload.
@@ -192,15 +192,15 @@ fn over_both(cases: &[Remote]) -> impl Iterator<Item = (Remote, bool)> {
 #[test]
 fn while_resolving() {
     side_by_side([Waits, GoesOn, Resets], |meanwhile| {
-        let (remote, names) = (Pyroscope::http(), NameServer::silent());
-        let (port, resolv_conf) = (remote.addr().port(), names.resolv_conf());
+        let (server, names) = (Pyroscope::http(), NameServer::silent());
+        let (port, resolv_conf) = (server.addr().port(), names.resolv_conf());
         let setting = |sandbox: Sandbox| {
-            let address = format!("http://remote.bench.test:{port}");
+            let address = format!("http://server.bench.test:{port}");
             sandbox
                 .resolving_by(resolv_conf.path())
                 .set("PYROSCOPE_REMOTE_ADDRESS", address)
         };
-        let bench = Bench::with(remote, setting, None);
+        let bench = Bench::with(server, setting, None);
         bench.post(b"resolving");
         names.wait_asked();
         bench.freeze_while(|| match meanwhile {
@@ -216,36 +216,36 @@ fn while_resolving() {
     });
 }
 
-/// The remote has no room for another connection, so that the kernel asks again and again.
+/// The server has no room for another connection, so that the kernel asks again and again.
 #[test]
 fn while_connecting() {
     side_by_side(
         [Waits, GoesOn, Closes, GoesOnAndCloses, GoesOnAndResets],
         |meanwhile| {
             let bench = Bench::http(Pyroscope::refusing(None));
-            let mut crowd = Some(bench.remote.crowd());
+            let mut crowd = Some(bench.server.crowd());
             let mut leave = || {
                 if let Some(crowd) = crowd.take() {
                     crowd.leave();
                 }
             };
             bench.post(b"connecting");
-            bench.extension.wait_connecting(bench.remote.addr());
+            bench.extension.wait_connecting(bench.server.addr());
             bench.freeze_while(|| match meanwhile {
                 Waits => {}
                 GoesOn => leave(),
-                Closes => bench.remote.refuse(),
+                Closes => bench.server.refuse(),
                 // Room is made, the connection is made by the kernel, and it ends.
                 _ => {
                     leave();
                     // The crowd's own, and that of the extension.
-                    bench.remote.wait_connections(2);
-                    end_all(&bench.remote, meanwhile);
+                    bench.server.wait_connections(2);
+                    end_all(&bench.server, meanwhile);
                 }
             });
             match meanwhile {
                 Waits => leave(),
-                Closes => bench.remote.accept(),
+                Closes => bench.server.accept(),
                 _ => {}
             }
             bench.end(1).expect_once(&[b"connecting".to_vec()], 0);
@@ -253,16 +253,16 @@ fn while_connecting() {
     );
 }
 
-/// The remote has read the `ClientHello`.
+/// The server has read the `ClientHello`.
 #[test]
 fn while_shaking_hands() {
     side_by_side([Waits, GoesOn, Closes, Resets], |meanwhile| {
         let (bench, gate) = (Bench::over(true), Gate::new());
-        bench.remote.hold_greetings(&gate);
+        bench.server.hold_greetings(&gate);
         bench.post(b"handshake");
-        bench.remote.wait_hellos(1);
+        bench.server.wait_hellos(1);
         bench.freeze_while(|| {
-            end_all(&bench.remote, meanwhile);
+            end_all(&bench.server, meanwhile);
             if meanwhile != Waits {
                 gate.open();
             }
@@ -272,7 +272,7 @@ fn while_shaking_hands() {
     });
 }
 
-/// The remote has the first byte of a request too large for all buffers between here and there, and reads no more.
+/// The server has the first byte of a request too large for all buffers between here and there, and reads no more.
 #[test]
 fn while_half_sent() {
     side_by_side(
@@ -280,16 +280,16 @@ fn while_half_sent() {
         |(meanwhile, tls)| {
             let (bench, gate) = (Bench::over(tls), Gate::new());
             bench
-                .remote
+                .server
                 .next(Play::answer(200).at_once().unread_until(&gate));
             let body = vec![b'h'; LARGE];
             bench.post(&body);
-            bench.remote.wait_begun(1);
+            bench.server.wait_begun(1);
             bench.freeze_while(|| {
                 if meanwhile == GoesOn {
                     gate.open();
                 }
-                end_all(&bench.remote, meanwhile);
+                end_all(&bench.server, meanwhile);
             });
             gate.open();
             let resent = u64::from(matches!(meanwhile, Closes | Resets));
@@ -298,23 +298,23 @@ fn while_half_sent() {
     );
 }
 
-/// The remote has the whole request; what it says while the sandbox is frozen counts, even if it then closes.
+/// The server has the whole request; what it says while the sandbox is frozen counts, even if it then closes.
 #[test]
 fn while_waiting_for_the_answer() {
     side_by_side(over_both(&ALL), |(meanwhile, tls)| {
         let (bench, gate) = (Bench::over(tls), Gate::new());
-        bench.remote.next(Play::answer(200).unanswered_until(&gate));
+        bench.server.next(Play::answer(200).unanswered_until(&gate));
         bench.post(b"waiting");
-        bench.remote.wait_complete(1);
+        bench.server.wait_complete(1);
         bench.freeze_while(|| {
             if matches!(meanwhile, GoesOn | GoesOnAndCloses | GoesOnAndResets) {
                 gate.open();
-                bench.remote.wait_answered(1);
+                bench.server.wait_answered(1);
             }
-            end_all(&bench.remote, meanwhile);
+            end_all(&bench.server, meanwhile);
         });
         gate.open();
-        // Nobody can know that the remote had it all: it comes again.
+        // Nobody can know that the server had it all: it comes again.
         let lost = matches!(meanwhile, Closes | Resets);
         let arrivals = 1 + usize::from(lost);
         bench
@@ -331,18 +331,18 @@ fn while_idle() {
         let mut client = bench.extension.client();
         client.send(post("/ingest", b"idle 1"));
         client.expect_ok();
-        bench.remote.wait_answered(1);
-        bench.remote.wait_idle(1);
-        bench.remote.wait_read();
+        bench.server.wait_answered(1);
+        bench.server.wait_idle(1);
+        bench.server.wait_read();
         bench.extension.wait_asleep();
         bench.freeze_while(|| {
-            end_all(&bench.remote, meanwhile);
+            end_all(&bench.server, meanwhile);
             client.send(post("/ingest", b"idle 2"));
         });
         client.expect_ok();
-        bench.remote.wait_answered(2);
+        bench.server.wait_answered(2);
         if tls {
-            assert_eq!(bench.remote.handshakes().0, 1, "one in full");
+            assert_eq!(bench.server.handshakes().0, 1, "one in full");
         }
         let bodies = [b"idle 1".to_vec(), b"idle 2".to_vec()];
         bench.end(2).expect_once(&bodies, 0);
@@ -356,8 +356,8 @@ fn an_idle_connection_is_closed_after_a_freeze_that_no_timer_ran_in() {
     let bench = Bench::over(false);
     let unused_kib = bench.extension.status_kib("VmRSS:");
     bench.post(&[b'i'; 4 << 20]);
-    bench.remote.wait_answered(1);
-    bench.remote.wait_idle(1);
+    bench.server.wait_answered(1);
+    bench.server.wait_idle(1);
     // The last timer of an upload gives its memory back.
     let kib = bench
         .extension
@@ -365,7 +365,7 @@ fn an_idle_connection_is_closed_after_a_freeze_that_no_timer_ran_in() {
     assert!(kib <= unused_kib + 2048, "{kib} KiB are kept");
     bench.extension.wait_asleep();
     bench.freeze_for(freeze().max(Duration::from_secs(2)), || {});
-    bench.remote.wait_ended(0);
+    bench.server.wait_ended(0);
     bench.extension.wait_log("Thawed");
     bench.post(b"after");
     let bodies = [b"after".to_vec(), vec![b'i'; 4 << 20]];
@@ -374,7 +374,7 @@ fn an_idle_connection_is_closed_after_a_freeze_that_no_timer_ran_in() {
 
 /// To watch for a freeze costs CPU time, so it is done only while there is a connection that one could harm.
 #[test]
-fn without_a_connection_to_the_remote_nothing_wakes_it() {
+fn without_a_connection_to_the_server_nothing_wakes_it() {
     let bench = Bench::over(false);
     let woken = || {
         bench.extension.wait_asleep();
@@ -387,11 +387,11 @@ fn without_a_connection_to_the_remote_nothing_wakes_it() {
 }
 
 /// Ends every connection as the case has it.
-fn end_all(remote: &Pyroscope, meanwhile: Remote) {
+fn end_all(server: &Pyroscope, meanwhile: Server) {
     match meanwhile {
         Waits | GoesOn => {}
-        Closes | GoesOnAndCloses => remote.close_all(),
-        Resets | GoesOnAndResets => remote.reset_all(),
+        Closes | GoesOnAndCloses => server.close_all(),
+        Resets | GoesOnAndResets => server.reset_all(),
     }
 }
 
@@ -459,17 +459,17 @@ fn frozen_time_does_not_count_against_an_attempt() {
         let bench = Bench::over_tls(|sandbox| sandbox.set("PYROSCOPE_TIMEOUT", "3s"));
         if at_work {
             bench
-                .remote
+                .server
                 .next(Play::answer(200).at_once().unread_until(&gate));
             let body = vec![b't'; LARGE];
             bench.post(&body);
-            bench.remote.wait_begun(1);
+            bench.server.wait_begun(1);
             bench.freeze_for(length, || gate.open());
             bench.end(1).expect_once(&[body], 0);
         } else {
-            bench.remote.next(Play::answer(200).unanswered_until(&gate));
+            bench.server.next(Play::answer(200).unanswered_until(&gate));
             bench.post(b"in time");
-            bench.remote.wait_complete(1);
+            bench.server.wait_complete(1);
             bench.extension.wait_asleep();
             bench.freeze_for(length, || {});
             gate.open();
@@ -492,14 +492,14 @@ fn what_has_arrived_counts_before_what_is_late() {
             ),
             Gate::new(),
         );
-        bench.remote.next(Play::answer(200).unanswered_until(&gate));
+        bench.server.next(Play::answer(200).unanswered_until(&gate));
         bench.post(b"in time");
-        bench.remote.wait_complete(1);
+        bench.server.wait_complete(1);
         let mut was_late = false;
         bench.freeze_for(Duration::from_millis(950), || {
             was_late = !bench.extension.log_with(&["timed out"]).is_empty();
             gate.open();
-            bench.remote.wait_answered(1);
+            bench.server.wait_answered(1);
         });
         if !was_late {
             return bench.end(1).expect_once(&[b"in time".to_vec()], 0);

@@ -202,8 +202,8 @@ fn deaf_client(addr: SocketAddr) -> TcpStream {
 /// By default, nobody but this machine may connect: not even another of its addresses leads here.
 #[test]
 fn listens_on_loopback_alone() {
-    let remote = Pyroscope::http();
-    let extension = Sandbox::relay_only(&remote)
+    let server = Pyroscope::http();
+    let extension = Sandbox::relay_only(&server)
         .set("PYROSCOPE_LISTEN_ADDRESS", "localhost:0")
         .listening();
     let port = extension.addr().port();
@@ -233,14 +233,14 @@ fn listens_on_loopback_alone() {
 fn beside_uploads<T>(attack: impl FnOnce(SocketAddr, &Uploads) -> T) {
     // Each wants the machine for itself.
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let remote = Pyroscope::http().quick();
-    let extension = Sandbox::relay_only(&remote)
+    let server = Pyroscope::http().quick();
+    let extension = Sandbox::relay_only(&server)
         .set("PYROSCOPE_BUFFER_BYTES", RING_BYTES.to_string())
         .set("PYROSCOPE_NUM_WORKERS", "1")
         .set("PYROSCOPE_LOG_LEVEL", "info")
         .listening();
     extension.post("/warm-up", &[7; 2000]);
-    remote.wait_answered(1);
+    server.wait_answered(1);
     let (descriptors, memory) = (descriptors(&extension), kib(&extension, "VmHWM:"));
     let uploads = Uploads::start(extension.addr());
 

@@ -1,4 +1,4 @@
-//! Does every payload end in a counter, in time, whatever the remote does? And does the extension live on, without
+//! Does every payload end in a counter, in time, whatever the server does? And does the extension live on, without
 //! spinning, whatever Lambda's API answers? The whole core under a made-up clock; clients that mean harm are in
 //! `hostile.rs`, since they are about sockets.
 
@@ -10,7 +10,7 @@ use std::time::Duration;
 use pyroscope_lambda_extension::contract::{ConnId, End};
 use world::{OK, World};
 
-// The remote.
+// The server.
 
 /// Seven attempts of ten seconds, and the pauses between them.
 const LONGEST: Duration = Duration::from_secs(90);

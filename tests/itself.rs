@@ -1,4 +1,4 @@
-//! Is a relay whose remote is this relay itself left alone? One upload would go round 50,000 times a second.
+//! Is a relay whose server is this relay itself left alone? One upload would go round 50,000 times a second.
 
 mod support;
 
@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use support::pyroscope::Pyroscope;
 use support::sandbox::{Extension, ReservedPort, Sandbox};
 
-/// Where the relay listens, and a remote address that leads there, without their ports.
+/// Where the relay listens, and a server address that leads there, without their ports.
 fn spellings() -> Vec<(&'static str, String)> {
     let mut all: Vec<(&str, String)> = [
         ("127.0.0.1", "127.0.0.1"),
@@ -18,7 +18,7 @@ fn spellings() -> Vec<(&'static str, String)> {
         ("0.0.0.0", "127.0.0.2"),
         ("0.0.0.0", "0.0.0.0"),
     ]
-    .map(|(listen, remote)| (listen, remote.to_owned()))
+    .map(|(listen, server)| (listen, server.to_owned()))
     .into();
     if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok() {
         all.push(("[::1]", "[::]".to_owned()));
@@ -40,22 +40,22 @@ fn own_address() -> Option<IpAddr> {
 
 #[test]
 fn an_upload_is_never_relayed_to_the_relay_itself() {
-    for (listen, remote) in spellings() {
+    for (listen, server) in spellings() {
         let port = ReservedPort::new().number;
         let extension = Sandbox::new()
             .set("PYROSCOPE_DEV_MODE", "true")
             .set("PYROSCOPE_LISTEN_ADDRESS", format!("{listen}:{port}"))
             .set(
                 "PYROSCOPE_REMOTE_ADDRESS",
-                format!("http://{remote}:{port}"),
+                format!("http://{server}:{port}"),
             )
             .set("PYROSCOPE_LOG_LEVEL", "info")
             .listening();
-        expect_alone(extension, "PYROSCOPE_REMOTE_ADDRESS", &remote);
+        expect_alone(extension, "PYROSCOPE_REMOTE_ADDRESS", &server);
     }
 }
 
-/// A proxy is connected to like a remote.
+/// A proxy is connected to like a server.
 #[test]
 fn the_relay_is_not_its_own_proxy() {
     let port = ReservedPort::new().number;
@@ -89,15 +89,15 @@ fn expect_alone(mut extension: Extension, variable: &str, what: &str) {
     assert_eq!(errors.len(), 1, "{what}: {errors:#?}");
 }
 
-/// Another program of this machine is a remote like any, on another port or on another address.
+/// Another program of this machine is a server like any, on another port or on another address.
 #[test]
-fn a_remote_on_this_machine_is_not_the_relay() {
-    let remote = Pyroscope::http();
-    let port = remote.addr().port();
+fn a_server_on_this_machine_is_not_the_relay() {
+    let server = Pyroscope::http();
+    let port = server.addr().port();
     let listen = SocketAddr::from(([127, 0, 0, 2], port));
-    let extension = Sandbox::relay_only(&remote)
+    let extension = Sandbox::relay_only(&server)
         .set("PYROSCOPE_LISTEN_ADDRESS", listen.to_string())
         .listening();
     assert_eq!(extension.post("/ingest", b"there").status, 200);
-    assert_eq!(remote.wait_only().payload(), b"there");
+    assert_eq!(server.wait_only().payload(), b"there");
 }

@@ -31,18 +31,18 @@ fn post_all(extension: &Extension, count: usize) {
 
 #[test]
 fn listens_before_it_registers() {
-    let (lambda, remote, gate) = (ExtensionsApi::start(), Pyroscope::http(), Gate::new());
+    let (lambda, server, gate) = (ExtensionsApi::start(), Pyroscope::http(), Gate::new());
     lambda.hold(Kind::Register, &gate);
     let port = ReservedPort::new();
     let address = format!("127.0.0.1:{}", port.number);
-    let _extension = Sandbox::with(&lambda, &remote)
+    let _extension = Sandbox::with(&lambda, &server)
         .set("PYROSCOPE_LISTEN_ADDRESS", address.as_str())
         .start();
     lambda.wait_calls(1);
     let mut client = Client::connect(address.parse().expect("an address"));
     client.send(post("/ingest", b"early"));
     client.expect_ok();
-    remote.wait_complete(1);
+    server.wait_complete(1);
     gate.open();
     lambda.wait_registered();
     lambda.invoke_and_wait();
@@ -51,8 +51,8 @@ fn listens_before_it_registers() {
 /// What Lambda sees, byte for byte where the contract says so, and nothing else before the first event.
 #[test]
 fn registers_and_polls_as_the_contract_says() {
-    let (lambda, remote) = (ExtensionsApi::start(), Pyroscope::http());
-    let _extension = Sandbox::with(&lambda, &remote).start();
+    let (lambda, server) = (ExtensionsApi::start(), Pyroscope::http());
+    let _extension = Sandbox::with(&lambda, &server).start();
     lambda.wait_next();
     let calls = lambda.calls();
     let lines: Vec<String> = calls.iter().map(|call| call.head.start_line()).collect();
@@ -69,16 +69,16 @@ fn registers_and_polls_as_the_contract_says() {
         "one connection serves both"
     );
     assert!(
-        remote.connections().is_empty(),
-        "the remote waits for the first payload"
+        server.connections().is_empty(),
+        "the server waits for the first payload"
     );
 }
 
 #[test]
 fn takes_lambdas_answers_in_pieces() {
-    let (lambda, remote) = (ExtensionsApi::start(), Pyroscope::http());
+    let (lambda, server) = (ExtensionsApi::start(), Pyroscope::http());
     lambda.answer_in_pieces(1);
-    let mut extension = Sandbox::with(&lambda, &remote).listening();
+    let mut extension = Sandbox::with(&lambda, &server).listening();
     lambda.invoke_and_wait();
     lambda.invoke_and_wait();
     post_all(&extension, 1);
@@ -94,9 +94,9 @@ fn a_refused_registration_ends_it_with_a_line() {
         (403, "Extension.RegistrationClosed"),
         (500, "Extension.ContainerError"),
     ] {
-        let (lambda, remote) = (ExtensionsApi::start(), Pyroscope::http());
+        let (lambda, server) = (ExtensionsApi::start(), Pyroscope::http());
         lambda.fault(Kind::Register, Fault::Refuse(status, error));
-        let mut extension = Sandbox::with(&lambda, &remote).start();
+        let mut extension = Sandbox::with(&lambda, &server).start();
         extension.expect_exit(1);
         let line = extension.wait_complaint(&["level=error", "regist"]);
         assert!(
@@ -115,12 +115,12 @@ fn a_refused_registration_ends_it_with_a_line() {
 /// Lambda Managed Instances have no INVOKE to offer.
 #[test]
 fn registers_for_shutdown_alone_where_invoke_is_refused() {
-    let (lambda, remote) = (ExtensionsApi::start(), Pyroscope::http());
+    let (lambda, server) = (ExtensionsApi::start(), Pyroscope::http());
     lambda.fault(
         Kind::Register,
         Fault::Refuse(403, "Extension.InvalidEventType"),
     );
-    let mut extension = Sandbox::with(&lambda, &remote).listening();
+    let mut extension = Sandbox::with(&lambda, &server).listening();
     assert_eq!(lambda.wait_registered().events, ["SHUTDOWN"]);
     post_all(&extension, 1);
     lambda.shutdown(TWO_SECONDS);
@@ -130,9 +130,9 @@ fn registers_for_shutdown_alone_where_invoke_is_refused() {
 
 #[test]
 fn asks_again_when_the_poll_breaks() {
-    let (lambda, remote) = (ExtensionsApi::start(), Pyroscope::http());
+    let (lambda, server) = (ExtensionsApi::start(), Pyroscope::http());
     lambda.fault(Kind::Next, Fault::Close);
-    let mut extension = Sandbox::with(&lambda, &remote).start();
+    let mut extension = Sandbox::with(&lambda, &server).start();
     lambda.wait_next();
     lambda.invoke_and_wait();
     lambda.shutdown(TWO_SECONDS);
@@ -141,8 +141,8 @@ fn asks_again_when_the_poll_breaks() {
 
 #[test]
 fn survives_events_it_does_not_know() {
-    let (lambda, remote) = (ExtensionsApi::start(), Pyroscope::http());
-    let mut extension = Sandbox::with(&lambda, &remote).listening();
+    let (lambda, server) = (ExtensionsApi::start(), Pyroscope::http());
+    let mut extension = Sandbox::with(&lambda, &server).listening();
     lambda.wait_next();
     for event in [
         r#"{"eventType":"NEWS","deadlineMs":1}"#,
@@ -169,7 +169,7 @@ fn survives_events_it_does_not_know() {
 // Settings that cannot work.
 
 #[test]
-fn an_unusable_remote_address_costs_the_function_nothing() {
+fn an_unusable_server_address_costs_the_function_nothing() {
     for address in [
         "ftp://profiles.example",
         "not a url",
@@ -178,8 +178,8 @@ fn an_unusable_remote_address_costs_the_function_nothing() {
         "profiles.example:4040",
         "http://[::1",
     ] {
-        let (lambda, remote) = (ExtensionsApi::start(), Pyroscope::http());
-        let mut extension = Sandbox::with(&lambda, &remote)
+        let (lambda, server) = (ExtensionsApi::start(), Pyroscope::http());
+        let mut extension = Sandbox::with(&lambda, &server)
             .set("PYROSCOPE_REMOTE_ADDRESS", address)
             .listening();
         extension.wait_complaint(&["level=error", "PYROSCOPE_REMOTE_ADDRESS"]);
@@ -200,9 +200,9 @@ fn an_unusable_remote_address_costs_the_function_nothing() {
 
 /// No such name, as far as the resolver knows: as good as down, and no harm done.
 #[test]
-fn a_remote_that_does_not_resolve() {
-    let (lambda, remote) = (ExtensionsApi::start(), Pyroscope::http());
-    let mut extension = Sandbox::with(&lambda, &remote)
+fn a_server_that_does_not_resolve() {
+    let (lambda, server) = (ExtensionsApi::start(), Pyroscope::http());
+    let mut extension = Sandbox::with(&lambda, &server)
         .set(
             "PYROSCOPE_REMOTE_ADDRESS",
             "http://no-such-host.invalid:4040",
@@ -218,13 +218,13 @@ fn a_remote_that_does_not_resolve() {
 
 #[test]
 fn a_taken_port_costs_the_function_nothing() {
-    let (lambda, remote) = (ExtensionsApi::start(), Pyroscope::http());
+    let (lambda, server) = (ExtensionsApi::start(), Pyroscope::http());
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port to take");
     let address = taken
         .local_addr()
         .expect("a bound socket has an address")
         .to_string();
-    let mut extension = Sandbox::with(&lambda, &remote)
+    let mut extension = Sandbox::with(&lambda, &server)
         .set("PYROSCOPE_LISTEN_ADDRESS", address.as_str())
         .start();
     extension.wait_complaint(&["level=error", &address]);
@@ -263,14 +263,14 @@ fn without_ipv6_one_address_of_localhost_is_enough() {
 /// Who took the port may be gone later: a layer that comes with the same function, and ends.
 #[test]
 fn a_port_that_becomes_free_is_listened_on_from_the_next_invoke() {
-    let (lambda, remote, port) = (
+    let (lambda, server, port) = (
         ExtensionsApi::start(),
         Pyroscope::http(),
         ReservedPort::new(),
     );
     let address = SocketAddr::from(([127, 0, 0, 1], port.number));
     let other = TcpListener::bind(address).expect("a port to take");
-    let mut extension = Sandbox::with(&lambda, &remote)
+    let mut extension = Sandbox::with(&lambda, &server)
         .set("PYROSCOPE_LISTEN_ADDRESS", address.to_string())
         .start();
     extension.wait_complaint(&["level=error", &address.to_string()]);
@@ -279,7 +279,7 @@ fn a_port_that_becomes_free_is_listened_on_from_the_next_invoke() {
     lambda.invoke_and_wait();
     assert_eq!(extension.addr(), address);
     post_all(&extension, 2);
-    remote.wait_answered(2);
+    server.wait_answered(2);
     lambda.invoke_and_wait();
     lambda.shutdown(TWO_SECONDS);
     extension.expect_exit(0);
@@ -290,10 +290,10 @@ fn a_port_that_becomes_free_is_listened_on_from_the_next_invoke() {
 // Invocations.
 
 #[test]
-fn asks_for_the_next_event_though_the_remote_is_stuck() {
-    let (lambda, remote, never) = (ExtensionsApi::start(), Pyroscope::http(), Gate::new());
-    remote.always(Play::answer(200).unread_until(&never));
-    let extension = Sandbox::with(&lambda, &remote).listening();
+fn asks_for_the_next_event_though_the_server_is_stuck() {
+    let (lambda, server, never) = (ExtensionsApi::start(), Pyroscope::http(), Gate::new());
+    server.always(Play::answer(200).unread_until(&never));
+    let extension = Sandbox::with(&lambda, &server).listening();
     post_all(&extension, 10);
     for _ in 0..3 {
         lambda.invoke_and_wait();
@@ -304,11 +304,11 @@ fn asks_for_the_next_event_though_the_remote_is_stuck() {
 /// While it waits for an event, which may take for ever, uploads are served.
 #[test]
 fn relays_while_it_waits_for_an_event() {
-    let (lambda, remote) = (ExtensionsApi::start(), Pyroscope::http());
-    let extension = Sandbox::with(&lambda, &remote).listening();
+    let (lambda, server) = (ExtensionsApi::start(), Pyroscope::http());
+    let extension = Sandbox::with(&lambda, &server).listening();
     lambda.wait_next();
     post_all(&extension, 3);
-    remote.wait_answered(3);
+    server.wait_answered(3);
     assert_eq!(lambda.calls().len(), 2);
 }
 
@@ -316,30 +316,30 @@ fn relays_while_it_waits_for_an_event() {
 
 #[test]
 fn shutdown_drains_what_waits_and_still_accepts() {
-    let (lambda, remote, gate) = (ExtensionsApi::start(), Pyroscope::http(), Gate::new());
-    remote.always(Play::answer(200).unanswered_until(&gate));
-    let mut extension = Sandbox::with(&lambda, &remote).listening();
+    let (lambda, server, gate) = (ExtensionsApi::start(), Pyroscope::http(), Gate::new());
+    server.always(Play::answer(200).unanswered_until(&gate));
+    let mut extension = Sandbox::with(&lambda, &server).listening();
     lambda.invoke_and_wait();
     post_all(&extension, 20);
-    remote.wait_complete(5);
+    server.wait_complete(5);
     lambda.shutdown(TWO_SECONDS);
     // The event has been handed over; a function's last words are still taken.
     post_all(&extension, 1);
     gate.open();
-    remote.wait_answered(21);
+    server.wait_answered(21);
     extension.expect_exit(0);
     extension.totals().expect(21, 0);
-    assert_eq!(remote.requests().len(), 21);
+    assert_eq!(server.requests().len(), 21);
 }
 
 #[test]
-fn shutdown_ends_in_time_though_the_remote_is_stuck() {
-    let (lambda, remote, never) = (ExtensionsApi::start(), Pyroscope::http(), Gate::new());
-    remote.always(Play::answer(200).unanswered_until(&never));
-    let mut extension = Sandbox::with(&lambda, &remote).listening();
+fn shutdown_ends_in_time_though_the_server_is_stuck() {
+    let (lambda, server, never) = (ExtensionsApi::start(), Pyroscope::http(), Gate::new());
+    server.always(Play::answer(200).unanswered_until(&never));
+    let mut extension = Sandbox::with(&lambda, &server).listening();
     lambda.invoke_and_wait();
     post_all(&extension, 8);
-    remote.wait_complete(5);
+    server.wait_complete(5);
     let since = Instant::now();
     lambda.shutdown(Duration::from_millis(700));
     extension.expect_exit(0);
@@ -358,10 +358,10 @@ fn shutdown_ends_in_time_though_the_remote_is_stuck() {
 
 #[test]
 fn shutdown_with_nothing_in_hand_is_immediate() {
-    let (lambda, remote) = (ExtensionsApi::start(), Pyroscope::http());
-    let mut extension = Sandbox::with(&lambda, &remote).listening();
+    let (lambda, server) = (ExtensionsApi::start(), Pyroscope::http());
+    let mut extension = Sandbox::with(&lambda, &server).listening();
     post_all(&extension, 1);
-    remote.wait_answered(1);
+    server.wait_answered(1);
     lambda.wait_next();
     let idle = extension.client();
     let since = Instant::now();
@@ -378,9 +378,9 @@ fn shutdown_with_nothing_in_hand_is_immediate() {
 /// A deadline in the past, a clock that is wrong: gone at once, with everything counted.
 #[test]
 fn shutdown_with_no_time_left() {
-    let (lambda, remote, never) = (ExtensionsApi::start(), Pyroscope::http(), Gate::new());
-    remote.always(Play::answer(200).unanswered_until(&never));
-    let mut extension = Sandbox::with(&lambda, &remote).listening();
+    let (lambda, server, never) = (ExtensionsApi::start(), Pyroscope::http(), Gate::new());
+    server.always(Play::answer(200).unanswered_until(&never));
+    let mut extension = Sandbox::with(&lambda, &server).listening();
     post_all(&extension, 3);
     lambda.shutdown(Duration::ZERO);
     extension.expect_exit(0);
@@ -390,15 +390,15 @@ fn shutdown_with_no_time_left() {
 #[test]
 fn a_signal_drains_like_a_shutdown() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
-        let (lambda, remote, gate) = (ExtensionsApi::start(), Pyroscope::http(), Gate::new());
-        remote.always(Play::answer(200).unanswered_until(&gate));
-        let mut extension = Sandbox::with(&lambda, &remote).listening();
+        let (lambda, server, gate) = (ExtensionsApi::start(), Pyroscope::http(), Gate::new());
+        server.always(Play::answer(200).unanswered_until(&gate));
+        let mut extension = Sandbox::with(&lambda, &server).listening();
         lambda.wait_next();
         post_all(&extension, 20);
-        remote.wait_complete(5);
+        server.wait_complete(5);
         extension.signal(signal);
         gate.open();
-        remote.wait_answered(20);
+        server.wait_answered(20);
         extension.expect_exit(0);
         extension.totals().expect(20, 0);
     }
@@ -406,12 +406,12 @@ fn a_signal_drains_like_a_shutdown() {
 
 #[test]
 fn dev_mode_asks_nothing_of_lambda() {
-    let (lambda, remote) = (ExtensionsApi::start(), Pyroscope::http());
-    let mut extension = Sandbox::with(&lambda, &remote)
+    let (lambda, server) = (ExtensionsApi::start(), Pyroscope::http());
+    let mut extension = Sandbox::with(&lambda, &server)
         .set("PYROSCOPE_DEV_MODE", "1")
         .listening();
     post_all(&extension, 1);
-    remote.wait_answered(1);
+    server.wait_answered(1);
     extension.signal(Signal::SIGINT);
     extension.expect_exit(0);
     extension.totals().expect(1, 0);
@@ -421,15 +421,15 @@ fn dev_mode_asks_nothing_of_lambda() {
 /// A healthy life says two things: where it listens, and what it did.
 #[test]
 fn a_healthy_life_says_next_to_nothing() {
-    let (lambda, remote) = (ExtensionsApi::start(), Pyroscope::http());
-    let mut extension = Sandbox::with(&lambda, &remote)
+    let (lambda, server) = (ExtensionsApi::start(), Pyroscope::http());
+    let mut extension = Sandbox::with(&lambda, &server)
         .set("PYROSCOPE_LOG_LEVEL", "")
         .listening();
     for _ in 0..3 {
         lambda.invoke_and_wait();
         post_all(&extension, 5);
     }
-    remote.wait_answered(15);
+    server.wait_answered(15);
     lambda.shutdown(TWO_SECONDS);
     extension.expect_exit(0);
     extension.totals().expect(15, 0);
@@ -449,22 +449,22 @@ fn listens_on_ipv6_where_there_is_any() {
     if TcpListener::bind("[::1]:0").is_err() {
         return;
     }
-    let remote = Pyroscope::http();
-    let extension = Sandbox::relay_only(&remote)
+    let server = Pyroscope::http();
+    let extension = Sandbox::relay_only(&server)
         .set("PYROSCOPE_LISTEN_ADDRESS", "[::1]:0")
         .listening();
     assert!(extension.addr().is_ipv6());
     assert_eq!(extension.post("/ingest", b"by IPv6").status, 200);
-    assert_eq!(remote.wait_only().payload(), b"by IPv6");
+    assert_eq!(server.wait_only().payload(), b"by IPv6");
 }
 
 /// `localhost`, the default, is both loopback addresses, on the same port.
 #[test]
 fn listens_on_both_loopback_addresses() {
-    let (remote, port) = (Pyroscope::http(), ReservedPort::new());
+    let (server, port) = (Pyroscope::http(), ReservedPort::new());
     let has_ipv6 = TcpListener::bind("[::1]:0").is_ok();
     let address = format!("localhost:{}", port.number);
-    let extension = Sandbox::relay_only(&remote)
+    let extension = Sandbox::relay_only(&server)
         .set("PYROSCOPE_LISTEN_ADDRESS", address)
         .listening();
     let addresses: [(&str, bool); 2] = [("127.0.0.1", true), ("[::1]", has_ipv6)];
@@ -481,15 +481,15 @@ fn listens_on_both_loopback_addresses() {
 #[test]
 fn an_upload_that_comes_last_of_all_is_relayed_before_it_leaves() {
     const EVENTS_PER_TURN: usize = 64;
-    let remote = Pyroscope::http().quick();
-    let mut extension = Sandbox::relay_only(&remote).listening();
+    let server = Pyroscope::http().quick();
+    let mut extension = Sandbox::relay_only(&server).listening();
     let mut clients: Vec<Client> = (0..EVENTS_PER_TURN).map(|_| extension.client()).collect();
     for client in &mut clients {
         client.send(post("/ingest", b"early"));
         client.expect_ok();
     }
-    remote.wait_answered(clients.len());
-    remote.wait_read();
+    server.wait_answered(clients.len());
+    server.wait_read();
     extension.wait_asleep();
     extension.freeze();
     extension.signal(Signal::SIGTERM);

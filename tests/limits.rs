@@ -13,15 +13,15 @@ use support::monitor::GUARD;
 use support::pyroscope::Pyroscope;
 use support::sandbox::Sandbox;
 
-/// Enough to start with, and for a connection or two to the remote.
+/// Enough to start with, and for a connection or two to the server.
 const DESCRIPTORS: usize = 24;
 
 /// Clients take all descriptors. Those that are not accepted for want of one wait in the kernel, which tells of them
 /// only once: when others have left, they must be remembered, though no other comes and nothing else is due.
 #[test]
 fn clients_that_found_no_descriptor_are_served_when_others_have_left() {
-    let remote = Pyroscope::http();
-    let mut extension = Sandbox::relay_only(&remote)
+    let server = Pyroscope::http();
+    let mut extension = Sandbox::relay_only(&server)
         .descriptors(DESCRIPTORS)
         .listening();
     let mut clients: Vec<Client> = (0..2 * DESCRIPTORS).map(|_| extension.client()).collect();
@@ -35,7 +35,7 @@ fn clients_that_found_no_descriptor_are_served_when_others_have_left() {
     last[0].send(post("/ingest", b"last"));
     drop(clients);
     last[0].expect_ok();
-    remote.wait_answered(1);
+    server.wait_answered(1);
     extension.signal(Signal::SIGTERM);
     extension.expect_exit(0);
     extension.totals().expect(1, 0);
@@ -44,9 +44,9 @@ fn clients_that_found_no_descriptor_are_served_when_others_have_left() {
 /// The log says what is missing: the name server has nothing to do with it.
 #[test]
 fn a_lookup_without_a_thread_is_not_the_names_fault() {
-    let remote = Pyroscope::http();
-    let address = format!("http://localhost:{}", remote.addr().port());
-    let mut extension = Sandbox::relay_only(&remote)
+    let server = Pyroscope::http();
+    let address = format!("http://localhost:{}", server.addr().port());
+    let mut extension = Sandbox::relay_only(&server)
         .set("PYROSCOPE_REMOTE_ADDRESS", address)
         .single_threaded()
         .listening();

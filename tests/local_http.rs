@@ -15,9 +15,9 @@ use support::pyroscope::Pyroscope;
 use support::sandbox::{Extension, Sandbox};
 
 fn bench() -> (Pyroscope, Extension) {
-    let remote = Pyroscope::http();
-    let extension = Sandbox::relay_only(&remote).listening();
-    (remote, extension)
+    let server = Pyroscope::http();
+    let extension = Sandbox::relay_only(&server).listening();
+    (server, extension)
 }
 
 /// Bytes in which no two places look alike.
@@ -30,7 +30,7 @@ fn bytes(length: usize) -> Vec<u8> {
 
 #[test]
 fn any_method_and_any_path() {
-    let (remote, extension) = bench();
+    let (server, extension) = bench();
     let mut client = extension.client();
     let lines = [
         ("GET", "/", "/"),
@@ -50,7 +50,7 @@ fn any_method_and_any_path() {
             b"body",
         ));
         client.expect_ok();
-        let request = remote.wait_complete(count + 1).remove(count);
+        let request = server.wait_complete(count + 1).remove(count);
         assert_eq!(
             request.head.start_line().trim_end_matches('?'),
             format!("{method} {relayed} HTTP/1.1").trim_end_matches('?')
@@ -59,7 +59,7 @@ fn any_method_and_any_path() {
     }
     client.send("GET /no/body HTTP/1.1\r\nHost: x\r\n\r\n");
     client.expect_ok();
-    let request = remote.wait_complete(lines.len() + 1).remove(lines.len());
+    let request = server.wait_complete(lines.len() + 1).remove(lines.len());
     assert_eq!(
         (request.method().as_str(), request.payload()),
         ("GET", b"".as_slice())
@@ -68,7 +68,7 @@ fn any_method_and_any_path() {
 
 #[test]
 fn bodies_of_every_framing_and_size() {
-    let (remote, extension) = bench();
+    let (server, extension) = bench();
     let mut client = extension.client();
     let mut count = 0;
     for size in [0, 1, 4095, 65_535, 65_536, 65_537, 1_000_000] {
@@ -83,7 +83,7 @@ fn bodies_of_every_framing_and_size() {
             }
             client.expect_ok();
             count += 1;
-            let request = remote.wait_complete(count).remove(count - 1);
+            let request = server.wait_complete(count).remove(count - 1);
             assert!(
                 request.payload() == body,
                 "{size} bytes in chunks of {chunk:?} came differently"
@@ -95,14 +95,14 @@ fn bodies_of_every_framing_and_size() {
 
 #[test]
 fn chunk_extensions_trailers_and_either_case_of_hex() {
-    let (remote, extension) = bench();
+    let (server, extension) = bench();
     let mut client = extension.client();
     client.send(
         "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTrailer: Digest\r\n\r\n\
          A;name=value;quoted=\"a b\"\r\n0123456789\r\n00b\r\nabcdefghijk\r\n0;last\r\nDigest: x\r\nOther: y\r\n\r\n",
     );
     client.expect_ok();
-    let request = remote.wait_only();
+    let request = server.wait_only();
     assert_eq!(request.payload(), b"0123456789abcdefghijk");
     assert_eq!(
         (request.header("Trailer"), request.header("Digest")),
@@ -112,22 +112,22 @@ fn chunk_extensions_trailers_and_either_case_of_hex() {
 
 #[test]
 fn heads_and_bodies_split_at_every_byte() {
-    let (remote, extension) = bench();
+    let (server, extension) = bench();
     let mut client = extension.client();
     client.send_bytewise(post("/ingest?name=length", b"0123456789"));
     client.expect_ok();
-    remote.wait_complete(1);
+    server.wait_complete(1);
     client.send_bytewise("POST /chunks HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n");
     client.send_bytewise(chunked(b"abcdefghijklmnopqrstuvwxyz", 10));
     client.expect_ok();
-    let requests = remote.wait_complete(2);
+    let requests = server.wait_complete(2);
     assert_eq!(requests[0].payload(), b"0123456789");
     assert_eq!(requests[1].payload(), b"abcdefghijklmnopqrstuvwxyz");
 }
 
 #[test]
 fn goes_on_when_asked_and_never_unasked() {
-    let (remote, extension) = bench();
+    let (server, extension) = bench();
     let mut client = extension.client();
     for framing in ["Content-Length: 5", "Transfer-Encoding: chunked"] {
         client.send(format!(
@@ -150,7 +150,7 @@ fn goes_on_when_asked_and_never_unasked() {
     client.expect_silence();
     client.send("lo");
     client.expect_ok();
-    let requests = remote.wait_complete(3);
+    let requests = server.wait_complete(3);
     assert!(
         requests
             .iter()
@@ -160,7 +160,7 @@ fn goes_on_when_asked_and_never_unasked() {
 
 #[test]
 fn a_client_that_does_not_wait_for_100() {
-    let (remote, extension) = bench();
+    let (server, extension) = bench();
     let mut client = extension.client();
     let expecting = with_length(
         "POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n",
@@ -174,7 +174,7 @@ fn a_client_that_does_not_wait_for_100() {
         assert_eq!(first.status, 200);
     }
     client.expect_ok();
-    let mut bodies: Vec<Vec<u8>> = remote
+    let mut bodies: Vec<Vec<u8>> = server
         .wait_complete(2)
         .iter()
         .map(|request| request.payload().to_vec())
@@ -185,7 +185,7 @@ fn a_client_that_does_not_wait_for_100() {
 
 #[test]
 fn one_connection_for_many_requests() {
-    let (remote, extension) = bench();
+    let (server, extension) = bench();
     let mut client = extension.client();
     for count in 1..=50 {
         client.send(post("/", format!("{count}").as_bytes()));
@@ -200,13 +200,13 @@ fn one_connection_for_many_requests() {
             Some("close")
         );
     }
-    remote.wait_complete(50);
+    server.wait_complete(50);
 }
 
 #[test]
 fn pipelined_requests_are_answered_and_relayed_in_order() {
-    let remote = Pyroscope::http().quick();
-    let extension = Sandbox::relay_only(&remote)
+    let server = Pyroscope::http().quick();
+    let extension = Sandbox::relay_only(&server)
         .set("PYROSCOPE_NUM_WORKERS", "1")
         .listening();
     let mut client = extension.client();
@@ -215,7 +215,7 @@ fn pipelined_requests_are_answered_and_relayed_in_order() {
         .collect();
     client.send(all);
     (0..30).for_each(|_| drop(client.expect_ok()));
-    let bodies: Vec<String> = remote
+    let bodies: Vec<String> = server
         .wait_complete(30)
         .iter()
         .map(|request| String::from_utf8_lossy(request.payload()).into_owned())
@@ -228,7 +228,7 @@ fn pipelined_requests_are_answered_and_relayed_in_order() {
 
 #[test]
 fn the_client_says_when_the_connection_ends() {
-    let (remote, extension) = bench();
+    let (server, extension) = bench();
     for head in [
         "POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n",
         "POST / HTTP/1.1\r\nHost: x\r\nconnection: TE, Close\r\n",
@@ -239,13 +239,13 @@ fn the_client_says_when_the_connection_ends() {
         client.expect_ok();
         client.expect_end();
     }
-    remote.wait_complete(3);
+    server.wait_complete(3);
 }
 
 /// What it sent last and its end are read in one go, before the answer is written.
 #[test]
 fn a_client_that_half_closes_with_the_last_of_its_request_gets_its_answer() {
-    let (remote, extension) = bench();
+    let (server, extension) = bench();
     let mut client = extension.client();
     let request = post("/ingest", b"payload");
     let (first, last) = request.split_at(request.len() - 1);
@@ -257,24 +257,24 @@ fn a_client_that_half_closes_with_the_last_of_its_request_gets_its_answer() {
     extension.thaw();
     client.expect_ok();
     client.expect_end();
-    remote.wait_answered(1);
+    server.wait_answered(1);
 }
 
 #[test]
 fn a_client_that_half_closes_gets_its_answer() {
-    let (remote, extension) = bench();
+    let (server, extension) = bench();
     let mut client = extension.client();
     client.send([post("/", b"first"), post("/", b"second")].concat());
     client.half_close();
     client.expect_ok();
     client.expect_ok();
     client.expect_end();
-    remote.wait_complete(2);
+    server.wait_complete(2);
 }
 
 #[test]
 fn a_client_that_goes_away_in_the_middle_leaves_nothing_behind() {
-    let (remote, extension) = bench();
+    let (server, extension) = bench();
     for part in [
         "POST / HT",
         "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nonly this",
@@ -285,27 +285,27 @@ fn a_client_that_goes_away_in_the_middle_leaves_nothing_behind() {
         client.rest();
     }
     assert_eq!(extension.post("/", b"whole").status, 200);
-    assert_eq!(remote.wait_only().payload(), b"whole");
+    assert_eq!(server.wait_only().payload(), b"whole");
 }
 
 #[test]
-fn answers_before_the_remote_has_read_a_byte() {
-    let (remote, extension) = bench();
+fn answers_before_the_server_has_read_a_byte() {
+    let (server, extension) = bench();
     let gate = Gate::new();
-    remote.always(Play::answer(200).unread_until(&gate));
+    server.always(Play::answer(200).unread_until(&gate));
     let mut client = extension.client();
     for n in 0..8_u8 {
         client.send(post("/", &[n; 100_000]));
         client.expect_ok();
     }
-    assert!(remote.requests().is_empty());
+    assert!(server.requests().is_empty());
     gate.open();
-    remote.wait_complete(8);
+    server.wait_complete(8);
 }
 
 #[test]
 fn malformed_requests_get_the_right_status_and_hurt_nobody_else() {
-    let (remote, extension) = bench();
+    let (server, extension) = bench();
     let mut bystander = extension.client();
     let whole = post("/", b"bystander");
     let (first_half, second_half) = whole.split_at(whole.len() - 4);
@@ -388,13 +388,13 @@ fn malformed_requests_get_the_right_status_and_hurt_nobody_else() {
 
     bystander.send(second_half);
     bystander.expect_ok();
-    assert_eq!(remote.wait_only().payload(), b"bystander");
+    assert_eq!(server.wait_only().payload(), b"bystander");
 }
 
 /// An empty line before a request is what old clients send after a body; RFC 9112 says to ignore it.
 #[test]
 fn an_empty_line_before_a_request_is_ignored() {
-    let (remote, extension) = bench();
+    let (server, extension) = bench();
     let mut client = extension.client();
     client.send(
         [
@@ -407,7 +407,7 @@ fn an_empty_line_before_a_request_is_ignored() {
     );
     client.expect_ok();
     client.expect_ok();
-    remote.wait_complete(2);
+    server.wait_complete(2);
 }
 
 /// The ring holds 16 MiB where the function's memory is not known.
@@ -416,24 +416,24 @@ const RING_BYTES: usize = 16 << 20;
 /// The announced length tells; what is in the ring stays.
 #[test]
 fn a_body_larger_than_the_ring_is_refused_and_drained() {
-    let (remote, extension) = bench();
+    let (server, extension) = bench();
     let gate = Gate::new();
-    remote.always(Play::answer(200).unread_until(&gate));
+    server.always(Play::answer(200).unread_until(&gate));
     assert_eq!(extension.post("/", b"was here before").status, 200);
     expect_too_large(&extension, &post("/", &vec![7; RING_BYTES + (1 << 20)]));
     gate.open();
-    assert_eq!(remote.wait_only().payload(), b"was here before");
+    assert_eq!(server.wait_only().payload(), b"was here before");
 }
 
 /// Nothing tells how long it will be, so the ring is filled first.
 #[test]
 fn a_chunked_body_larger_than_the_ring_is_refused_and_drained() {
-    let (remote, extension) = bench();
+    let (server, extension) = bench();
     let head = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
     let body = chunked(&vec![7; RING_BYTES + (1 << 20)], 60_000);
     expect_too_large(&extension, &[head.as_slice(), &body].concat());
     assert_eq!(extension.post("/", b"comes after").status, 200);
-    assert_eq!(remote.wait_only().payload(), b"comes after");
+    assert_eq!(server.wait_only().payload(), b"comes after");
 }
 
 /// Sends all of it before reading the answer, as clients do: it must not be cut off.
@@ -449,7 +449,7 @@ fn expect_too_large(extension: &Extension, request: &[u8]) {
 /// Told before the body is sent that it is too large, a client that asked first need not send it.
 #[test]
 fn a_body_larger_than_the_ring_is_refused_before_it_is_sent() {
-    let (_remote, extension) = bench();
+    let (_server, extension) = bench();
     let mut client = extension.client();
     let length = RING_BYTES + 1;
     client.send(format!(
@@ -461,8 +461,8 @@ fn a_body_larger_than_the_ring_is_refused_before_it_is_sent() {
 /// Fewer payloads than the ring has slots, so none has to give way.
 #[test]
 fn many_clients_at_once() {
-    let remote = Pyroscope::http().quick();
-    let extension = Sandbox::relay_only(&remote).listening();
+    let server = Pyroscope::http().quick();
+    let extension = Sandbox::relay_only(&server).listening();
     let addr = extension.addr();
     let clients: Vec<_> = (0..16_u8)
         .map(|n| {
@@ -478,7 +478,7 @@ fn many_clients_at_once() {
     clients
         .into_iter()
         .for_each(|client| client.join().expect("a client that was served"));
-    let requests = remote.wait_complete(192);
+    let requests = server.wait_complete(192);
     for n in 0..16_u8 {
         let whole = |body: &[u8]| {
             body.len() == 10_000 + usize::from(n) && body.iter().all(|&byte| byte == n)

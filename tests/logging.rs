@@ -200,7 +200,7 @@ fn booleans() {
     });
 }
 
-/// Whether a remote is reached through a proxy is for `golang.org/x/net/http/httpproxy` to say.
+/// Whether a server is reached through a proxy is for `golang.org/x/net/http/httpproxy` to say.
 #[test]
 fn proxies() {
     compare("proxy", 500, |case| {
@@ -209,7 +209,7 @@ fn proxies() {
             ("HTTPS_PROXY", case.get("address")),
             ("NO_PROXY", case.get("exceptions")),
         ]);
-        let proxy = set.remote.expect("a remote").proxy;
+        let proxy = set.remote.expect("a server").proxy;
         let ours = proxy.map_or_else(Default::default, |proxy| {
             let connect = String::from_utf8(proxy.connect).expect("a head in UTF-8");
             let credentials = connect.split_once("\r\nProxy-Authorization: ");
@@ -223,8 +223,8 @@ fn proxies() {
 
 #[test]
 fn every_log_setting_at_once() {
-    let remote = Pyroscope::http();
-    let mut extension = Sandbox::relay_only(&remote)
+    let server = Pyroscope::http();
+    let mut extension = Sandbox::relay_only(&server)
         .set("PYROSCOPE_LOG_LEVEL", "DEBUG")
         .set("PYROSCOPE_LOG_FORMAT", "json")
         .set(
@@ -273,8 +273,8 @@ fn every_log_setting_at_once() {
 
 #[test]
 fn text_without_timestamps() {
-    let remote = Pyroscope::http();
-    let mut extension = Sandbox::relay_only(&remote)
+    let server = Pyroscope::http();
+    let mut extension = Sandbox::relay_only(&server)
         .set("PYROSCOPE_LOG_FORMAT", "JSON")
         .set("PYROSCOPE_LOG_TIMESTAMP_DISABLE", "T")
         .set("PYROSCOPE_LOG_MSG_FIELD_NAME", "message")

@@ -21,11 +21,11 @@ const BESIDE_KIB: u64 = 1024;
 /// Memory is given back when the ring has been empty for a while; this is the longest while there is.
 const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(10);
 
-/// One client posts 1,000 payloads of 64 KiB to a relay whose backend is dead, which then comes back.
+/// One client posts 1,000 payloads of 64 KiB to a relay whose server is dead, which then comes back.
 #[test]
 fn an_outage_stays_within_its_memory_and_its_account() {
-    let remote = Pyroscope::refusing(None).quick();
-    let mut extension = Sandbox::relay_only(&remote)
+    let server = Pyroscope::refusing(None).quick();
+    let mut extension = Sandbox::relay_only(&server)
         // The GNU library keeps what is freed, unless told; that of the binary that is shipped does not.
         .set("MALLOC_MMAP_THRESHOLD_", "16384")
         .listening();
@@ -45,7 +45,7 @@ fn an_outage_stays_within_its_memory_and_its_account() {
         "{peak} KiB at the peak, {idle} KiB idle"
     );
 
-    remote.accept();
+    server.accept();
     let left = extension.wait_kib_at_most("VmRSS:", idle + BESIDE_KIB, GIVEN_BACK_WITHIN);
     println!("VmRSS {idle} KiB idle, {peak} KiB at the peak, {left} KiB after");
     assert!(
@@ -55,7 +55,7 @@ fn an_outage_stays_within_its_memory_and_its_account() {
 
     extension.signal(Signal::SIGTERM);
     extension.expect_exit(0);
-    let arrived = numbers(&remote);
+    let arrived = numbers(&server);
     let kept = arrived.len() as u64;
     let newest: Vec<u64> = (PAYLOADS - kept..PAYLOADS).collect();
     assert_eq!(arrived, newest, "the newest arrive, each once");
@@ -69,9 +69,9 @@ fn an_outage_stays_within_its_memory_and_its_account() {
 }
 
 /// The numbers of the payloads that came, in order.
-fn numbers(remote: &Pyroscope) -> Vec<u64> {
+fn numbers(server: &Pyroscope) -> Vec<u64> {
     let number = |body: &[u8]| u64::from_be_bytes(body[..8].try_into().expect("eight bytes"));
-    let mut numbers: Vec<u64> = remote
+    let mut numbers: Vec<u64> = server
         .complete()
         .iter()
         .map(|request| number(request.payload()))

@@ -1,4 +1,4 @@
-//! Does an https remote that is behind a proxy get what it should, and does nothing else go through the proxy?
+//! Does an https server that is behind a proxy get what it should, and does nothing else go through the proxy?
 
 mod support;
 
@@ -18,18 +18,18 @@ const NAME: &str = "pyroscope.invalid";
 
 struct Bench {
     authority: Authority,
-    remote: Pyroscope,
+    server: Pyroscope,
     proxy: Proxy,
 }
 
-/// An https remote of that name, and a proxy that leads there.
+/// An https server of that name, and a proxy that leads there.
 fn bench() -> Bench {
     let authority = Authority::new("Bench Root");
-    let remote = Pyroscope::https(Tls::with(authority.leaf(&[NAME])));
-    let proxy = Proxy::start(Manner::Tunnel(remote.addr(), ESTABLISHED.to_vec()));
+    let server = Pyroscope::https(Tls::with(authority.leaf(&[NAME])));
+    let proxy = Proxy::start(Manner::Tunnel(server.addr(), ESTABLISHED.to_vec()));
     Bench {
         authority,
-        remote,
+        server,
         proxy,
     }
 }
@@ -44,7 +44,7 @@ impl Bench {
                 format!("http://{userinfo}{}", self.proxy.addr()),
             )
             .set("PYROSCOPE_TIMEOUT", "2s")
-            // One connection at a time: the proxy hides from the remote what has been read.
+            // One connection at a time: the proxy hides from the server what has been read.
             .set("PYROSCOPE_NUM_WORKERS", "1")
     }
 }
@@ -63,7 +63,7 @@ fn profiles_arrive_through_a_tunnel() {
         let mut extension = bench.sandbox(userinfo, &roots).lambda(&lambda).listening();
         for count in 1..=3 {
             assert_eq!(extension.post("/ingest", b"payload").status, 200);
-            bench.remote.wait_answered(count);
+            bench.server.wait_answered(count);
         }
         let asked = bench.proxy.wait_asked(1);
         assert_eq!(asked.len(), 1, "one tunnel serves all");
@@ -71,24 +71,24 @@ fn profiles_arrive_through_a_tunnel() {
             asked[0].text(),
             format!("CONNECT {NAME}:8443 HTTP/1.1\r\nHost: {NAME}:8443\r\n{credentials}\r\n")
         );
-        let request = bench.remote.requests().remove(0);
+        let request = bench.server.requests().remove(0);
         assert_eq!(request.header("Host"), Some(format!("{NAME}:8443")));
         assert_eq!(request.header("Proxy-Authorization"), None);
         assert_eq!(request.payload(), b"payload");
 
         // A connection that died is replaced by another tunnel, and the handshake resumed.
-        bench.remote.close_all();
+        bench.server.close_all();
         assert_eq!(extension.post("/ingest", b"payload").status, 200);
-        bench.remote.wait_answered(4);
+        bench.server.wait_answered(4);
         assert_eq!(bench.proxy.asked(), 2);
-        assert_eq!(bench.remote.handshakes(), (1, 1));
+        assert_eq!(bench.server.handshakes(), (1, 1));
         lambda.shutdown(TWO_SECONDS);
         extension.expect_exit(0);
         extension.totals().expect(4, 0);
     }
 }
 
-/// Lambda's API, a remote in clear, and one that is excepted are reached directly.
+/// Lambda's API, a server in clear, and one that is excepted are reached directly.
 #[test]
 fn nothing_else_goes_through() {
     let (bench, lambda, clear) = (bench(), ExtensionsApi::start(), Pyroscope::http());
@@ -96,7 +96,7 @@ fn nothing_else_goes_through() {
     let mut extension = bench
         .sandbox("", &roots)
         .lambda(&lambda)
-        .remote(&clear)
+        .server(&clear)
         .listening();
     lambda.invoke_and_wait();
     assert_eq!(extension.post("/ingest", b"payload").status, 200);
@@ -107,7 +107,7 @@ fn nothing_else_goes_through() {
     let by_number = Pyroscope::https(Tls::by(&bench.authority));
     let extension = bench
         .sandbox("", &roots)
-        .remote(&by_number)
+        .server(&by_number)
         .set("PYROSCOPE_DEV_MODE", "true")
         .listening();
     assert_eq!(extension.post("/ingest", b"payload").status, 200);
@@ -169,17 +169,17 @@ fn a_proxy_that_fails_costs_no_payload() {
         );
         assert!(line.contains("proxy=127.0.0.1 remote="), "{line}");
         bench.proxy.change_manner(Manner::Tunnel(
-            bench.remote.addr(),
+            bench.server.addr(),
             b"HTTP/1.0 299 Whatever\r\nContent-Length: 7\r\nVia: 1.0 a\r\n\r\n".to_vec(),
         ));
-        bench.remote.wait_answered(1);
+        bench.server.wait_answered(1);
         lambda.shutdown(TWO_SECONDS);
         extension.expect_exit(0);
         extension.totals().expect(1, 0);
     }
 }
 
-/// TLS is spoken with the remote, not with the proxy: a proxy that looks inside is not trusted.
+/// TLS is spoken with the server, not with the proxy: a proxy that looks inside is not trusted.
 #[test]
 fn a_proxy_in_the_middle_is_found_out() {
     let bench = bench();

@@ -23,7 +23,7 @@ use world::{OK, World};
 
 const HOUR: Duration = Duration::from_hours(1);
 const TWO_SECONDS: Duration = Duration::from_secs(2);
-const NAMED_REMOTE: (&str, &str) = ("PYROSCOPE_REMOTE_ADDRESS", "http://profiles.example:4040");
+const NAMED_SERVER: (&str, &str) = ("PYROSCOPE_REMOTE_ADDRESS", "http://profiles.example:4040");
 
 /// A world that has registered and waits for the first event, and its connection to Lambda's API.
 fn initialized(vars: &[(&str, &str)]) -> (World, ConnId) {
@@ -60,7 +60,7 @@ fn stand_still(world: &mut World, monotonic: Duration, wall: Duration) {
     world.now.unix_ms += wall.as_millis() as u64;
 }
 
-/// The remote's name is asked for, and found.
+/// The server's name is asked for, and found.
 fn resolve(world: &mut World, address: &str) {
     let asked = world.resolving.pop().expect("the name is asked for");
     assert_eq!(asked, (Peer::Remote, "profiles.example:4040".to_owned()));
@@ -74,7 +74,7 @@ fn resolve(world: &mut World, address: &str) {
 /// An upload in init, five hours, the first INVOKE: nothing of what was known then is trusted.
 #[test]
 fn hours_between_init_and_the_first_invoke() {
-    let (mut world, api) = initialized(&[NAMED_REMOTE]);
+    let (mut world, api) = initialized(&[NAMED_SERVER]);
     world.post("in init");
     resolve(&mut world, "10.0.0.1:4040");
     let old = world.connect();
@@ -103,7 +103,7 @@ fn hours_between_init_and_the_first_invoke() {
 /// Some sandboxes are made ready and never used.
 #[test]
 fn a_sandbox_that_sees_only_shutdown() {
-    let (mut world, api) = initialized(&[NAMED_REMOTE]);
+    let (mut world, api) = initialized(&[NAMED_SERVER]);
     stand_still(&mut world, 8 * HOUR, 8 * HOUR);
     send(
         &mut world,
@@ -115,7 +115,7 @@ fn a_sandbox_that_sees_only_shutdown() {
     assert!(world.log().contains("Relay closed\" acknowledged=0 "));
 }
 
-/// And what could not be sent in init is tried once more at the end, though the backend counted as down.
+/// And what could not be sent in init is tried once more at the end, though the server counted as down.
 #[test]
 fn a_sandbox_that_sees_only_shutdown_has_an_upload_left() {
     let (mut world, api) = initialized(&[]);
@@ -159,11 +159,11 @@ fn nothing_is_taken_that_a_snapshot_would_copy() {
 fn each_copy_of_a_snapshot_has_a_session_of_its_own() {
     let (mut world, api) = initialized(&[]);
     let client = world.client();
-    let mut remote = None;
+    let mut server = None;
     let mut session = |world: &mut World| {
         let request = "POST /ingest?name=app HTTP/1.1\r\nHost: l\r\nContent-Length: 0\r\n\r\n";
         world.arrive(client, request.as_bytes(), usize::MAX);
-        let id = *remote.get_or_insert_with(|| world.connect());
+        let id = *server.get_or_insert_with(|| world.connect());
         let seen = world.seen(id);
         world.answer(id, OK);
         let (_, rest) = seen.split_once("__session_id__%3D").expect("a session");
@@ -183,7 +183,7 @@ fn each_copy_of_a_snapshot_has_a_session_of_its_own() {
 #[test]
 fn an_upload_under_way_in_a_snapshot_goes_on_in_the_copy() {
     for monotonic in [Duration::ZERO, 240 * HOUR] {
-        let (mut world, api) = initialized(&[NAMED_REMOTE]);
+        let (mut world, api) = initialized(&[NAMED_SERVER]);
         world.post("in init");
         resolve(&mut world, "10.0.0.1:4040");
         let old = world.connect();
@@ -209,10 +209,10 @@ fn the_program_takes_nothing_that_a_snapshot_would_copy() {
         authority.pem_file(),
     );
     names.say(Mood::Answers);
-    let remote = Pyroscope::https(Tls::with(authority.leaf(&["remote.bench.test"])));
-    let address = format!("https://remote.bench.test:{}", remote.addr().port());
+    let server = Pyroscope::https(Tls::with(authority.leaf(&["server.bench.test"])));
+    let address = format!("https://server.bench.test:{}", server.addr().port());
     let resolv_conf = names.resolv_conf();
-    let extension = Sandbox::with(&lambda, &remote)
+    let extension = Sandbox::with(&lambda, &server)
         .set("PYROSCOPE_REMOTE_ADDRESS", address)
         .set("SSL_CERT_FILE", file.path().display().to_string())
         .resolving_by(resolv_conf.path())
@@ -224,9 +224,9 @@ fn the_program_takes_nothing_that_a_snapshot_would_copy() {
     // The one it listens on, and Lambda's.
     assert_eq!(extension.sockets(), 2);
     lambda.invoke_and_wait();
-    assert_eq!((names.asked(), remote.connections().len()), (0, 0));
+    assert_eq!((names.asked(), server.connections().len()), (0, 0));
     assert_eq!(extension.post("/ingest", b"invoked").status, 200);
-    assert_eq!(remote.wait_only().payload(), b"invoked");
+    assert_eq!(server.wait_only().payload(), b"invoked");
 }
 
 // Reset after an invocation that failed.
@@ -238,23 +238,23 @@ fn a_reset_leaves_the_port_and_a_right_account() {
     for ending in ["timeout", "failure", "killed"] {
         let port = ReservedPort::new();
         let address = format!("127.0.0.1:{}", port.number);
-        let start = |lambda: &ExtensionsApi, remote: &Pyroscope| {
-            Sandbox::with(lambda, remote)
+        let start = |lambda: &ExtensionsApi, server: &Pyroscope| {
+            Sandbox::with(lambda, server)
                 .set("PYROSCOPE_LISTEN_ADDRESS", address.as_str())
                 .listening()
         };
-        let (remote, never) = (Pyroscope::http(), Gate::new());
+        let (server, never) = (Pyroscope::http(), Gate::new());
         let lambda = ExtensionsApi::start();
-        let mut first = start(&lambda, &remote);
+        let mut first = start(&lambda, &server);
         lambda.invoke_and_wait();
         let mut sdk = Client::connect(first.addr());
         sdk.send(post("/ingest", b"arrives"));
         sdk.expect_ok();
-        remote.wait_answered(1);
-        remote.always(Play::answer(200).unanswered_until(&never));
+        server.wait_answered(1);
+        server.always(Play::answer(200).unanswered_until(&never));
         sdk.send(post("/ingest", b"is lost"));
         sdk.expect_ok();
-        remote.wait_complete(2);
+        server.wait_complete(2);
         if ending == "killed" {
             first.signal(Signal::SIGKILL);
             first.wait_exit();
@@ -264,12 +264,12 @@ fn a_reset_leaves_the_port_and_a_right_account() {
             first.totals().expect(1, 1);
         }
 
-        let (remote, lambda) = (Pyroscope::http(), ExtensionsApi::start());
-        let mut second = start(&lambda, &remote);
+        let (server, lambda) = (Pyroscope::http(), ExtensionsApi::start());
+        let mut second = start(&lambda, &server);
         lambda.invoke_and_wait();
         assert_eq!(second.post("/ingest", b"afresh").status, 200);
-        assert_eq!(remote.wait_only().payload(), b"afresh");
-        remote.wait_answered(1);
+        assert_eq!(server.wait_only().payload(), b"afresh");
+        server.wait_answered(1);
         lambda.shutdown(TWO_SECONDS);
         second.expect_exit(0);
         second.totals().expect(1, 0);
@@ -281,7 +281,7 @@ fn a_reset_leaves_the_port_and_a_right_account() {
 #[test]
 fn an_answer_and_the_first_invoke_may_come_in_one_turn() {
     let snap = ("AWS_LAMBDA_INITIALIZATION_TYPE", "snap-start");
-    let (mut world, api) = initialized(&[NAMED_REMOTE, snap]);
+    let (mut world, api) = initialized(&[NAMED_SERVER, snap]);
     world.post("in init");
     resolve(&mut world, "10.0.0.1:4040");
     let old = world.connect();
@@ -308,7 +308,7 @@ fn an_answer_and_the_first_invoke_may_come_in_one_turn() {
 
 #[test]
 fn the_next_address_is_tried_after_a_thaw_too() {
-    let (mut world, _) = initialized(&[NAMED_REMOTE]);
+    let (mut world, _) = initialized(&[NAMED_SERVER]);
     world.post("x");
     let (peer, _) = world.resolving.pop().unwrap();
     let list = [

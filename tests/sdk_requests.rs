@@ -1,4 +1,4 @@
-//! Does the remote get, byte for byte, what it should for what each SDK sends?
+//! Does the server get, byte for byte, what it should for what each SDK sends?
 //!
 //! The requests are those the SDKs make, in the segments in which they make them: captured on the wire, or
 //! derived from their source where no capture was at hand. The expectations are whole heads, written out.
@@ -9,29 +9,29 @@ use support::client::{Client, chunked};
 use support::pyroscope::{Pyroscope, Request};
 use support::sandbox::{Extension, Sandbox};
 
-/// A relay with its remote.
+/// A relay with its server.
 struct Bench {
-    remote: Pyroscope,
+    server: Pyroscope,
     extension: Extension,
 }
 
 impl Bench {
     fn start() -> Self {
-        let remote = Pyroscope::http();
-        let extension = Sandbox::relay_only(&remote).listening();
-        Self { remote, extension }
+        let server = Pyroscope::http();
+        let extension = Sandbox::relay_only(&server).listening();
+        Self { server, extension }
     }
 
     fn client(&self) -> Client {
         self.extension.client()
     }
 
-    /// The remote got this head and this body. `REMOTE` stands for the remote's host and port, and `SESSION`
+    /// The server got this head and this body. `SERVER` stands for the server's host and port, and `SESSION`
     /// for a session id, which must be 16 lower-case hex digits; lines end as written here, with `\n`.
     #[track_caller]
     fn expect(&self, head: &str, body: &[u8]) -> Request {
-        let request = self.remote.wait_only();
-        let got = with_session_masked(&request.head.text()).replace(&self.remote.host(), "REMOTE");
+        let request = self.server.wait_only();
+        let got = with_session_masked(&request.head.text()).replace(&self.server.host(), "SERVER");
         assert_eq!(got, head.replace('\n', "\r\n"));
         assert_eq!(request.payload(), body);
         assert_eq!(
@@ -106,7 +106,7 @@ fn go_cpu() {
     client.expect_ok();
     let request = bench.expect(
         &format!(
-            "POST {target} HTTP/1.1\nHost: REMOTE\nUser-Agent: Go-http-client/1.1\nContent-Type: multipart/form-data; boundary={GO_BOUNDARY}\nX-Forwarded-Host: localhost:4040\nContent-Length: {length}\n\n"
+            "POST {target} HTTP/1.1\nHost: SERVER\nUser-Agent: Go-http-client/1.1\nContent-Type: multipart/form-data; boundary={GO_BOUNDARY}\nX-Forwarded-Host: localhost:4040\nContent-Length: {length}\n\n"
         )
         .replace("0a1b2c3d4e5f6071", "SESSION"),
         &body,
@@ -128,7 +128,7 @@ fn go_without_a_session_id() {
     client.expect_ok();
     bench.expect(
         &format!(
-            "POST /ingest?aggregationType=sum&from=1655819920&name=simple.golang.app-new%7B__session_id__%3DSESSION%7D&sampleRate=100&spyName=gospy&units=samples&until=1655819927 HTTP/1.1\nHost: REMOTE\nUser-Agent: Go-http-client/1.1\nContent-Type: multipart/form-data; boundary={GO_BOUNDARY}\nX-Forwarded-Host: localhost:4040\nContent-Length: {length}\n\n"
+            "POST /ingest?aggregationType=sum&from=1655819920&name=simple.golang.app-new%7B__session_id__%3DSESSION%7D&sampleRate=100&spyName=gospy&units=samples&until=1655819927 HTTP/1.1\nHost: SERVER\nUser-Agent: Go-http-client/1.1\nContent-Type: multipart/form-data; boundary={GO_BOUNDARY}\nX-Forwarded-Host: localhost:4040\nContent-Length: {length}\n\n"
         ),
         &body,
     );
@@ -151,7 +151,7 @@ fn java_jfr_chunked() {
     let length = body.len();
     bench.expect(
         &format!(
-            "POST /ingest?aggregationType=sum&format=jfr&from=1755500000&name=my.java.app%7B__session_id__%3DSESSION%2Cotel.scope.name%3Dcom.grafana.pyroscope%2Fjava%2Cotel.scope.version%3D2.9.1%2Cprocess.runtime.name%3DOpenJDK+Runtime+Environment%2Cprocess.runtime.version%3D21.0.4%2B7-LTS%7D&sampleRate=100&spyName=javaspy&units=samples&until=1755500010 HTTP/1.1\nHost: REMOTE\nContent-Type: multipart/form-data; boundary={boundary}\nUser-Agent: okhttp/4.12.0\nX-Forwarded-Host: localhost:4040\nContent-Length: {length}\n\n"
+            "POST /ingest?aggregationType=sum&format=jfr&from=1755500000&name=my.java.app%7B__session_id__%3DSESSION%2Cotel.scope.name%3Dcom.grafana.pyroscope%2Fjava%2Cotel.scope.version%3D2.9.1%2Cprocess.runtime.name%3DOpenJDK+Runtime+Environment%2Cprocess.runtime.version%3D21.0.4%2B7-LTS%7D&sampleRate=100&spyName=javaspy&units=samples&until=1755500010 HTTP/1.1\nHost: SERVER\nContent-Type: multipart/form-data; boundary={boundary}\nUser-Agent: okhttp/4.12.0\nX-Forwarded-Host: localhost:4040\nContent-Length: {length}\n\n"
         ),
         &body,
     );
@@ -167,7 +167,7 @@ fn java_otlp_chunked_and_gzipped() {
     client.send([crlf(head), chunked(&body, 8192)].concat());
     client.expect_ok();
     bench.expect(
-        "POST /v1development/profiles HTTP/1.1\nHost: REMOTE\nContent-Encoding: gzip\nContent-Type: application/x-protobuf\nUser-Agent: okhttp/4.12.0\nX-Forwarded-Host: localhost:4040\nContent-Length: 12345\n\n",
+        "POST /v1development/profiles HTTP/1.1\nHost: SERVER\nContent-Encoding: gzip\nContent-Type: application/x-protobuf\nUser-Agent: okhttp/4.12.0\nX-Forwarded-Host: localhost:4040\nContent-Length: 12345\n\n",
         &body,
     );
 }
@@ -190,7 +190,7 @@ fn node_wall_in_four_writes() {
     client.expect_ok();
     bench.expect(
         &format!(
-            "POST /ingest?from=1700000000&name=nodejs%7B__session_id__%3DSESSION%2Cenv%3Dtest+env%2Ck%3Da%2Bb~c%2Ad%21%27%28%29%25%C3%A9%2Cotel.scope.name%3Dcom.grafana.pyroscope%2Fnodejs%2Cotel.scope.version%3D0.6.1%2Cprocess.runtime.name%3Dnodejs%2Cprocess.runtime.version%3D20.20.2%7D&sampleRate=17&spyName=nodespy&until=1700000060 HTTP/1.1\nHost: REMOTE\nX-Scope-OrgID: t1\ncontent-type: multipart/form-data; boundary={boundary}\naccept: */*\naccept-language: *\nsec-fetch-mode: cors\nuser-agent: node\nX-Forwarded-Host: localhost:4040\nContent-Length: {length}\n\n"
+            "POST /ingest?from=1700000000&name=nodejs%7B__session_id__%3DSESSION%2Cenv%3Dtest+env%2Ck%3Da%2Bb~c%2Ad%21%27%28%29%25%C3%A9%2Cotel.scope.name%3Dcom.grafana.pyroscope%2Fnodejs%2Cotel.scope.version%3D0.6.1%2Cprocess.runtime.name%3Dnodejs%2Cprocess.runtime.version%3D20.20.2%7D&sampleRate=17&spyName=nodespy&until=1700000060 HTTP/1.1\nHost: SERVER\nX-Scope-OrgID: t1\ncontent-type: multipart/form-data; boundary={boundary}\naccept: */*\naccept-language: *\nsec-fetch-mode: cors\nuser-agent: node\nX-Forwarded-Host: localhost:4040\nContent-Length: {length}\n\n"
         ),
         &body,
     );
@@ -206,7 +206,7 @@ fn node_with_a_doubled_slash() {
     ));
     client.expect_ok();
     bench.expect(
-        "POST /ingest?from=1&until=2 HTTP/1.1\nHost: REMOTE\nX-Forwarded-Host: localhost:4040\nContent-Length: 2\n\n",
+        "POST /ingest?from=1&until=2 HTTP/1.1\nHost: SERVER\nX-Forwarded-Host: localhost:4040\nContent-Length: 2\n\n",
         b"hi",
     );
 }
@@ -221,13 +221,13 @@ fn python_push() {
     client.send([crlf(head), body.clone()].concat());
     client.expect_ok();
     bench.expect(
-        "POST /push.v1.PusherService/Push HTTP/1.1\nHost: REMOTE\nuser-agent: pyroscope-rs/pyspy/1.0.7 reqwest\ncontent-type: application/proto\ncontent-encoding: gzip\naccept: */*\nX-Forwarded-Host: localhost:4040\nContent-Length: 7777\n\n",
+        "POST /push.v1.PusherService/Push HTTP/1.1\nHost: SERVER\nuser-agent: pyroscope-rs/pyspy/1.0.7 reqwest\ncontent-type: application/proto\ncontent-encoding: gzip\naccept: */*\nX-Forwarded-Host: localhost:4040\nContent-Length: 7777\n\n",
         &body,
     );
 }
 
 /// The relayed head of R18 and R19: .NET's, without what is between us and the SDK alone.
-const DOTNET_RELAYED: &str = "POST /push.v1.PusherService/Push HTTP/1.1\nHost: REMOTE\nAccept: */*\nContent-Type: application/proto\nUser-Agent: pyroscope-dotnet/1.4.0 cpp-httplib\nX-Scope-OrgID: tenant-1\nX-Forwarded-Host: localhost:4040\nContent-Length: 5000\n\n";
+const DOTNET_RELAYED: &str = "POST /push.v1.PusherService/Push HTTP/1.1\nHost: SERVER\nAccept: */*\nContent-Type: application/proto\nUser-Agent: pyroscope-dotnet/1.4.0 cpp-httplib\nX-Scope-OrgID: tenant-1\nX-Forwarded-Host: localhost:4040\nContent-Length: 5000\n\n";
 
 /// R18: .NET from 1.2.0: an empty Accept-Encoding, one connection per request, head and body apart.
 #[test]
@@ -272,7 +272,7 @@ fn curl_folded_text() {
     ));
     client.expect_ok();
     bench.expect(
-        "POST /ingest?from=1615709120&name=curl-test-app%7B__session_id__%3DSESSION%7D&until=1615709130 HTTP/1.1\nHost: REMOTE\nUser-Agent: curl/8.5.0\nAccept: */*\nContent-Type: application/x-www-form-urlencoded\nX-Forwarded-Host: localhost:4040\nContent-Length: 11\n\n",
+        "POST /ingest?from=1615709120&name=curl-test-app%7B__session_id__%3DSESSION%7D&until=1615709130 HTTP/1.1\nHost: SERVER\nUser-Agent: curl/8.5.0\nAccept: */*\nContent-Type: application/x-www-form-urlencoded\nX-Forwarded-Host: localhost:4040\nContent-Length: 11\n\n",
         b"foo;bar 100",
     );
 }
@@ -300,7 +300,7 @@ fn names_half_encoded_and_unparsable() {
             "POST {sent} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
         ));
         client.expect_ok();
-        let requests = bench.remote.wait_complete(count + 1);
+        let requests = bench.server.wait_complete(count + 1);
         assert_eq!(with_session_masked(&requests[count].target()), relayed);
     }
 }
@@ -309,9 +309,9 @@ fn names_half_encoded_and_unparsable() {
 #[test]
 fn the_session_id_is_the_sandboxs_own() {
     let session = |bench: &Bench| {
-        let before = bench.remote.complete().len();
+        let before = bench.server.complete().len();
         assert_eq!(bench.extension.post("/ingest?name=app", b"x").status, 200);
-        let target = bench.remote.wait_complete(before + 1)[before].target();
+        let target = bench.server.wait_complete(before + 1)[before].target();
         target
             .split("__session_id__%3D")
             .nth(1)

@@ -1,4 +1,4 @@
-//! Does the extension's profile of itself reach the remote, and is it true?
+//! Does the extension's profile of itself reach the server, and is it true?
 
 #[path = "support/decode/mod.rs"]
 mod decode;
@@ -19,7 +19,7 @@ use support::sandbox::{Extension, Sandbox};
 
 const APP: &str = "pyroscope.lambda.extension";
 
-/// Everything it does when the remote is https.
+/// Everything it does when the server is https.
 const STAGES: [&str; 13] = [
     "start",
     "loop;sleep",
@@ -39,9 +39,9 @@ const STAGES: [&str; 13] = [
 #[test]
 fn its_frames_say_what_it_did_and_its_total_is_the_cpu_time() {
     let authority = Authority::new("Bench Root");
-    let remote = Pyroscope::https(Tls::by(&authority)).quick();
+    let server = Pyroscope::https(Tls::by(&authority)).quick();
     let roots = authority.pem_file();
-    let mut extension = Sandbox::relay_only(&remote)
+    let mut extension = Sandbox::relay_only(&server)
         .set(
             "SSL_CERT_FILE",
             roots.path().to_str().expect("a path in UTF-8"),
@@ -59,13 +59,13 @@ fn its_frames_say_what_it_did_and_its_total_is_the_cpu_time() {
             &body,
         ));
         client.expect_ok();
-        remote.wait_answered_count(count);
+        server.wait_answered_count(count);
     }
     extension.signal(Signal::SIGTERM);
     let cpu_ns = cpu_time_at_end(&extension);
     extension.expect_exit(0);
 
-    let requests = remote.complete();
+    let requests = server.complete();
     let (own, clients): (Vec<_>, Vec<_>) = requests.iter().partition(|request| is_own(request));
     let profiles: Vec<Decoded> = own.iter().map(|request| decoded(request)).collect();
     let last = own.last().expect("a profile of the extension");
@@ -110,14 +110,14 @@ fn its_frames_say_what_it_did_and_its_total_is_the_cpu_time() {
 #[test]
 fn without_a_payload_one_comes_at_shutdown_within_lambdas_deadline() {
     let lambda = ExtensionsApi::start();
-    let remote = Pyroscope::http();
-    let mut extension = Sandbox::with(&lambda, &remote)
+    let server = Pyroscope::http();
+    let mut extension = Sandbox::with(&lambda, &server)
         .set("PYROSCOPE_SELF_PROFILING", "1")
         .listening();
     lambda.wait_next();
     lambda.shutdown(GUARD);
     extension.expect_exit(0);
-    let own = remote.wait_only();
+    let own = server.wait_only();
     let profile = decoded(&own);
     assert!(profile.value_of("start") > Some(0));
     assert!(profile.value_of("lambda") > Some(0), "{profile:?}");
@@ -129,12 +129,12 @@ fn without_a_payload_one_comes_at_shutdown_within_lambdas_deadline() {
 
 #[test]
 fn off_there_is_none() {
-    let remote = Pyroscope::http();
-    let mut extension = Sandbox::relay_only(&remote).listening();
+    let server = Pyroscope::http();
+    let mut extension = Sandbox::relay_only(&server).listening();
     assert_eq!(extension.post("/ingest?name=shop", b"x").status, 200);
     extension.signal(Signal::SIGTERM);
     extension.expect_exit(0);
-    assert!(!is_own(&remote.wait_only()));
+    assert!(!is_own(&server.wait_only()));
     extension.totals().expect(1, 0);
 }
 

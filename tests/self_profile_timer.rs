@@ -26,7 +26,7 @@ fn connect_all(world: &mut World) {
     }
 }
 
-/// The remote takes what was written to it. Says of each request whether it is the extension's own.
+/// The server takes what was written to it. Says of each request whether it is the extension's own.
 fn take(world: &mut World) -> Vec<bool> {
     connect_all(world);
     let mut own = Vec::new();
@@ -39,7 +39,7 @@ fn take(world: &mut World) -> Vec<bool> {
     own
 }
 
-/// The remote takes nothing, and says so.
+/// The server takes nothing, and says so.
 fn refuse_all(world: &mut World) {
     while !world.connecting.is_empty() {
         world.refuse();
@@ -110,7 +110,7 @@ fn it_waits_until_no_payload_waits() {
     assert_eq!(lost, 300 - 256, "the ring's places are the clients'");
     assert_eq!(world.relay.totals().acknowledged, 300);
     while world.connecting.is_empty() {
-        let time = world.asleep_for().expect("the remote is tried again");
+        let time = world.asleep_for().expect("the server is tried again");
         world.pass(time);
     }
     let taken = take(&mut world);
@@ -141,7 +141,7 @@ fn the_last_one_holds_nobody_up_beyond_the_deadline() {
     take(&mut world);
     world.relay.terminated(world.now);
     world.settle();
-    assert_eq!(world.exit, None, "the remote has two seconds to answer");
+    assert_eq!(world.exit, None, "the server has two seconds to answer");
     world.pass(Duration::from_secs(2));
     assert_eq!(world.exit, Some(0));
     assert_eq!(world.relay.totals().lost_sum(), 1);

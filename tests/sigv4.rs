@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use pyroscope_lambda_extension::aws::sigv4::{self, Keys, Request, Scope};
-use pyroscope_lambda_extension::aws::store::Stored;
 use pyroscope_lambda_extension::config::Config;
-use pyroscope_lambda_extension::config::reference::{KeySource, Place};
+use pyroscope_lambda_extension::config::reference::{KeySource, Place, Stored};
 use pyroscope_lambda_extension::json;
 
 const BOTOCORE: &str = include_str!("aws/botocore.jsonl");
@@ -39,8 +38,7 @@ fn stored(vector: &BTreeMap<String, String>) -> (Box<Stored>, Keys) {
         vector.get(name).cloned()
     });
     assert_eq!(read.notes, []);
-    let remote = read.remote.expect("the default");
-    let references = remote.references.expect("a reference");
+    let references = read.references.expect("a reference");
     let KeySource::Given(keys) = references.keys else {
         panic!("keys are given");
     };
@@ -74,7 +72,7 @@ fn requests_are_signed_and_addressed_as_botocore_does() {
             .split_once(", SignedHeaders=")
             .expect("an authorization");
         assert_eq!(signed, vector["signed"], "{line}");
-        let (service, region) = (stored.service.name(), &stored.region);
+        let (service, region) = (stored.secret.service.name(), &stored.secret.region);
         let day = &fields["x-amz-date"][..8];
         assert_eq!(
             credential,

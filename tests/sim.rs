@@ -1,7 +1,7 @@
 //! The whole core in a made-up world: one seed is one run, the same on every machine.
 //!
 //! ```text
-//!  clients ──▶ ┌──────────────────────────┐ ──▶ remote    well, slow, down, silent, failing, nameless
+//!  clients ──▶ ┌──────────────────────────┐ ──▶ server    well, slow, down, silent, failing, nameless
 //!              │ Relay, as the shell runs │
 //!  clock  ───▶ │ it: act, sleep, report   │ ◀─▶ lambda    register, INVOKE, freezes, SHUTDOWN
 //!              └────────────┬─────────────┘     telemetry subscribed, refused, late, lost
@@ -17,8 +17,8 @@
 //! | `world` | the shell: one turn is act, check, sleep, report |
 //! | `clients` | the SDKs: any framing and any cut, pipelined, half-closed, broken off, frozen, too large, too many |
 //! | `profiles` | what the SDKs upload: pprof, Push, JFR, and the times in them; Java's uploads of nothing after a thaw |
-//! | `weather` | how the remote and the network are; connections that die without a word |
-//! | `remote` | connections to the remote: refused, silent, reused, closed |
+//! | `weather` | how the server and the network are; connections that die without a word |
+//! | `server` | connections to the server: refused, silent, reused, closed |
 //! | `answers` | answers of every kind, early, late, cut off, lost, or none |
 //! | `lambda` | the Extensions API, invocations, freezes seen and unseen, and the end |
 //! | `telemetry` | the Telemetry API, for flush mode `end` |
@@ -30,7 +30,7 @@
 //! | `ledger` | every payload: its fate, its attempts, when it may go out |
 //! | `attempts` | which connections are for one payload, and which attempts a freeze has made suspect |
 //! | `endings` | how attempts end: answered, broken, unreached, or killed by a freeze |
-//! | `server` | whether the server counts as down, and until when it asked to be left alone |
+//! | `opinion` | what the core thinks of the server: whether it is down, and until when it asked to be left alone |
 //! | `holds` | when the next event may be asked for, and when we must be gone |
 //! | `promises` | that nothing arrives later than it must |
 //! | `times` | what the times of profiles become, and which uploads are left out |
@@ -59,12 +59,12 @@ mod holds;
 mod lambda;
 #[path = "sim/ledger.rs"]
 mod ledger;
+#[path = "sim/opinion.rs"]
+mod opinion;
 #[path = "sim/profiles.rs"]
 mod profiles;
 #[path = "sim/promises.rs"]
 mod promises;
-#[path = "sim/remote.rs"]
-mod remote;
 #[path = "support/decode/schema.rs"]
 mod schema;
 #[path = "sim/server.rs"]
@@ -206,7 +206,7 @@ const MUST_HAPPEN: [&str; 103] = [
     "half-closed behind the last answer",
     "half-closed client waits for its answer",
     "partial write",
-    // The remote.
+    // The server.
     "accepted, then gone",
     "address too late",
     "another address",

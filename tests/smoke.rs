@@ -10,8 +10,8 @@ use support::sandbox::Sandbox;
 
 #[test]
 fn a_sandbox_from_start_to_shutdown() {
-    let (lambda, remote) = (ExtensionsApi::start(), Pyroscope::http());
-    let mut extension = Sandbox::with(&lambda, &remote)
+    let (lambda, server) = (ExtensionsApi::start(), Pyroscope::http());
+    let mut extension = Sandbox::with(&lambda, &server)
         .named("any-name-the-layer-has")
         .start();
 
@@ -23,13 +23,13 @@ fn a_sandbox_from_start_to_shutdown() {
 
     lambda.invoke_and_wait();
     assert_eq!(extension.post("/ingest?name=smoke", b"profile").status, 200);
-    let relayed = remote.wait_only();
+    let relayed = server.wait_only();
     assert_eq!(
         (relayed.path().as_str(), relayed.payload()),
         ("/ingest", b"profile".as_slice())
     );
 
-    remote.wait_answered(1);
+    server.wait_answered(1);
     lambda.shutdown(Duration::from_secs(2));
     extension.expect_exit(0);
     extension.totals().expect(1, 0);

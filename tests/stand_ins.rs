@@ -2,7 +2,7 @@
 
 #![expect(
     clippy::disallowed_methods,
-    reason = "how long the remote takes is measured here"
+    reason = "how long the server takes is measured here"
 )]
 
 mod support;
@@ -22,16 +22,16 @@ use support::extensions_api::{ExtensionsApi, Fault, IDENTIFIER, Kind};
 use support::play::{Gate, Play, response};
 use support::pyroscope::{LATENCY, Pyroscope, Tls};
 
-// The remote.
+// The server.
 
 #[test]
-fn the_remote_keeps_a_request_byte_for_byte() {
-    let remote = Pyroscope::http();
-    let mut client = Client::connect(remote.addr());
+fn the_server_keeps_a_request_byte_for_byte() {
+    let server = Pyroscope::http();
+    let mut client = Client::connect(server.addr());
     let request = post("/ingest?name=a", b"\0body\xff");
     client.send_bytewise(&request);
     client.expect_ok();
-    let kept = remote.wait_only();
+    let kept = server.wait_only();
     assert_eq!([kept.head.raw.as_slice(), &kept.body.raw].concat(), request);
     assert_eq!(
         (
@@ -44,9 +44,9 @@ fn the_remote_keeps_a_request_byte_for_byte() {
 }
 
 #[test]
-fn the_remote_reads_chunks_and_pipelined_requests() {
-    let remote = Pyroscope::http();
-    let mut client = Client::connect(remote.addr());
+fn the_server_reads_chunks_and_pipelined_requests() {
+    let server = Pyroscope::http();
+    let mut client = Client::connect(server.addr());
     let head = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
     let twice = [
         head.as_slice(),
@@ -57,7 +57,7 @@ fn the_remote_reads_chunks_and_pipelined_requests() {
     client.send(&twice);
     client.expect_ok();
     client.expect_ok();
-    let kept = remote.wait_complete(2);
+    let kept = server.wait_complete(2);
     assert_eq!(
         (kept[0].payload(), kept[1].payload()),
         (b"hello world".as_slice(), b"x".as_slice())
@@ -66,15 +66,15 @@ fn the_remote_reads_chunks_and_pipelined_requests() {
 }
 
 #[test]
-fn the_remote_answers_bytewise_early_and_only_when_let() {
-    let (remote, gate) = (Pyroscope::http(), Gate::new());
-    remote.next(Play::bytewise(response(
+fn the_server_answers_bytewise_early_and_only_when_let() {
+    let (server, gate) = (Pyroscope::http(), Gate::new());
+    server.next(Play::bytewise(response(
         503,
         &[("Retry-After", "1")],
         b"busy",
     )));
-    remote.next(Play::answer(200).unanswered_until(&gate));
-    let mut client = Client::connect(remote.addr());
+    server.next(Play::answer(200).unanswered_until(&gate));
+    let mut client = Client::connect(server.addr());
     client.send(post("/", b"1"));
     let answer = client.response();
     assert_eq!(
@@ -82,22 +82,22 @@ fn the_remote_answers_bytewise_early_and_only_when_let() {
         (503, b"busy".as_slice())
     );
     client.send(post("/", b"2"));
-    remote.wait_complete(2);
+    server.wait_complete(2);
     client.expect_silence();
     gate.open();
     client.expect_ok();
 
-    remote.next(Play::early(response(413, &[], b"")));
+    server.next(Play::early(response(413, &[], b"")));
     client.send("POST / HTTP/1.1\r\nContent-Length: 1000\r\n\r\n");
     assert_eq!(client.response().status, 413);
-    assert_eq!(remote.wait_ended(0), "closed");
-    assert!(!remote.requests()[2].complete);
+    assert_eq!(server.wait_ended(0), "closed");
+    assert!(!server.requests()[2].complete);
 }
 
 #[test]
-fn the_remote_takes_its_time_on_every_connection_by_itself() {
-    let remote = Pyroscope::http();
-    let mut clients: Vec<Client> = (0..8).map(|_| Client::connect(remote.addr())).collect();
+fn the_server_takes_its_time_on_every_connection_by_itself() {
+    let server = Pyroscope::http();
+    let mut clients: Vec<Client> = (0..8).map(|_| Client::connect(server.addr())).collect();
     let since = Instant::now();
     for client in &mut clients {
         client.send(post("/", b"1"));
@@ -112,50 +112,50 @@ fn the_remote_takes_its_time_on_every_connection_by_itself() {
 
 /// Its end comes when it is asked for, not when the answer would have come.
 #[test]
-fn the_remote_ends_a_connection_that_waits_for_its_answer() {
-    let remote = Pyroscope::http();
-    let mut client = Client::connect(remote.addr());
+fn the_server_ends_a_connection_that_waits_for_its_answer() {
+    let server = Pyroscope::http();
+    let mut client = Client::connect(server.addr());
     client.send(post("/", b"1"));
-    remote.wait_complete(1);
+    server.wait_complete(1);
     let since = Instant::now();
-    remote.reset_all();
+    server.reset_all();
     assert_eq!(
         client.try_response().expect_err("a RST").kind(),
         std::io::ErrorKind::ConnectionReset
     );
     assert!(since.elapsed() < LATENCY, "{:?}", since.elapsed());
-    assert!(!remote.requests()[0].answered);
+    assert!(!server.requests()[0].answered);
 }
 
 /// An answer ends a request; without one, its connection's end does.
 #[test]
-fn the_remote_notes_when_each_request_ended() {
-    let remote = Pyroscope::http().quick();
-    let mut client = Client::connect(remote.addr());
+fn the_server_notes_when_each_request_ended() {
+    let server = Pyroscope::http().quick();
+    let mut client = Client::connect(server.addr());
     client.send(post("/answered", b"body"));
     client.expect_ok();
-    let answered = remote.wait_answered(1).remove(0);
+    let answered = server.wait_answered(1).remove(0);
     let first = answered.ended_at.expect("an end");
     assert!(answered.body_at.expect("a body") <= first);
 
-    remote.next(Play::answer(200).unanswered_until(&Gate::new()));
+    server.next(Play::answer(200).unanswered_until(&Gate::new()));
     client.send(post("/cut", b"body"));
-    assert_eq!(remote.wait_complete(2)[1].ended_at, None);
-    remote.reset_all();
-    let requests = remote.requests();
+    assert_eq!(server.wait_complete(2)[1].ended_at, None);
+    server.reset_all();
+    let requests = server.requests();
     assert_eq!(requests[0].ended_at, Some(first));
     assert!(requests[1].ended_at.expect("an end") > first);
     assert!(!requests[1].answered);
 }
 
 #[test]
-fn the_remote_answers_at_once_when_quick_or_told_to() {
-    let (quick, remote, gate) = (Pyroscope::http().quick(), Pyroscope::http(), Gate::new());
+fn the_server_answers_at_once_when_quick_or_told_to() {
+    let (quick, server, gate) = (Pyroscope::http().quick(), Pyroscope::http(), Gate::new());
     gate.open();
-    remote.next(Play::answer(200).at_once());
-    remote.next(Play::answer(200).unanswered_until(&gate));
-    remote.next(Play::early(response(200, &[], b"")));
-    let mut client = Client::connect(remote.addr());
+    server.next(Play::answer(200).at_once());
+    server.next(Play::answer(200).unanswered_until(&gate));
+    server.next(Play::early(response(200, &[], b"")));
+    let mut client = Client::connect(server.addr());
     let since = Instant::now();
     for client in [&mut Client::connect(quick.addr()), &mut client] {
         client.send(post("/", b"1"));
@@ -169,40 +169,40 @@ fn the_remote_answers_at_once_when_quick_or_told_to() {
 }
 
 #[test]
-fn the_remote_leaves_a_request_unread() {
-    let (remote, gate) = (Pyroscope::http(), Gate::new());
-    remote.next(Play::answer(200).unread_until(&gate));
-    let mut client = Client::connect(remote.addr());
+fn the_server_leaves_a_request_unread() {
+    let (server, gate) = (Pyroscope::http(), Gate::new());
+    server.next(Play::answer(200).unread_until(&gate));
+    let mut client = Client::connect(server.addr());
     client.send(post("/", b"1"));
-    remote.wait_begun(1);
-    assert!(remote.requests().is_empty());
+    server.wait_begun(1);
+    assert!(server.requests().is_empty());
     gate.open();
     client.expect_ok();
 }
 
 #[test]
-fn the_remote_ends_connections_by_fin_and_by_rst() {
-    let (remote, gate) = (Pyroscope::http(), Gate::new());
+fn the_server_ends_connections_by_fin_and_by_rst() {
+    let (server, gate) = (Pyroscope::http(), Gate::new());
     let (mut idle, mut busy) = (
-        Client::connect(remote.addr()),
-        Client::connect(remote.addr()),
+        Client::connect(server.addr()),
+        Client::connect(server.addr()),
     );
     idle.send(post("/", b"1"));
     idle.expect_ok();
-    remote.next(Play::answer(200).unanswered_until(&gate));
+    server.next(Play::answer(200).unanswered_until(&gate));
     busy.send(post("/", b"2"));
-    remote.wait_complete(2);
-    remote.wait_idle(1);
-    remote.close_idle();
+    server.wait_complete(2);
+    server.wait_idle(1);
+    server.close_idle();
     assert!(idle.try_response().expect("a FIN, not a RST").is_none());
-    remote.reset_all();
+    server.reset_all();
     assert_eq!(
         busy.try_response().expect_err("a RST").kind(),
         std::io::ErrorKind::ConnectionReset
     );
 
-    let mut third = Client::connect(remote.addr());
-    remote.next(Play::reset_in_body());
+    let mut third = Client::connect(server.addr());
+    server.next(Play::reset_in_body());
     third.send(post("/", &[7; 100_000]));
     assert_eq!(
         third.try_response().expect_err("a RST").kind(),
@@ -211,24 +211,24 @@ fn the_remote_ends_connections_by_fin_and_by_rst() {
 }
 
 #[test]
-fn the_remote_refuses_and_accepts_on_the_same_port() {
-    let remote = Pyroscope::refusing(None);
+fn the_server_refuses_and_accepts_on_the_same_port() {
+    let server = Pyroscope::refusing(None);
     for _ in 0..3 {
-        let refused = TcpStream::connect(remote.addr()).expect_err("nothing listens");
+        let refused = TcpStream::connect(server.addr()).expect_err("nothing listens");
         assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
-        remote.accept();
-        let mut client = Client::connect(remote.addr());
+        server.accept();
+        let mut client = Client::connect(server.addr());
         client.send(post("/", b"1"));
         client.expect_ok();
-        remote.refuse();
+        server.refuse();
     }
 }
 
 #[test]
-fn the_remote_counts_full_and_resumed_handshakes() {
+fn the_server_counts_full_and_resumed_handshakes() {
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
         let authority = Authority::new("Bench Root");
-        let remote = Pyroscope::https(Tls::by(&authority).only(version));
+        let server = Pyroscope::https(Tls::by(&authority).only(version));
         let config = trusting(&authority);
         for _ in 0..3 {
             let tls =
@@ -236,7 +236,7 @@ fn the_remote_counts_full_and_resumed_handshakes() {
                     .expect("a client");
             let mut stream = StreamOwned::new(
                 tls,
-                TcpStream::connect(remote.addr()).expect("a connection"),
+                TcpStream::connect(server.addr()).expect("a connection"),
             );
             stream
                 .write_all(&post("/ingest", b"body"))
@@ -245,27 +245,27 @@ fn the_remote_counts_full_and_resumed_handshakes() {
             stream.read_exact(&mut answer).expect("an answer");
             assert_eq!(answer.as_slice(), response(200, &[], b""));
         }
-        assert_eq!(remote.handshakes(), (1, 2));
-        assert_eq!(remote.connections()[0].version, Some(version.version));
-        assert_eq!(remote.complete()[2].payload(), b"body");
+        assert_eq!(server.handshakes(), (1, 2));
+        assert_eq!(server.connections()[0].version, Some(version.version));
+        assert_eq!(server.complete()[2].payload(), b"body");
     }
 }
 
 #[test]
-fn the_remote_notes_why_a_handshake_failed() {
-    let remote = Pyroscope::https(Tls::by(&Authority::new("Unknown Root")));
+fn the_server_notes_why_a_handshake_failed() {
+    let server = Pyroscope::https(Tls::by(&Authority::new("Unknown Root")));
     let config = trusting(&Authority::new("Bench Root"));
     let name: ServerName<'static> = "localhost".try_into().expect("a name");
     let tls = ClientConnection::new(config, name).expect("a client");
     let mut stream = StreamOwned::new(
         tls,
-        TcpStream::connect(remote.addr()).expect("a connection"),
+        TcpStream::connect(server.addr()).expect("a connection"),
     );
     stream
         .write_all(b"x")
         .expect_err("a certificate that is not trusted");
     drop(stream);
-    let why = remote.wait_ended(0);
+    let why = server.wait_ended(0);
     assert!(why.contains("UnknownCA"), "{why}");
 }
 

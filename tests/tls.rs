@@ -23,11 +23,11 @@ use tempfile::NamedTempFile;
 
 /// A relay that trusts `authority` besides the usual roots. The file lives as long as the relay may read it.
 #[track_caller]
-fn trusting(authority: &Authority, remote: &Pyroscope) -> (Extension, NamedTempFile) {
+fn trusting(authority: &Authority, server: &Pyroscope) -> (Extension, NamedTempFile) {
     let roots = authority.pem_file();
     let path = roots.path().to_str().expect("a path in UTF-8");
     (
-        Sandbox::relay_only(remote)
+        Sandbox::relay_only(server)
             .set("SSL_CERT_FILE", path)
             .listening(),
         roots,
@@ -48,20 +48,20 @@ fn relays_over_either_version() {
         (&TLS13, ProtocolVersion::TLSv1_3),
     ] {
         let authority = Authority::new("Bench Root");
-        let remote = Pyroscope::https(Tls::by(&authority).only(version));
-        let (extension, _roots) = trusting(&authority, &remote);
+        let server = Pyroscope::https(Tls::by(&authority).only(version));
+        let (extension, _roots) = trusting(&authority, &server);
         let large: Vec<u8> = (0_u32..3_000_000)
             .map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0])
             .collect();
         for (count, body) in [b"small".as_slice(), b"", &large].into_iter().enumerate() {
             assert_eq!(extension.post("/ingest", body).status, 200);
-            let request = remote.wait_answered(count + 1).remove(count);
+            let request = server.wait_answered(count + 1).remove(count);
             assert!(request.payload() == body);
-            assert_eq!(request.header("Host"), Some(remote.host()));
-            remote.wait_read();
+            assert_eq!(request.header("Host"), Some(server.host()));
+            server.wait_read();
         }
-        assert_eq!(remote.connections()[0].version, Some(expected));
-        assert_eq!(remote.handshakes(), (1, 0));
+        assert_eq!(server.connections()[0].version, Some(expected));
+        assert_eq!(server.handshakes(), (1, 0));
         end(extension, 3, 0);
     }
 }
@@ -71,10 +71,10 @@ fn relays_over_either_version() {
 fn a_large_profile_over_tls_takes_little_more_memory_than_itself() {
     const PROFILE_KIB: u64 = 3072;
     let authority = Authority::new("Bench Root");
-    let remote = Pyroscope::https(Tls::by(&authority));
-    let (extension, _roots) = trusting(&authority, &remote);
+    let server = Pyroscope::https(Tls::by(&authority));
+    let (extension, _roots) = trusting(&authority, &server);
     assert_eq!(extension.post("/ingest", b"small").status, 200);
-    remote.wait_answered(1);
+    server.wait_answered(1);
     let before = extension.status_kib("VmHWM:");
     assert_eq!(
         extension
@@ -82,7 +82,7 @@ fn a_large_profile_over_tls_takes_little_more_memory_than_itself() {
             .status,
         200
     );
-    remote.wait_answered(2);
+    server.wait_answered(2);
     let took = extension.status_kib("VmHWM:") - before;
     assert!(took < PROFILE_KIB + 1024, "{took} KiB");
 }
@@ -90,46 +90,46 @@ fn a_large_profile_over_tls_takes_little_more_memory_than_itself() {
 #[test]
 fn a_thousand_payloads_one_after_another_need_one_handshake() {
     let authority = Authority::new("Bench Root");
-    let remote = Pyroscope::https(Tls::by(&authority)).quick();
-    let (extension, _roots) = trusting(&authority, &remote);
+    let server = Pyroscope::https(Tls::by(&authority)).quick();
+    let (extension, _roots) = trusting(&authority, &server);
     let mut client = extension.client();
     for count in 1..=1000 {
         client.send(post("/ingest", b"payload"));
         client.expect_ok();
-        remote.wait_answered_count(count);
-        remote.wait_read();
+        server.wait_answered_count(count);
+        server.wait_read();
     }
     assert_eq!(
-        (remote.connections().len(), remote.handshakes()),
+        (server.connections().len(), server.handshakes()),
         (1, (1, 0))
     );
     end(extension, 1000, 0);
 }
 
 #[test]
-fn resumes_its_session_after_the_remote_has_closed() {
+fn resumes_its_session_after_the_server_has_closed() {
     for version in [&TLS12, &TLS13] {
         let authority = Authority::new("Bench Root");
-        let remote = Pyroscope::https(Tls::by(&authority).only(version));
-        let (extension, _roots) = trusting(&authority, &remote);
+        let server = Pyroscope::https(Tls::by(&authority).only(version));
+        let (extension, _roots) = trusting(&authority, &server);
         for count in 1..=4 {
             assert_eq!(extension.post("/ingest", b"payload").status, 200);
-            remote.wait_answered(count);
-            remote.wait_read();
-            remote.wait_idle(1);
+            server.wait_answered(count);
+            server.wait_read();
+            server.wait_idle(1);
             if count % 2 == 0 {
-                remote.close_idle()
+                server.close_idle()
             } else {
-                remote.reset_all()
+                server.reset_all()
             }
         }
         assert_eq!(
-            remote.handshakes(),
+            server.handshakes(),
             (1, 3),
             "full and resumed, {:?}",
             version.version
         );
-        assert_eq!(remote.requests().len(), 4);
+        assert_eq!(server.requests().len(), 4);
         end(extension, 4, 0);
     }
 }
@@ -137,41 +137,41 @@ fn resumes_its_session_after_the_remote_has_closed() {
 #[test]
 fn a_payload_whose_reused_connection_dies_is_resent_once() {
     let authority = Authority::new("Bench Root");
-    let remote = Pyroscope::https(Tls::by(&authority));
-    let (extension, _roots) = trusting(&authority, &remote);
+    let server = Pyroscope::https(Tls::by(&authority));
+    let (extension, _roots) = trusting(&authority, &server);
     for count in [1, 2, 3] {
         if count > 1 {
-            remote.next(if count == 2 {
+            server.next(if count == 2 {
                 Play::close_unanswered()
             } else {
                 Play::reset_unanswered()
             });
         }
         assert_eq!(extension.post("/ingest", b"payload").status, 200);
-        remote.wait_answered(count);
-        remote.wait_read();
+        server.wait_answered(count);
+        server.wait_read();
     }
-    assert_eq!(remote.complete().len(), 5, "two were sent twice");
+    assert_eq!(server.complete().len(), 5, "two were sent twice");
     end(extension, 3, 0);
 }
 
 #[test]
 fn answers_split_at_every_byte_and_read_slowly() {
     let authority = Authority::new("Bench Root");
-    let remote = Pyroscope::https(Tls::by(&authority));
+    let server = Pyroscope::https(Tls::by(&authority));
     let gate = Gate::new();
-    remote.next(Play::bytewise(
+    server.next(Play::bytewise(
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
     ));
-    remote.next(Play::answer(200).unread_until(&gate));
-    let (extension, _roots) = trusting(&authority, &remote);
+    server.next(Play::answer(200).unread_until(&gate));
+    let (extension, _roots) = trusting(&authority, &server);
     assert_eq!(extension.post("/ingest", b"first").status, 200);
-    remote.wait_answered(1);
+    server.wait_answered(1);
     let large = vec![7; 6 << 20];
     assert_eq!(extension.post("/ingest", &large).status, 200);
-    remote.wait_begun(2);
+    server.wait_begun(2);
     gate.open();
-    assert!(remote.wait_answered(2)[1].payload() == large);
+    assert!(server.wait_answered(2)[1].payload() == large);
     end(extension, 2, 0);
 }
 
@@ -179,22 +179,22 @@ fn answers_split_at_every_byte_and_read_slowly() {
 #[test]
 fn a_certificate_for_another_name_is_refused() {
     let authority = Authority::new("Bench Root");
-    let remote = Pyroscope::https(Tls::with(authority.leaf(&["elsewhere.example"])));
-    let (extension, _roots) = trusting(&authority, &remote);
+    let server = Pyroscope::https(Tls::with(authority.leaf(&["elsewhere.example"])));
+    let (extension, _roots) = trusting(&authority, &server);
     assert_eq!(extension.post("/ingest", b"payload").status, 200);
     let line = extension.wait_complaint(&["certificate"]);
     assert!(
         line.contains("localhost"),
         "the name it was not valid for: {line}"
     );
-    assert!(remote.requests().is_empty(), "not a byte of a payload");
+    assert!(server.requests().is_empty(), "not a byte of a payload");
 }
 
 #[test]
 fn a_certificate_of_an_unknown_authority_is_refused() {
     let known = Authority::new("Bench Root");
-    let remote = Pyroscope::https(Tls::by(&Authority::new("Nobody's Root")));
-    let (extension, _roots) = trusting(&known, &remote);
+    let server = Pyroscope::https(Tls::by(&Authority::new("Nobody's Root")));
+    let (extension, _roots) = trusting(&known, &server);
     assert_eq!(extension.post("/ingest", b"payload").status, 200);
     let line = extension.wait_complaint(&["certificate"]).to_lowercase();
     assert!(
@@ -203,7 +203,7 @@ fn a_certificate_of_an_unknown_authority_is_refused() {
             .any(|word| line.contains(word)),
         "why: {line}"
     );
-    assert!(remote.requests().is_empty(), "not a byte of a payload");
+    assert!(server.requests().is_empty(), "not a byte of a payload");
 }
 
 /// Without SSL_CERT_FILE the made-up authority is unknown; a file that cannot be used is said, and is no trust.
@@ -211,7 +211,7 @@ fn a_certificate_of_an_unknown_authority_is_refused() {
 fn a_root_file_that_cannot_be_used() {
     let authority = Authority::new("Bench Root");
     for content in [None, Some("no PEM at all"), Some("")] {
-        let remote = Pyroscope::https(Tls::with(authority.leaf(&OUR_NAMES)));
+        let server = Pyroscope::https(Tls::with(authority.leaf(&OUR_NAMES)));
         let file = NamedTempFile::new().expect("a temporary file");
         let path = match content {
             None => "/there/is/no/such/file.pem".to_owned(),
@@ -220,13 +220,13 @@ fn a_root_file_that_cannot_be_used() {
                 file.path().to_str().expect("a path in UTF-8").to_owned()
             }
         };
-        let extension = Sandbox::relay_only(&remote)
+        let extension = Sandbox::relay_only(&server)
             .set("SSL_CERT_FILE", path)
             .listening();
         assert_eq!(extension.post("/ingest", b"payload").status, 200);
         extension.wait_complaint(&["SSL_CERT_FILE"]);
         extension.wait_complaint(&["certificate"]);
-        assert!(remote.requests().is_empty());
+        assert!(server.requests().is_empty());
     }
 }
 
@@ -234,16 +234,16 @@ fn a_root_file_that_cannot_be_used() {
 #[test]
 fn a_root_file_with_several_certificates() {
     let (ours, other) = (Authority::new("Bench Root"), Authority::new("Other Root"));
-    let remote = Pyroscope::https(Tls::by(&ours));
+    let server = Pyroscope::https(Tls::by(&ours));
     let file = NamedTempFile::new().expect("a temporary file");
     let bundle = format!("# a bundle\n{}\n# ours:\n{}", other.pem(), ours.pem());
     std::fs::write(file.path(), bundle).expect("the file written");
     let path = file.path().to_str().expect("a path in UTF-8");
-    let extension = Sandbox::relay_only(&remote)
+    let extension = Sandbox::relay_only(&server)
         .set("SSL_CERT_FILE", path)
         .listening();
     assert_eq!(extension.post("/ingest", b"payload").status, 200);
-    remote.wait_answered(1);
+    server.wait_answered(1);
     end(extension, 1, 0);
 }
 
@@ -251,7 +251,7 @@ fn a_root_file_with_several_certificates() {
 #[test]
 fn directories_of_roots() {
     let ours = Authority::new("Bench Root");
-    let remote = Pyroscope::https(Tls::by(&ours));
+    let server = Pyroscope::https(Tls::by(&ours));
     let directory = tempfile::tempdir().expect("a temporary directory");
     std::fs::write(directory.path().join("0a.pem"), ours.pem()).expect("the file written");
     std::fs::write(directory.path().join("README"), "no certificate").expect("the file written");
@@ -262,19 +262,19 @@ fn directories_of_roots() {
         .status();
     assert!(pipe.expect("mkfifo runs").success());
     let path = directory.path().to_str().expect("a path in UTF-8");
-    let extension = Sandbox::relay_only(&remote)
+    let extension = Sandbox::relay_only(&server)
         .set("SSL_CERT_DIR", format!("/there/is/no/such:{path}:"))
         .listening();
     assert_eq!(extension.post("/ingest", b"payload").status, 200);
-    remote.wait_answered(1);
+    server.wait_answered(1);
     end(extension, 1, 0);
 }
 
 #[test]
 fn a_directory_of_roots_that_cannot_be_read() {
     let authority = Authority::new("Bench Root");
-    let remote = Pyroscope::https(Tls::by(&authority));
-    let extension = Sandbox::relay_only(&remote)
+    let server = Pyroscope::https(Tls::by(&authority));
+    let extension = Sandbox::relay_only(&server)
         .set("SSL_CERT_DIR", "/there/is/no/such")
         .listening();
     assert_eq!(extension.post("/ingest", b"payload").status, 200);
@@ -284,24 +284,24 @@ fn a_directory_of_roots_that_cannot_be_read() {
 
 /// A server that speaks no TLS, and says so in plain HTTP, is a line in the log, not the end.
 #[test]
-fn a_remote_without_tls() {
-    let remote = Pyroscope::http();
+fn a_server_without_tls() {
+    let server = Pyroscope::http();
     let bad_request = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n";
-    remote.always(Play(vec![Step::Write(bad_request.into()), Step::Close]));
-    let address = remote.url().replace("http://", "https://");
-    let extension = Sandbox::relay_only(&remote)
+    server.always(Play(vec![Step::Write(bad_request.into()), Step::Close]));
+    let address = server.url().replace("http://", "https://");
+    let extension = Sandbox::relay_only(&server)
         .set("PYROSCOPE_REMOTE_ADDRESS", address)
         .listening();
     assert_eq!(extension.post("/ingest", b"payload").status, 200);
     extension.wait_complaint(&[]);
     assert_eq!(extension.post("/ingest", b"payload").status, 200);
-    assert!(remote.requests().is_empty());
+    assert!(server.requests().is_empty());
 }
 
 /// It accepts and never says a word: the attempt ends by its timeout, the function notices nothing, and the
 /// payload is still there when somebody answers.
 #[test]
-fn a_remote_that_never_greets() {
+fn a_server_that_never_greets() {
     let mute = TcpListener::bind("127.0.0.1:0").expect("a port of our own");
     let address = format!(
         "https://{}",
@@ -443,17 +443,17 @@ fn exchange(client: &mut tls::Tls, server: &mut ServerConnection) {
 fn what_comes_after_a_success_takes_nothing_from_it() {
     for version in [&TLS12, &TLS13] {
         let authority = Authority::new("Bench Root");
-        let remote = Pyroscope::https(Tls::by(&authority).only(version));
+        let server = Pyroscope::https(Tls::by(&authority).only(version));
         for _ in 0..2 {
-            remote.next(Play::ending(Step::WriteThenGarbage(ok())));
+            server.next(Play::ending(Step::WriteThenGarbage(ok())));
         }
-        let (extension, _roots) = trusting(&authority, &remote);
+        let (extension, _roots) = trusting(&authority, &server);
         for count in 1..=2 {
             assert_eq!(extension.post("/ingest", b"body").status, 200);
-            remote.wait_answered(count);
+            server.wait_answered(count);
         }
         end(extension, 2, 0);
-        assert_eq!(remote.requests().len(), 2, "each was sent once");
+        assert_eq!(server.requests().len(), 2, "each was sent once");
     }
 }
 
@@ -462,20 +462,20 @@ fn what_comes_after_a_success_takes_nothing_from_it() {
 fn after_close_notify_the_next_profile_goes_out_on_another_connection() {
     for version in [&TLS12, &TLS13] {
         let authority = Authority::new("Bench Root");
-        let remote = Pyroscope::https(Tls::by(&authority).only(version));
-        remote.next(Play::ending(Step::WriteThenCloseNotify(ok())));
+        let server = Pyroscope::https(Tls::by(&authority).only(version));
+        server.next(Play::ending(Step::WriteThenCloseNotify(ok())));
         let roots = authority.pem_file();
         let path = roots.path().to_str().expect("a path in UTF-8");
-        let extension = Sandbox::relay_only(&remote)
+        let extension = Sandbox::relay_only(&server)
             .set("SSL_CERT_FILE", path)
             .set("PYROSCOPE_TIMEOUT", "1h")
             .listening();
         for count in 1..=2 {
             assert_eq!(extension.post("/ingest", b"body").status, 200);
-            remote.wait_answered(count);
+            server.wait_answered(count);
         }
         end(extension, 2, 0);
-        let connections: Vec<usize> = remote.requests().iter().map(|one| one.connection).collect();
+        let connections: Vec<usize> = server.requests().iter().map(|one| one.connection).collect();
         assert_eq!(connections, [0, 1]);
     }
 }
@@ -486,9 +486,9 @@ fn after_garbage_or_an_alert_the_profile_that_waits_goes_out_on_another_connecti
     for ending in [Step::WriteThenGarbage(ok()), Step::WriteThenAlert(ok())] {
         for version in [&TLS12, &TLS13] {
             let authority = Authority::new("Bench Root");
-            let remote = Pyroscope::https(Tls::by(&authority).only(version));
+            let server = Pyroscope::https(Tls::by(&authority).only(version));
             let (answer, never) = (Gate::new(), Gate::new());
-            remote.next(Play(vec![
+            server.next(Play(vec![
                 Step::ReadHead,
                 Step::ReadBody,
                 Step::Hold(answer.clone()),
@@ -498,20 +498,20 @@ fn after_garbage_or_an_alert_the_profile_that_waits_goes_out_on_another_connecti
             ]));
             let roots = authority.pem_file();
             let path = roots.path().to_str().expect("a path in UTF-8");
-            let mut extension = Sandbox::relay_only(&remote)
+            let mut extension = Sandbox::relay_only(&server)
                 .set("SSL_CERT_FILE", path)
                 .set("PYROSCOPE_NUM_WORKERS", "1")
                 .listening();
             assert_eq!(extension.post("/ingest", b"one").status, 200);
-            remote.wait_complete(1);
+            server.wait_complete(1);
             assert_eq!(extension.post("/ingest", b"two").status, 200);
             answer.open();
-            remote.wait_answered(2);
+            server.wait_answered(2);
             never.open();
             extension.signal(Signal::SIGTERM);
             extension.expect_exit(0);
             extension.totals().expect(2, 0);
-            let requests = remote.requests();
+            let requests = server.requests();
             let sent: Vec<_> = requests
                 .iter()
                 .map(|one| (one.connection, one.payload()))

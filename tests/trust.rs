@@ -60,11 +60,11 @@ fn expect_trusted(what: &str, root: &Authority, leaf: Leaf) {
 
 #[track_caller]
 fn expect_trusted_with(what: &str, roots: &str, leaf: Leaf) {
-    let remote = Pyroscope::https(Tls::with(leaf));
+    let server = Pyroscope::https(Tls::with(leaf));
     let roots = pem_file(roots);
-    let extension = relay(&roots, &remote.url());
+    let extension = relay(&roots, &server.url());
     assert_eq!(extension.post("/ingest", b"payload").status, 200, "{what}");
-    assert_eq!(remote.wait_only().payload(), b"payload", "{what}");
+    assert_eq!(server.wait_only().payload(), b"payload", "{what}");
     assert_eq!(extension.complaints(), Vec::<String>::new(), "{what}");
 }
 
@@ -76,12 +76,12 @@ fn expect_refused(what: &str, root: &Authority, leaf: Leaf, reason: &str) -> Ext
 
 #[track_caller]
 fn expect_refused_with(what: &str, roots: &str, leaf: Leaf, reason: &str) -> Extension {
-    let remote = Pyroscope::https(Tls::with(leaf));
+    let server = Pyroscope::https(Tls::with(leaf));
     let roots = pem_file(roots);
-    let extension = relay(&roots, &remote.url());
+    let extension = relay(&roots, &server.url());
     assert_eq!(extension.post("/ingest", b"payload").status, 200, "{what}");
     expect_reason(&extension, what, reason);
-    assert_eq!(remote.requests().len(), 0, "{what}");
+    assert_eq!(server.requests().len(), 0, "{what}");
     extension
 }
 
@@ -105,10 +105,10 @@ fn good_ones_are_trusted() {
         expect_trusted(what, &root, root.issue(&OUR_NAMES, &key, plain));
         for version in [&TLS12, &TLS13] {
             let leaf = root.issue(&OUR_NAMES, &key, plain);
-            let remote = Pyroscope::https(Tls::with(leaf).only(version));
-            let extension = relay(&roots, &remote.url());
+            let server = Pyroscope::https(Tls::with(leaf).only(version));
+            let extension = relay(&roots, &server.url());
             assert_eq!(extension.post("/ingest", b"payload").status, 200);
-            remote.wait_only();
+            server.wait_only();
         }
     }
     let three = root.intermediate("Bench Intermediate", plain);
@@ -127,11 +127,11 @@ fn good_ones_are_trusted() {
         });
     });
     let host = constrained.leaf(&["localhost"]);
-    let remote = Pyroscope::https(Tls::with(host));
-    let by_name = format!("https://localhost:{}", remote.addr().port());
+    let server = Pyroscope::https(Tls::with(host));
+    let by_name = format!("https://localhost:{}", server.addr().port());
     let extension = relay(&roots, &by_name);
     assert_eq!(extension.post("/ingest", b"payload").status, 200);
-    remote.wait_only();
+    server.wait_only();
     // The dates of a root that somebody chose to trust are not looked at (RFC 5280 section 6.1.1).
     let expired = Authority::made("Expired Root", |params| {
         params.not_after = date_time_ymd(2020, 1, 1);
@@ -278,10 +278,10 @@ fn a_self_signed_authority_that_is_named_may_serve() {
         for version in [&TLS12, &TLS13] {
             let (leaf, pem) = Leaf::self_signed_authority(&OUR_NAMES, &key, plain);
             let roots = pem_file(&pem);
-            let remote = Pyroscope::https(Tls::with(leaf).only(version));
-            let extension = relay(&roots, &remote.url());
+            let server = Pyroscope::https(Tls::with(leaf).only(version));
+            let extension = relay(&roots, &server.url());
             assert_eq!(extension.post("/ingest", b"payload").status, 200);
-            remote.wait_only();
+            server.wait_only();
         }
     }
     let (leaf, pem) =
@@ -293,12 +293,12 @@ fn a_self_signed_authority_that_is_named_may_serve() {
     let (leaf, pem) = Leaf::self_signed_authority(&OUR_NAMES, &key(&PKCS_ECDSA_P256_SHA256), plain);
     let folder = tempfile::tempdir().expect("a temporary folder");
     fs::write(folder.path().join("0a.pem"), pem).expect("the file written");
-    let remote = Pyroscope::https(Tls::with(leaf));
-    let extension = Sandbox::relay_only(&remote)
+    let server = Pyroscope::https(Tls::with(leaf));
+    let extension = Sandbox::relay_only(&server)
         .set("SSL_CERT_DIR", path(folder.path()))
         .listening();
     assert_eq!(extension.post("/ingest", b"payload").status, 200);
-    remote.wait_only();
+    server.wait_only();
 }
 
 #[test]
@@ -362,12 +362,12 @@ fn a_self_signed_authority_is_refused_for_all_else() {
 fn check_names_the_file_beside_the_built_in_roots() {
     let key = key(&PKCS_ECDSA_P256_SHA256);
     let (leaf, pem) = Leaf::self_signed_authority(&OUR_NAMES, &key, |_| {});
-    let remote = Pyroscope::https(Tls::with(leaf));
+    let server = Pyroscope::https(Tls::with(leaf));
     let roots = pem_file(&pem);
     let output = Command::new(env!("CARGO_BIN_EXE_pyroscope-lambda-extension"))
         .arg("--check")
         .env_clear()
-        .env("PYROSCOPE_REMOTE_ADDRESS", remote.url())
+        .env("PYROSCOPE_REMOTE_ADDRESS", server.url())
         .env("SSL_CERT_FILE", roots.path())
         .output()
         .expect("the program runs");
@@ -573,12 +573,12 @@ fn a_directory_of_thousands() {
         };
         fs::write(folder.path().join(format!("{number}.pem")), pem).expect("a file written");
     }
-    let remote = Pyroscope::https(Tls::with(root.leaf(&OUR_NAMES)));
-    let extension = Sandbox::relay_only(&remote)
+    let server = Pyroscope::https(Tls::with(root.leaf(&OUR_NAMES)));
+    let extension = Sandbox::relay_only(&server)
         .set("SSL_CERT_DIR", path(folder.path()))
         .listening();
     assert_eq!(extension.post("/ingest", b"payload").status, 200);
-    remote.wait_only();
+    server.wait_only();
     let complaints = extension.complaints();
     println!("{complaints:?}");
     assert!(complaints.len() <= 1, "{complaints:?}");

@@ -24,17 +24,17 @@ const UPLOAD_EVERY: usize = 100;
 
 struct Bench {
     lambda: ExtensionsApi,
-    remote: Pyroscope,
+    server: Pyroscope,
     extension: Extension,
     gate: Gate,
 }
 
 /// A sandbox with more to say than anybody has read.
 fn flooded() -> Bench {
-    let (lambda, remote, gate) = (ExtensionsApi::start(), Pyroscope::http(), Gate::new());
+    let (lambda, server, gate) = (ExtensionsApi::start(), Pyroscope::http(), Gate::new());
     let port = ReservedPort::new();
     let address = SocketAddr::from(([127, 0, 0, 1], port.number));
-    let extension = Sandbox::with(&lambda, &remote)
+    let extension = Sandbox::with(&lambda, &server)
         .set("PYROSCOPE_LISTEN_ADDRESS", address.to_string())
         .set("PYROSCOPE_LOG_LEVEL", "debug")
         .log_unread_until(&gate)
@@ -48,12 +48,12 @@ fn flooded() -> Bench {
             client.expect_ok();
         }
     }
-    remote.wait_answered(INVOCATIONS / UPLOAD_EVERY);
+    server.wait_answered(INVOCATIONS / UPLOAD_EVERY);
     // Nothing else is left that would make it look after the log.
-    remote.close_all();
+    server.close_all();
     Bench {
         lambda,
-        remote,
+        server,
         extension,
         gate,
     }
@@ -87,7 +87,7 @@ fn a_log_that_nobody_reads_costs_lines_and_nothing_else() {
     bench.extension.expect_exit(0);
     let uploads = (INVOCATIONS / UPLOAD_EVERY) as u64;
     bench.extension.totals().expect(uploads, 0);
-    assert_eq!(bench.remote.complete().len() as u64, uploads);
+    assert_eq!(bench.server.complete().len() as u64, uploads);
 }
 
 /// Its last line would be nice to have, and is not worth Lambda's patience.

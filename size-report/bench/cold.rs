@@ -5,7 +5,7 @@ use crate::client::Client;
 use crate::figures::{Judged, Row, Spread, Unit, micros};
 use crate::lambda::Lambda;
 use crate::pinned::Pinned;
-use crate::remote::Remote;
+use crate::server::Server;
 use crate::subjects::{Subject, in_turn, wait_until};
 use crate::{Effort, GUARD};
 
@@ -26,7 +26,7 @@ const QUIET_LOOKS: usize = 200;
 
 pub fn measure(subjects: &[Subject], effort: Effort) -> Vec<Row> {
     let _pinned = Pinned::start();
-    let remote = Remote::http();
+    let server = Server::http();
     let row = |what: &str, unit, judged| Row::new(GROUP, what, unit, judged);
     let mut rows = [
         row("exec → register", Unit::Micros, Judged::Ratio).promised(1.25),
@@ -51,13 +51,13 @@ pub fn measure(subjects: &[Subject], effort: Effort) -> Vec<Row> {
     );
     for (number, subject) in subjects.iter().enumerate() {
         binary.add(number, subject.bytes());
-        log.add(number, logged_bytes(subject, &remote));
+        log.add(number, logged_bytes(subject, &server));
     }
     for _ in 0..effort.rounds {
         let mut starts = vec![Vec::with_capacity(STARTS); subjects.len()];
         for time in 0..STARTS {
             for (number, subject) in in_turn(subjects, time) {
-                starts[number].push(start_once(subject, &remote));
+                starts[number].push(start_once(subject, &server));
             }
         }
         for (number, starts) in starts.iter().enumerate() {
@@ -73,16 +73,16 @@ pub fn measure(subjects: &[Subject], effort: Effort) -> Vec<Row> {
 }
 
 /// What a sandbox writes that starts, relays one profile and ends.
-fn logged_bytes(subject: &Subject, remote: &Remote) -> f64 {
+fn logged_bytes(subject: &Subject, server: &Server) -> f64 {
     let log = tempfile::tempfile().expect("a temporary file");
     let mut lambda = Lambda::start();
-    let mut running = subject.start_logging(&lambda, &remote.url(), &log);
+    let mut running = subject.start_logging(&lambda, &server.url(), &log);
     lambda.register();
     lambda.wait_parked();
-    let before = remote.arrivals.count();
+    let before = server.arrivals.count();
     let mut client = Client::connect(running.address(), UPLOAD_BYTES);
     assert_eq!(client.post().status, Some(200), "an upload refused");
-    assert!(remote.arrivals.wait(before + 1, GUARD), "it did not arrive");
+    assert!(server.arrivals.wait(before + 1, GUARD), "it did not arrive");
     lambda.invoke();
     lambda.wait_parked();
     lambda.shut_down();
@@ -91,9 +91,9 @@ fn logged_bytes(subject: &Subject, remote: &Remote) -> f64 {
     f64::from(u32::try_from(bytes).unwrap_or(u32::MAX))
 }
 
-fn start_once(subject: &Subject, remote: &Remote) -> [f64; 7] {
+fn start_once(subject: &Subject, server: &Server) -> [f64; 7] {
     let mut lambda = Lambda::start();
-    let running = subject.start(&lambda, &remote.url(), &[]);
+    let running = subject.start(&lambda, &server.url(), &[]);
     let registered = lambda.register();
     let parked = lambda.wait_parked();
     let turns = [(); INVOCATIONS].map(|()| {

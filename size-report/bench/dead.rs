@@ -1,4 +1,4 @@
-//! A backend that is dead: the function must not notice.
+//! A server that is dead: the function must not notice.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -7,11 +7,11 @@ use crate::client::Client;
 use crate::figures::{Judged, Row, Spread, Unit, micros};
 use crate::lambda::Lambda;
 use crate::pinned::Pinned;
-use crate::remote::{Refusing, Remote, Silent};
+use crate::server::{Refusing, Server, Silent};
 use crate::subjects::Subject;
 use crate::{Effort, GUARD};
 
-pub const GROUP: &str = "a dead backend, beside a healthy one";
+pub const GROUP: &str = "a dead server, beside a healthy one";
 
 /// Invocations of one round, each with one upload. All payloads together fit the ring.
 const INVOCATIONS: usize = 60;
@@ -26,7 +26,7 @@ struct Turn {
 
 pub fn measure(ours: &Subject, effort: Effort) -> Vec<Row> {
     let _pinned = Pinned::start();
-    let (healthy, refusing, silent) = (Remote::http(), Refusing::start(), Silent::start());
+    let (healthy, refusing, silent) = (Server::http(), Refusing::start(), Silent::start());
     let row = |what, unit, judged| Row::new(GROUP, what, unit, judged);
     let mut rows = [
         row("refusing: INVOKE → next", Unit::Micros, Judged::Ratio),
@@ -56,9 +56,9 @@ pub fn measure(ours: &Subject, effort: Effort) -> Vec<Row> {
     rows.into()
 }
 
-fn live(ours: &Subject, remote: &str) -> Turn {
+fn live(ours: &Subject, server: &str) -> Turn {
     let mut lambda = Lambda::start();
-    let running = ours.start(&lambda, remote, &[]);
+    let running = ours.start(&lambda, server, &[]);
     lambda.register();
     lambda.wait_parked();
     let mut client = Client::connect(running.address(), PAYLOAD_BYTES);
@@ -80,9 +80,9 @@ fn live(ours: &Subject, remote: &str) -> Turn {
 }
 
 /// In flush mode `end`: the function uploads and is done at once. At the median, until the next event is asked for.
-fn live_flushing(ours: &Subject, remote: &str) -> f64 {
+fn live_flushing(ours: &Subject, server: &str) -> f64 {
     let mut lambda = Lambda::start();
-    let running = ours.start(&lambda, remote, &[("PYROSCOPE_FLUSH_MODE", "end")]);
+    let running = ours.start(&lambda, server, &[("PYROSCOPE_FLUSH_MODE", "end")]);
     lambda.register();
     let deliveries = lambda.subscribe();
     lambda.wait_parked();

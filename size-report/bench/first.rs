@@ -18,7 +18,7 @@ use crate::figures::{Judged, Row, Unit, micros};
 use crate::lambda::Lambda;
 use crate::losses;
 use crate::pinned::Pinned;
-use crate::remote::{Remote, server_config};
+use crate::server::{Server, server_config};
 use crate::subjects::{FLOOR, OURS, Running, Subject, in_turn};
 use crate::throttled::{Group, NONE_HERE};
 
@@ -44,7 +44,7 @@ const RSA_4096: &str = include_str!("../../tests/support/keys/rsa4096.pem");
 
 /// A server, and the root that its chain ends at.
 struct World {
-    remote: Remote,
+    server: Server,
     root: NamedTempFile,
 }
 
@@ -140,7 +140,7 @@ struct Life {
 
 fn live(subject: &Subject, world: &World, thaws: bool, is_ours: bool) -> Life {
     let mut lambda = Lambda::start();
-    let running = subject.start(&lambda, &world.remote.url(), &world.settings());
+    let running = subject.start(&lambda, &world.server.url(), &world.settings());
     let mut client = begin(&mut lambda, &running);
     let first = taken(&running, &mut client, world, Duration::ZERO);
     for _ in 2..TENTH {
@@ -150,20 +150,20 @@ fn live(subject: &Subject, world: &World, thaws: bool, is_ours: bool) -> Life {
     let thawed = thaws.then(|| {
         lambda.wait_parked();
         running.freeze();
-        world.remote.hang_up();
+        world.server.hang_up();
         thread::sleep(FREEZE);
         let cpu = running.cpu();
-        let before = world.remote.resumed();
+        let before = world.server.resumed();
         running.thaw();
         lambda.invoke();
         let thawed = taken(&running, &mut client, world, cpu);
-        world.remote.hang_up();
-        let resumed = world.remote.resumed() - before;
+        world.server.hang_up();
+        let resumed = world.server.resumed() - before;
         assert!(!is_ours || resumed == 1, "the session was not taken up");
         thawed
     });
     drop(running);
-    world.remote.hang_up();
+    world.server.hang_up();
     let thawed = thawed.flatten();
     Life {
         first,
@@ -174,23 +174,23 @@ fn live(subject: &Subject, world: &World, thaws: bool, is_ours: bool) -> Life {
 
 fn live_once(subject: &Subject, world: &World) -> Option<Taken> {
     let mut lambda = Lambda::start();
-    let running = subject.start(&lambda, &world.remote.url(), &world.settings());
+    let running = subject.start(&lambda, &world.server.url(), &world.settings());
     let mut client = begin(&mut lambda, &running);
     let first = taken(&running, &mut client, world, Duration::ZERO);
     drop(running);
-    world.remote.hang_up();
+    world.server.hang_up();
     first
 }
 
 fn live_throttled(subject: &Subject, world: &World, group: &Group) -> Option<Taken> {
     let mut lambda = Lambda::start();
-    let (url, settings) = (world.remote.url(), world.settings());
+    let (url, settings) = (world.server.url(), world.settings());
     let running = subject.start_within(group, &lambda, &url, &settings);
     let mut client = begin(&mut lambda, &running);
     thread::sleep(WORK);
     let first = taken(&running, &mut client, world, Duration::ZERO);
     drop(running);
-    world.remote.hang_up();
+    world.server.hang_up();
     first
 }
 
@@ -207,7 +207,7 @@ fn begin(lambda: &mut Lambda, running: &Running) -> Client {
 /// Uploads a profile, and waits until it was answered and the extension rests; `None` if it does not arrive. `cpu` is
 /// what was used up before.
 fn taken(running: &Running, client: &mut Client, world: &World, cpu: Duration) -> Option<Taken> {
-    let arrivals = &world.remote.arrivals;
+    let arrivals = &world.server.arrivals;
     let before = arrivals.count();
     let posted = client.post();
     assert_eq!(posted.status, Some(200), "an upload refused");
@@ -240,7 +240,7 @@ impl World {
         let authority = root.intermediate_keyed("the bench's authority", intermediate, |_| {});
         let config: Arc<ServerConfig> = server_config(authority.issue(&OUR_NAMES, leaf, |_| {}));
         Self {
-            remote: Remote::https_as(config),
+            server: Server::https_as(config),
             root: root.pem_file(),
         }
     }

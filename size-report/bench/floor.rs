@@ -1,7 +1,7 @@
 //! The least a relay can do on a machine: what ours is compared with.
 //!
 //! No TLS, no checks, no queue, nothing resent. It registers and asks for events on one thread. For each client
-//! there is one more: it reads a whole request, answers 200, writes the same bytes to the remote on a connection
+//! there is one more: it reads a whole request, answers 200, writes the same bytes to the server on a connection
 //! of its own, and reads the answer. `make bench` builds it as the layer is built (.ci/build), alone, so that
 //! what it links is what it needs.
 //!
@@ -41,7 +41,7 @@ fn main() {
 }
 
 fn live() -> Option<()> {
-    let remote = address("PYROSCOPE_REMOTE_ADDRESS")?;
+    let server = address("PYROSCOPE_REMOTE_ADDRESS")?;
     let listener = TcpListener::bind(address("PYROSCOPE_LISTEN_ADDRESS")?).ok()?;
     let mut lambda = dial(address("AWS_LAMBDA_RUNTIME_API")?)?;
     let mut answer = [0; ANSWER_BYTES_MAX];
@@ -50,7 +50,7 @@ fn live() -> Option<()> {
         return None;
     }
     lambda.write_all(NEXT).ok()?;
-    on_a_thread(move || accept_all(&listener, remote))?;
+    on_a_thread(move || accept_all(&listener, server))?;
     loop {
         let length = lambda.read(&mut answer).ok()?;
         if length == 0 || position(&answer[..length], b"SHUTDOWN").is_some() {
@@ -61,24 +61,24 @@ fn live() -> Option<()> {
     }
 }
 
-fn accept_all(listener: &TcpListener, remote: SocketAddr) -> Option<()> {
+fn accept_all(listener: &TcpListener, server: SocketAddr) -> Option<()> {
     loop {
         let (client, _) = listener.accept().ok()?;
         client.set_nodelay(true).ok()?;
-        let remote = dial(remote)?;
-        on_a_thread(move || relay_all(client, remote))?;
+        let server = dial(server)?;
+        on_a_thread(move || relay_all(client, server))?;
     }
 }
 
 /// Until the client leaves, or anything goes wrong.
-fn relay_all(mut client: TcpStream, mut remote: TcpStream) -> Option<()> {
+fn relay_all(mut client: TcpStream, mut server: TcpStream) -> Option<()> {
     let mut request = vec![0; REQUEST_BYTES_MAX];
     let mut answer = [0; ANSWER_BYTES_MAX];
     loop {
         let length = read_request(&mut client, &mut request)?;
         client.write_all(ANSWER).ok()?;
-        remote.write_all(&request[..length]).ok()?;
-        if remote.read(&mut answer).ok()? == 0 {
+        server.write_all(&request[..length]).ok()?;
+        if server.read(&mut answer).ok()? == 0 {
             return None;
         }
     }

@@ -1,11 +1,11 @@
-//! What has got its 200 and does not arrive: when the sandbox ends, when it freezes, when the remote was away.
+//! What has got its 200 and does not arrive: when the sandbox ends, when it freezes, when the server was away.
 
 use std::time::Duration;
 
 use crate::client::Client;
 use crate::figures::{Judged, Row, Unit};
 use crate::lambda::Lambda;
-use crate::remote::{Refusing, Remote};
+use crate::server::{Refusing, Server};
 use crate::subjects::{FLOOR, Running, Subject};
 
 pub const GROUP: &str = "lost of what got its 200";
@@ -52,21 +52,21 @@ pub fn measure(subjects: &[Subject]) -> Vec<Row> {
 }
 
 fn at_shutdown(subject: &Subject) -> f64 {
-    let remote = Remote::slow(SLOW);
-    let (mut lambda, mut running) = begin(subject, &remote.url());
+    let server = Server::slow(SLOW);
+    let (mut lambda, mut running) = begin(subject, &server.url());
     post(&running, AT_SHUTDOWN);
     lambda.shut_down();
     running.wait_ended();
-    lost(&remote, AT_SHUTDOWN)
+    lost(&server, AT_SHUTDOWN)
 }
 
 fn at_freeze(subject: &Subject) -> f64 {
-    let (remote, hold) = Remote::holding(AT_FREEZE as usize);
-    let (mut lambda, running) = begin(subject, &remote.url());
-    // With a remote that is known to be there, all go out at once.
+    let (server, hold) = Server::holding(AT_FREEZE as usize);
+    let (mut lambda, running) = begin(subject, &server.url());
+    // With a server that is known to be there, all go out at once.
     post(&running, 1);
     assert!(
-        remote.arrivals.wait(1, LOST_AFTER),
+        server.arrivals.wait(1, LOST_AFTER),
         "the first did not arrive"
     );
     post(&running, AT_FREEZE);
@@ -78,7 +78,7 @@ fn at_freeze(subject: &Subject) -> f64 {
     hold.drop_all();
     running.thaw();
     lambda.invoke();
-    lost(&remote, 1 + AT_FREEZE)
+    lost(&server, 1 + AT_FREEZE)
 }
 
 fn in_outage(subject: &Subject) -> f64 {
@@ -87,13 +87,13 @@ fn in_outage(subject: &Subject) -> f64 {
     post(&running, IN_OUTAGE);
     // Whatever it does about them, it has done.
     running.wait_asleep();
-    let remote = refusing.recover();
-    lost(&remote, IN_OUTAGE)
+    let server = refusing.recover();
+    lost(&server, IN_OUTAGE)
 }
 
-fn begin(subject: &Subject, remote: &str) -> (Lambda, Running) {
+fn begin(subject: &Subject, server: &str) -> (Lambda, Running) {
     let mut lambda = Lambda::start();
-    let running = subject.start(&lambda, remote, &[]);
+    let running = subject.start(&lambda, server, &[]);
     lambda.register();
     lambda.wait_parked();
     (lambda, running)
@@ -106,7 +106,7 @@ fn post(running: &Running, payloads: u32) {
     }
 }
 
-fn lost(remote: &Remote, acknowledged: u32) -> f64 {
-    remote.arrivals.wait(acknowledged as usize, LOST_AFTER);
-    f64::from(acknowledged) - f64::from(u32::try_from(remote.arrivals.count()).unwrap_or(u32::MAX))
+fn lost(server: &Server, acknowledged: u32) -> f64 {
+    server.arrivals.wait(acknowledged as usize, LOST_AFTER);
+    f64::from(acknowledged) - f64::from(u32::try_from(server.arrivals.count()).unwrap_or(u32::MAX))
 }

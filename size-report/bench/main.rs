@@ -1,7 +1,7 @@
 //! `make bench`: what the extension costs and how long it takes, beside the least a relay can do.
 //!
 //! ```text
-//!   Client ──▶ the extension measured (Running) ──▶ Remote
+//!   Client ──▶ the extension measured (Running) ──▶ Server
 //!   (an SDK)        │
 //!                   ▼
 //!                Lambda     the Extensions API, on the thread that measures
@@ -30,7 +30,7 @@ mod page;
 mod picture;
 mod pinned;
 mod relay;
-mod remote;
+mod server;
 mod subjects;
 mod throttled;
 mod tls;

@@ -78,7 +78,7 @@ pub fn table(rows: &[Row], subjects: &[Subject], recorded: &[Recorded]) -> Strin
     }
     let _ = writeln!(
         out,
-        "\nbase: the floor; for TLS: CPU over plain, rustls encrypting in memory; for a dead backend, a healthy one. \
+        "\nbase: the floor; for TLS: CPU over plain, rustls encrypting in memory; for a dead server, a healthy one. \
          judged: ours / base, or ours itself.\n{worse} a quarter worse than recorded."
     );
     out

@@ -1,7 +1,7 @@
 //! One CPU for all: what is measured one after another is not to depend on where the system puts it.
 //!
 //! A process that is woken on the other CPU takes several times as long as one on the same, and which it will be
-//! differs from minute to minute. Where clients and the remote work at once, nothing is pinned.
+//! differs from minute to minute. Where clients and the server work at once, nothing is pinned.
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;

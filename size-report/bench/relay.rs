@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::client::{Client, Posted};
 use crate::figures::{Judged, Row, Unit, micros, quantile};
 use crate::lambda::Lambda;
-use crate::remote::Remote;
+use crate::server::Server;
 use crate::subjects::{Running, Subject, in_turn};
 use crate::{Effort, GUARD};
 
@@ -114,8 +114,8 @@ const fn load(
 /// Payloads that are not measured: the first ones open connections and fill caches.
 const WARM_UP: usize = 5;
 
-/// How far the clients may be ahead of the remote: what is measured is no queue. The Go extension's holds 20, our
-/// ring 16 MiB, and what the remote has taken is still in it until its answer has been read.
+/// How far the clients may be ahead of the server: what is measured is no queue. The Go extension's holds 20, our
+/// ring 16 MiB, and what the server has taken is still in it until its answer has been read.
 const AHEAD_MAX: usize = 12;
 const AHEAD_BYTES_MAX: usize = 6 << 20;
 
@@ -123,7 +123,7 @@ const AHEAD_BYTES_MAX: usize = 6 << 20;
 const LOST_AFTER: Duration = Duration::from_secs(3);
 
 pub fn measure(load: Load, subjects: &[Subject], effort: Effort) -> Vec<Row> {
-    let remote = Remote::http();
+    let server = Server::http();
     let row = |what: &str, unit, judged| {
         Row::new(load.name, format!("{}: {what}", load.name), unit, judged)
     };
@@ -140,7 +140,7 @@ pub fn measure(load: Load, subjects: &[Subject], effort: Effort) -> Vec<Row> {
     let payloads = load.payloads / effort.shortened;
     for round in 0..effort.rounds {
         for (number, subject) in in_turn(subjects, round) {
-            let figures = run(load, payloads, subject, &remote);
+            let figures = run(load, payloads, subject, &server);
             for (row, figure) in rows.iter_mut().zip(figures) {
                 row.add(number, figure);
             }
@@ -156,37 +156,37 @@ pub fn measure(load: Load, subjects: &[Subject], effort: Effort) -> Vec<Row> {
     rows.into()
 }
 
-fn run(load: Load, payloads: usize, subject: &Subject, remote: &Remote) -> [f64; 7] {
+fn run(load: Load, payloads: usize, subject: &Subject, server: &Server) -> [f64; 7] {
     let mut lambda = Lambda::start();
-    let running = subject.start(&lambda, &remote.url(), &[]);
+    let running = subject.start(&lambda, &server.url(), &[]);
     lambda.register();
     lambda.wait_parked();
     let address = running.address();
     let mut clients: Vec<Client> = (0..load.connections)
         .map(|_| Client::connect(address, load.payload_bytes))
         .collect();
-    warm_up(&mut clients, remote);
+    warm_up(&mut clients, server);
 
-    let (from, before) = (Instant::now(), remote.arrivals.count());
+    let (from, before) = (Instant::now(), server.arrivals.count());
     let cpu = running.cpu();
     let ahead = AHEAD_MAX.min(AHEAD_BYTES_MAX / load.payload_bytes);
     let wait_turn = |number: usize| {
         let arrived = before + number.saturating_sub(ahead);
-        if remote.arrivals.count() < arrived {
-            remote.arrivals.wait(arrived, LOST_AFTER);
+        if server.arrivals.count() < arrived {
+            server.arrivals.wait(arrived, LOST_AFTER);
         }
     };
     let posted = post_all(&mut clients, payloads, &wait_turn);
-    remote.arrivals.wait(before + payloads, LOST_AFTER);
+    server.arrivals.wait(before + payloads, LOST_AFTER);
     let took = from.elapsed().as_secs_f64();
-    let arrived = remote.arrivals.count() - before;
+    let arrived = server.arrivals.count() - before;
     // The clients are still connected: nothing has ended that would be cleared away.
     let cpu = micros(running.cpu() - cpu);
     summary(&posted, payloads, arrived, took, cpu, &running)
 }
 
-fn warm_up(clients: &mut [Client], remote: &Remote) {
-    let before = remote.arrivals.count();
+fn warm_up(clients: &mut [Client], server: &Server) {
+    let before = server.arrivals.count();
     for client in clients.iter_mut() {
         for _ in 0..WARM_UP {
             client.post();
@@ -194,7 +194,7 @@ fn warm_up(clients: &mut [Client], remote: &Remote) {
     }
     let all = before + clients.len() * WARM_UP;
     assert!(
-        remote.arrivals.wait(all, GUARD),
+        server.arrivals.wait(all, GUARD),
         "what was to warm up did not arrive"
     );
 }

@@ -45,16 +45,16 @@ impl Subject {
     }
 
     /// Starts it in the surroundings given. No log is written but of errors, and nobody reads that.
-    pub fn start(&self, lambda: &Lambda, remote: &str, settings: &[(&str, &str)]) -> Running {
-        self.spawn(Command::new(&self.binary), lambda, remote, settings)
+    pub fn start(&self, lambda: &Lambda, server: &str, settings: &[(&str, &str)]) -> Running {
+        self.spawn(Command::new(&self.binary), lambda, server, settings)
     }
 
     /// Starts it with the log that a user gets, into a file.
-    pub fn start_logging(&self, lambda: &Lambda, remote: &str, log: &File) -> Running {
+    pub fn start_logging(&self, lambda: &Lambda, server: &str, log: &File) -> Running {
         let mut command = Command::new(&self.binary);
         let own = || Stdio::from(log.try_clone().expect("one more descriptor"));
         command.stdout(own()).stderr(own());
-        self.launch(command, lambda, remote, &[])
+        self.launch(command, lambda, server, &[])
     }
 
     /// The same with as much of a processor as the group has, from its first instruction on.
@@ -62,10 +62,10 @@ impl Subject {
         &self,
         group: &Group,
         lambda: &Lambda,
-        remote: &str,
+        server: &str,
         settings: &[(&str, &str)],
     ) -> Running {
-        self.spawn(group.command(&self.binary), lambda, remote, settings)
+        self.spawn(group.command(&self.binary), lambda, server, settings)
     }
 
     /// What its file takes.
@@ -79,25 +79,25 @@ impl Subject {
         &self,
         mut command: Command,
         lambda: &Lambda,
-        remote: &str,
+        server: &str,
         settings: &[(&str, &str)],
     ) -> Running {
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let quiet = [&[("PYROSCOPE_LOG_LEVEL", "error")], settings].concat();
-        self.launch(command, lambda, remote, &quiet)
+        self.launch(command, lambda, server, &quiet)
     }
 
     fn launch(
         &self,
         mut command: Command,
         lambda: &Lambda,
-        remote: &str,
+        server: &str,
         settings: &[(&str, &str)],
     ) -> Running {
         command
             .env_clear()
             .env("AWS_LAMBDA_RUNTIME_API", lambda.address().to_string())
-            .env("PYROSCOPE_REMOTE_ADDRESS", remote)
+            .env("PYROSCOPE_REMOTE_ADDRESS", server)
             .env("PYROSCOPE_LISTEN_ADDRESS", "127.0.0.1:0")
             .envs(settings.iter().copied())
             .stdin(Stdio::null());

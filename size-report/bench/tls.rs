@@ -18,7 +18,7 @@ use crate::client::Client;
 use crate::figures::{Judged, Row, Unit, micros};
 use crate::lambda::Lambda;
 use crate::pinned::Pinned;
-use crate::remote::{Remote, server_config};
+use crate::server::{Server, server_config};
 use crate::subjects::Subject;
 use crate::{Effort, GUARD};
 
@@ -44,7 +44,7 @@ pub fn measure(ours: &Subject, effort: Effort) -> Vec<Row> {
     let authority = Authority::new("the bench's authority");
     let roots = authority.pem_file();
     let trusted = roots.path().to_str().expect("a path of our own making");
-    let (plain, secure) = (Remote::http(), Remote::https(&authority));
+    let (plain, secure) = (Server::http(), Server::https(&authority));
     let mut rows = Vec::new();
     for (size, payload_bytes, payloads) in LOADS {
         let payloads = payloads / effort.shortened;
@@ -66,22 +66,22 @@ pub fn measure(ours: &Subject, effort: Effort) -> Vec<Row> {
 /// CPU time per payload, one after another over one connection: a handshake within would be measured with them.
 fn relayed(
     ours: &Subject,
-    remote: &Remote,
+    server: &Server,
     settings: &[(&str, &str)],
     payload_bytes: usize,
     payloads: usize,
 ) -> f64 {
     let mut lambda = Lambda::start();
-    let running = ours.start(&lambda, &remote.url(), settings);
+    let running = ours.start(&lambda, &server.url(), settings);
     lambda.register();
     lambda.wait_parked();
     let mut client = Client::connect(running.address(), payload_bytes);
     let mut relay = |payloads: usize| {
         for _ in 0..payloads {
-            let before = remote.arrivals.count();
+            let before = server.arrivals.count();
             client.post();
             assert!(
-                remote.arrivals.wait(before + 1, GUARD),
+                server.arrivals.wait(before + 1, GUARD),
                 "a payload did not arrive"
             );
         }

@@ -3,7 +3,6 @@
 //!
 //! Only known words of an answer are logged: an endpoint may belong to anyone, and may quote the keys it received.
 
-use crate::config::Remote;
 use crate::http1::fields::is_field_value;
 use crate::http1::write::{field, number};
 use crate::json::{self, Value};
@@ -84,30 +83,26 @@ impl Service {
 
 /// One secret in a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stored {
+pub struct Secret {
     /// The service.
     pub service: Service,
     /// Its region.
     pub region: String,
     /// The JSON object that names it in a request.
     pub body: String,
-    /// Where the service is reached.
-    pub endpoint: Remote,
-    /// The setting that gives the endpoint, if it is not AWS's own.
-    pub setting: Option<&'static str>,
 }
 
-impl Stored {
-    /// The request for it, signed at that time.
+impl Secret {
+    /// The request for it at the endpoint with that authority and path, signed at that time.
     #[must_use]
-    pub fn request(&self, keys: &Keys, unix_ms: u64) -> Vec<u8> {
+    pub fn request(&self, authority: &str, path: &str, keys: &Keys, unix_ms: u64) -> Vec<u8> {
         let mut time = Vec::new();
         time::write(&mut time, sigv4::TIME_LAYOUT, unix_ms);
         let time = str::from_utf8(&time).unwrap_or_default();
-        let path = path(&self.endpoint);
+        let path = whole(path);
         let mut fields = vec![
             ("content-type", "application/x-amz-json-1.1"),
-            ("host", self.endpoint.authority.as_str()),
+            ("host", authority),
             ("x-amz-date", time),
             ("x-amz-security-token", keys.token.as_str()),
             ("x-amz-target", self.service.target()),
@@ -139,11 +134,11 @@ impl Stored {
         out
     }
 
-    /// The secret in an answer.
+    /// Its value in an answer.
     ///
     /// # Errors
     /// Why there is none, as text for the log.
-    pub fn secret(&self, status: u16, body: &[u8]) -> Result<String, String> {
+    pub fn value(&self, status: u16, body: &[u8]) -> Result<String, String> {
         let text = str::from_utf8(body).unwrap_or_default();
         if status != 200 {
             return Err(self.refusal(status, text));
@@ -223,9 +218,9 @@ fn not_understood() -> String {
 
 /// The request for keys, if Lambda gives none in the environment.
 #[must_use]
-pub fn keys_request(endpoint: &Remote, token: Option<&str>) -> Vec<u8> {
-    let mut out = start("GET ", path(endpoint));
-    field(&mut out, b"host", endpoint.authority.as_bytes());
+pub fn keys_request(authority: &str, path: &str, token: Option<&str>) -> Vec<u8> {
+    let mut out = start("GET ", whole(path));
+    field(&mut out, b"host", authority.as_bytes());
     if let Some(token) = token {
         field(&mut out, b"authorization", token.as_bytes());
     }
@@ -269,12 +264,9 @@ pub fn member(object: &str, name: &str) -> Option<String> {
     found.filter(|_| parsed.is_ok())
 }
 
-fn path(endpoint: &Remote) -> &str {
-    if endpoint.path.is_empty() {
-        "/"
-    } else {
-        &endpoint.path
-    }
+/// The path as it is sent: an endpoint's may be empty.
+const fn whole(path: &str) -> &str {
+    if path.is_empty() { "/" } else { path }
 }
 
 /// The start of every request. Each has its own connection, because the next one usually goes to another host or comes

@@ -10,6 +10,7 @@ pub mod proxy;
 pub mod reference;
 pub mod remote;
 mod sample;
+mod server;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -63,6 +64,8 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// `PYROSCOPE_REMOTE_ADDRESS` and the fields set on each relayed request; `None` if it is unusable.
     pub remote: Option<Remote>,
+    /// Where the values of these fields come from that are not known yet.
+    pub references: Option<Box<References>>,
     /// `PYROSCOPE_TIMEOUT`: one attempt, from the name lookup to the answer's end.
     pub timeout: Duration,
     /// `PYROSCOPE_NUM_WORKERS`: most connections to the server at once.
@@ -120,11 +123,14 @@ impl Config {
     pub fn read(env: impl Fn(&str) -> Option<String>) -> Self {
         let env = |name: &str| env(name).filter(|value| !value.is_empty());
         let mut notes = Vec::new();
+        let mut references = None;
+        // The notes are logged in this order.
         Self {
             level: level(env("PYROSCOPE_LOG_LEVEL"), &mut notes),
             log_format: logging::read(&env, &mut notes),
             listen: listen(env("PYROSCOPE_LISTEN_ADDRESS"), &mut notes),
-            remote: remote::read(&env, &mut notes),
+            remote: server::read(&env, &mut references, &mut notes),
+            references,
             timeout: timeout(env("PYROSCOPE_TIMEOUT"), &mut notes),
             workers: workers(env("PYROSCOPE_NUM_WORKERS"), &mut notes),
             flush_mode: flush_mode(&env, &mut notes),

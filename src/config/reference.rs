@@ -15,7 +15,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use crate::aws::sigv4::Keys;
-use crate::aws::store::{self, Stored};
+use crate::aws::store::{self, Secret};
 use crate::http1::fields::is_field_value;
 
 use super::remote::Remote;
@@ -57,7 +57,7 @@ impl Place {
     fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::File(path), Self::File(other)) => path == other,
-            (Self::Store(stored), Self::Store(other)) => stored.body == other.body,
+            (Self::Store(stored), Self::Store(other)) => stored.secret.body == other.secret.body,
             _ => false,
         }
     }
@@ -69,6 +69,26 @@ impl Place {
             Self::File(path) => path,
             Self::Store(stored) => &stored.endpoint.authority,
         }
+    }
+}
+
+/// A secret in one of AWS's stores.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// What the store is asked for.
+    pub secret: Secret,
+    /// Where the store is reached.
+    pub endpoint: Remote,
+    /// The setting that gives the endpoint, if it is not AWS's own.
+    pub setting: Option<&'static str>,
+}
+
+impl Stored {
+    /// The request for it, signed at that time.
+    #[must_use]
+    pub fn request(&self, keys: &Keys, unix_ms: u64) -> Vec<u8> {
+        let (authority, path) = (&self.endpoint.authority, &self.endpoint.path);
+        self.secret.request(authority, path, keys, unix_ms)
     }
 }
 
@@ -264,7 +284,8 @@ fn keys(env: &impl Fn(&str) -> Option<String>, notes: &mut Vec<Note>) -> KeySour
         None => KeySource::Missing,
         Some(Ok(endpoint)) => {
             let token = env("AWS_CONTAINER_AUTHORIZATION_TOKEN");
-            let request = store::keys_request(&endpoint, token.as_deref());
+            let request =
+                store::keys_request(&endpoint.authority, &endpoint.path, token.as_deref());
             KeySource::Asked { endpoint, request }
         }
         Some(Err(problem)) => {

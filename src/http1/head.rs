@@ -6,6 +6,7 @@
 use super::HeaderSlots;
 use super::body::BodyReader;
 use super::fields::{digits, is_token_byte, lines, members, names_token, value};
+use super::refusal::Refusal;
 
 /// Most bytes of `Connection` in one request: each field is looked up in it. Clients send one or two words.
 const CONNECTION_BYTES_MAX: usize = 1024;
@@ -88,44 +89,31 @@ pub struct Framing {
     pub expects_continue: bool,
 }
 
-/// Why a request is refused: the status to answer, and the reason for the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Refusal {
-    /// The status code of the answer.
-    pub status: u16,
-    /// What is wrong, as text.
-    pub reason: &'static str,
-}
-
-const fn refuse<T>(status: u16, reason: &'static str) -> Result<T, Refusal> {
-    Err(Refusal { status, reason })
-}
-
 /// Parses a whole request head.
 ///
 /// # Errors
 /// What breaks RFC 9112's grammar, or one of our limits.
 pub fn request<'b>(head: &'b [u8], slots: &'b mut HeaderSlots<'b>) -> Result<Request<'b>, Refusal> {
     if has_bare_line_feed(head) {
-        return refuse(400, "bare line feed in the head");
+        return Err(Refusal::BareLineFeed);
     }
     let mut parsed = httparse::Request::new(&mut []);
     match parsed.parse_with_uninit_headers(head, slots) {
         Ok(httparse::Status::Complete(n)) if n == head.len() => {}
-        Err(httparse::Error::Version) if names_version(head) => return refuse(505, "not HTTP/1.x"),
-        Err(httparse::Error::TooManyHeaders) => return refuse(431, "too many header fields"),
-        _ => return refuse(400, "malformed head"),
+        Err(httparse::Error::Version) if names_version(head) => return Err(Refusal::NotHttp1),
+        Err(httparse::Error::TooManyHeaders) => return Err(Refusal::TooManyFields),
+        _ => return Err(Refusal::MalformedHead),
     }
     let (Some(method), Some(target), Some(version)) = (parsed.method, parsed.path, parsed.version)
     else {
-        return refuse(400, "malformed head");
+        return Err(Refusal::MalformedHead);
     };
     let is_target = target.starts_with('/')
         || target == "*" && method == "OPTIONS"
         || authority(target).is_some_and(|host| !host.is_empty() && is_host(host.as_bytes()));
     // CONNECT has a target form of its own, and its own refusal.
     if !is_target && method != "CONNECT" {
-        return refuse(400, "malformed target");
+        return Err(Refusal::MalformedTarget);
     }
     Ok(Request {
         method,
@@ -148,37 +136,34 @@ impl Request<'_> {
             Some(host) => !is_host(host) || hosts.next().is_some(),
         };
         if is_bad {
-            return refuse(400, "needs one Host");
+            return Err(Refusal::NeedsOneHost);
         }
         if lines(self.headers, "connection")
             .map(<[u8]>::len)
             .sum::<usize>()
             > CONNECTION_BYTES_MAX
         {
-            return refuse(431, "Connection is too long");
+            return Err(Refusal::ConnectionTooLong);
         }
         if self.method == "CONNECT" {
-            return refuse(501, "CONNECT is not for a relay");
+            return Err(Refusal::Connect);
         }
-        let length = match content_length(self.headers) {
-            Ok(length) => length,
-            Err(reason) => return refuse(400, reason),
-        };
+        let length = content_length(self.headers)?;
         let body = match (coding(self.headers), length) {
             (Coding::None, length) => BodyReader::Length(length.unwrap_or(0)),
-            (_, Some(_)) => return refuse(400, "Content-Length beside Transfer-Encoding"),
-            _ if self.http10 => return refuse(400, "Transfer-Encoding in HTTP/1.0"),
+            (_, Some(_)) => return Err(Refusal::LengthAndCoding),
+            _ if self.http10 => return Err(Refusal::CodingInHttp10),
             (Coding::Chunked, None) => BodyReader::chunked(),
-            (Coding::ChunkedLast, None) => return refuse(501, "unknown transfer coding"),
+            (Coding::ChunkedLast, None) => return Err(Refusal::UnknownCoding),
             (Coding::Other | Coding::Unframed, None) => {
-                return refuse(400, "chunked is not the last coding");
+                return Err(Refusal::ChunkedNotLast);
             }
         };
         let has_body = length.is_some() || body != BodyReader::Length(0);
         let expects_continue = match value(self.headers, "expect") {
             None | Some(b"") => false,
             Some(v) if v.eq_ignore_ascii_case(b"100-continue") => !self.http10 && !body.is_done(),
-            Some(_) => return refuse(417, "unknown expectation"),
+            Some(_) => return Err(Refusal::UnknownExpectation),
         };
         Ok(Framing {
             body,
@@ -309,7 +294,7 @@ impl Response<'_> {
         if to_head_request || self.status == 204 || self.status == 304 {
             return Ok((BodyReader::Length(0), keep_alive));
         }
-        let length = content_length(self.headers)?;
+        let length = content_length(self.headers).map_err(Refusal::reason)?;
         match (coding(self.headers), length) {
             // Section 6.3 rule 3: the coding has priority, and the connection is not trusted any further; nor is it if
             // that HTTP version has no such coding (section 6.1).
@@ -345,14 +330,14 @@ fn keep_alive(http10: bool, headers: &[httparse::Header]) -> bool {
 }
 
 /// The length that all `Content-Length` lines agree on. A list in one line is refused.
-fn content_length(headers: &[httparse::Header]) -> Result<Option<u64>, &'static str> {
+fn content_length(headers: &[httparse::Header]) -> Result<Option<u64>, Refusal> {
     let mut found = None;
     for line in lines(headers, "content-length") {
         let Some(length) = digits(line) else {
-            return Err("bad Content-Length");
+            return Err(Refusal::BadLength);
         };
         if found.is_some_and(|before| before != length) {
-            return Err("two different lengths");
+            return Err(Refusal::TwoLengths);
         }
         found = Some(length);
     }

@@ -7,6 +7,8 @@
 //! * [`fields`]: names and values of header fields (RFC 9110 section 5)
 //! * [`head`]: where a head ends, what it says, which body follows it (RFC 9112 section 6.3)
 //! * [`body`]: reading a body by length, by chunks or until the connection closes
+//! * [`refusal`]: why a request is refused, and with which status
+//! * [`request`]: a whole request, for the two servers: of the clients, and of Lambda's telemetry
 //! * [`response`]: a whole answer, for the two clients
 //! * [`write`]: heads and canned replies
 
@@ -14,6 +16,8 @@ pub mod body;
 pub mod buffer;
 pub mod fields;
 pub mod head;
+pub mod refusal;
+pub mod request;
 pub mod response;
 pub mod write;
 

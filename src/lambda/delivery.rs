@@ -9,8 +9,10 @@
 
 use crate::http1::body::BodyReader;
 use crate::http1::buffer::ReceiveBuffer;
-use crate::http1::head::{self, Refusal};
-use crate::http1::{HEAD_BYTES_MAX, header_slots, write};
+use crate::http1::head::{Framing, Request};
+use crate::http1::refusal::Refusal;
+use crate::http1::request::RequestReader;
+use crate::http1::{HEAD_BYTES_MAX, write};
 
 /// First size of the buffer: the platform events of one invocation take about 1 KB.
 const INBOX_START: usize = 2048;
@@ -33,17 +35,9 @@ pub(super) struct Delivery {
 enum State {
     #[default]
     Head,
-    Body {
-        reader: BodyReader,
-        keep_alive: bool,
-    },
+    Body(RequestReader),
     Last,
 }
-
-const TOO_LARGE: Refusal = Refusal {
-    status: 413,
-    reason: "the batch is too large",
-};
 
 impl Delivery {
     /// Whether bytes are wanted: not after the last answer.
@@ -66,7 +60,7 @@ impl Delivery {
     pub(super) fn received(
         &mut self,
         n: usize,
-        mut take: impl FnMut(&str) -> Result<(), &'static str>,
+        mut take: impl FnMut(&str) -> Result<(), Refusal>,
     ) -> Result<(), &'static str> {
         self.inbox.received(n);
         loop {
@@ -75,10 +69,10 @@ impl Delivery {
                 Ok(goes_on) if goes_on || self.inbox.len() < before => {}
                 Ok(_) => return Ok(()),
                 Err(refusal) => {
-                    write::reply(&mut self.answers, refusal.status, false, false);
+                    write::reply(&mut self.answers, refusal.status(), false, false);
                     self.state = State::Last;
                     self.inbox.clear();
-                    return Err(refusal.reason);
+                    return Err(refusal.reason());
                 }
             }
         }
@@ -102,39 +96,30 @@ impl Delivery {
     /// Reads a head, or a piece of a batch. Returns whether it is complete.
     fn advance(
         &mut self,
-        take: &mut impl FnMut(&str) -> Result<(), &'static str>,
+        take: &mut impl FnMut(&str) -> Result<(), Refusal>,
     ) -> Result<bool, Refusal> {
         match &mut self.state {
             State::Head => {
-                let Some(len) = self.inbox.head_end() else {
-                    return if self.inbox.is_full(HEAD_BYTES_MAX) {
-                        refuse(431, "the head is too long")
-                    } else {
-                        Ok(false)
-                    };
+                let Some((reader, ())) =
+                    RequestReader::begin(&mut self.inbox, &mut self.answers, accept)?
+                else {
+                    return Ok(false);
                 };
-                let (reader, keep_alive) = begin(&self.inbox.bytes()[..len], &mut self.answers)?;
-                self.inbox.consume(len);
-                self.state = State::Body { reader, keep_alive };
+                self.state = State::Body(reader);
             }
-            State::Body { reader, keep_alive } => {
-                let Ok(at) = reader.decode(self.inbox.bytes_mut()) else {
-                    return refuse(400, "malformed chunk");
-                };
+            State::Body(reader) => {
+                let at = reader.body.decode(self.inbox.bytes_mut())?;
                 if self.batch.len() + at.body > BATCH_BYTES_MAX {
-                    return Err(TOO_LARGE);
+                    return Err(Refusal::BatchTooLarge);
                 }
                 self.batch.extend_from_slice(&self.inbox.bytes()[..at.body]);
                 self.inbox.consume(at.used);
-                if !reader.is_done() {
+                if !reader.body.is_done() {
                     return Ok(false);
                 }
                 let batch = std::mem::take(&mut self.batch);
-                if let Err(reason) = take(&String::from_utf8_lossy(&batch)) {
-                    return refuse(400, reason);
-                }
-                write::reply(&mut self.answers, 200, *keep_alive, false);
-                self.state = if *keep_alive {
+                take(&String::from_utf8_lossy(&batch))?;
+                self.state = if reader.acknowledge(&mut self.answers) {
                     State::Head
                 } else {
                     State::Last
@@ -149,25 +134,15 @@ impl Delivery {
     }
 }
 
-const fn refuse<T>(status: u16, reason: &'static str) -> Result<T, Refusal> {
-    Err(Refusal { status, reason })
-}
-
-/// Checks a head: how to read the batch, and whether more may follow.
-fn begin(head: &[u8], answers: &mut Vec<u8>) -> Result<(BodyReader, bool), Refusal> {
-    let mut slots = header_slots();
-    let request = head::request(head, &mut slots)?;
+/// Refuses what is no batch.
+fn accept(request: &Request, framing: &Framing) -> Result<(), Refusal> {
     if request.method != "POST" {
-        return refuse(405, "telemetry comes by POST");
+        return Err(Refusal::NotPost);
     }
-    let framing = request.framing()?;
     if matches!(framing.body, BodyReader::Length(length) if length > BATCH_BYTES_MAX as u64) {
-        return Err(TOO_LARGE);
+        return Err(Refusal::BatchTooLarge);
     }
-    if framing.expects_continue {
-        answers.extend_from_slice(write::CONTINUE);
-    }
-    Ok((framing.body, framing.keep_alive))
+    Ok(())
 }
 
 #[cfg(test)]
@@ -199,7 +174,11 @@ mod tests {
                 let batches = &mut self.batches;
                 let result = self.delivery.received(n, |batch| {
                     batches.push(batch.to_owned());
-                    if batch == "bad" { Err("bad") } else { Ok(()) }
+                    if batch == "bad" {
+                        Err(Refusal::NotABatch)
+                    } else {
+                        Ok(())
+                    }
                 });
                 self.errors.extend(result.err());
             }
@@ -284,7 +263,7 @@ mod tests {
         );
         let bad_chunk = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n";
         for (bytes, status, why) in [
-            (post("", "bad"), 400, "bad"),
+            (post("", "bad"), 400, "not a batch of events"),
             (
                 b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(),
                 405,

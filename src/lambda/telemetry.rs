@@ -14,6 +14,7 @@ use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use crate::contract::{ConnId, End, error_words};
+use crate::http1::refusal::Refusal;
 use crate::http1::write;
 use crate::json;
 
@@ -321,7 +322,7 @@ enum PlatformEvent<'b> {
 }
 
 /// Reads an array of events, and passes on those that matter.
-fn read_batch(batch: &str, mut take: impl FnMut(PlatformEvent)) -> Result<(), &'static str> {
+fn read_batch(batch: &str, mut take: impl FnMut(PlatformEvent)) -> Result<(), Refusal> {
     let mut whole = true;
     let parsed = json::array(batch, |element| {
         let json::Value::Nested(event) = element else {
@@ -352,7 +353,7 @@ fn read_batch(batch: &str, mut take: impl FnMut(PlatformEvent)) -> Result<(), &'
     if parsed.is_ok() && whole {
         Ok(())
     } else {
-        Err("not a batch of events")
+        Err(Refusal::NotABatch)
     }
 }
 
@@ -360,7 +361,7 @@ fn read_batch(batch: &str, mut take: impl FnMut(PlatformEvent)) -> Result<(), &'
 mod tests {
     use super::*;
 
-    fn done(batch: &str) -> Result<Vec<String>, &'static str> {
+    fn done(batch: &str) -> Result<Vec<String>, Refusal> {
         let mut all = Vec::new();
         let name = |event: PlatformEvent| match event {
             PlatformEvent::RuntimeDone(request_id) => request_id.to_owned(),
@@ -521,7 +522,7 @@ mod tests {
             r#"[{"type":"a"}"#,
             r#"[{"type"},{"type":"a"}]"#,
         ] {
-            assert_eq!(done(bad), Err("not a batch of events"), "{bad}");
+            assert_eq!(done(bad), Err(Refusal::NotABatch), "{bad}");
         }
     }
 }

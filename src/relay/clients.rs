@@ -2,7 +2,6 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use crate::contract::{ConnId, Now, error_words};
 use crate::log::Level;
@@ -14,10 +13,6 @@ use super::{Relay, SVC};
 
 /// Most local connections. SDKs open one to five; beyond the limit, the one without progress for longest is closed.
 const INLETS_MAX: usize = 64;
-
-/// How long a new client may take to begin its request before it counts as idle. From connecting to writing takes
-/// microseconds, and longer on a busy machine.
-pub(super) const NEW_CLIENT_MAX: Duration = Duration::from_millis(250);
 
 impl Relay {
     /// The listeners are bound to `addresses`. If there are none, events are still handled, and each INVOKE tries
@@ -90,7 +85,7 @@ impl Relay {
             let (id, inlet) = &self.inlets[*at];
             let age = now.mono.saturating_duration_since(inlet.progressed());
             (
-                inlet.is_busy() || age < NEW_CLIENT_MAX,
+                inlet.is_busy() || age < inlet::NEW_CLIENT_MAX,
                 inlet.progressed(),
                 *id,
             )

@@ -127,8 +127,7 @@ impl Relay {
             .map_or(Addresses::Unknown, Addresses::of_literal);
         let server_addresses = Addresses::of_remote(config.remote.as_ref());
         let trust = Trust::of_remote(config.remote.as_ref());
-        let references = config.remote.as_mut();
-        let references = references.and_then(|remote| remote.references.take());
+        let references = config.references.take();
         Self {
             log,
             entropy,

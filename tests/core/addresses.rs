@@ -7,7 +7,7 @@ use std::time::Duration;
 use pyroscope_lambda_extension::contract::{End, Ends, Peer};
 use pyroscope_lambda_extension::relay::ring::LossReason;
 
-use super::world::{ELSEWHERE, OK, World, invoke, named_remote, sandbox};
+use super::world::{ELSEWHERE, OK, World, invoke, named_server, sandbox};
 
 #[test]
 fn names_are_looked_up_and_every_address_is_tried() {
@@ -32,7 +32,7 @@ fn names_are_looked_up_and_every_address_is_tried() {
 }
 
 #[test]
-fn a_name_that_is_not_found_is_a_backend_that_is_down() {
+fn a_name_that_is_not_found_is_a_server_that_is_down() {
     let mut world = World::new(&[("PYROSCOPE_REMOTE_ADDRESS", "http://pyroscope.test")]);
     world.post("x");
     for _ in 0..3 {
@@ -66,7 +66,7 @@ fn an_unusable_address_is_said_once_and_losses_are_counted() {
 fn a_silent_address_does_not_hold_up_the_next() {
     let mut world = World::new(&[("PYROSCOPE_REMOTE_ADDRESS", "http://pyroscope.test")]);
     world.post("x");
-    named_remote(&mut world, &["10.0.0.1:80", "10.0.0.2:80"]);
+    named_server(&mut world, &["10.0.0.1:80", "10.0.0.2:80"]);
     let (silent, _) = world.connecting.pop().unwrap();
     assert_eq!(
         world.pass_to_deadline(),
@@ -89,7 +89,7 @@ fn no_next_address_is_tried_once_time_is_up() {
         ("PYROSCOPE_TIMEOUT", "3s"),
     ]);
     world.post("x");
-    named_remote(&mut world, &["10.0.0.1:80", "10.0.0.2:80"]);
+    named_server(&mut world, &["10.0.0.1:80", "10.0.0.2:80"]);
     let (id, _) = world.connecting.pop().unwrap();
     // In one turn, as after a freeze too short to be seen: it is refused, and time is up.
     world.now.mono += Duration::from_secs(3);
@@ -104,7 +104,7 @@ fn no_next_address_is_tried_once_time_is_up() {
 fn two_connections_that_fail_in_one_turn_each_get_their_next_address() {
     let mut world = World::new(&[("PYROSCOPE_REMOTE_ADDRESS", "http://pyroscope.test")]);
     world.post("x");
-    named_remote(&mut world, &["10.0.0.1:80", "10.0.0.2:80"]);
+    named_server(&mut world, &["10.0.0.1:80", "10.0.0.2:80"]);
     let id = world.connect();
     world.answer(
         id,
@@ -132,7 +132,7 @@ fn addresses_are_looked_up_anew_after_a_while() {
     let mut world = World::new(&[("PYROSCOPE_REMOTE_ADDRESS", "http://pyroscope.test")]);
     for _ in 0..3 {
         world.post("x");
-        named_remote(&mut world, &["10.0.0.1:80"]);
+        named_server(&mut world, &["10.0.0.1:80"]);
         let id = world.connect();
         world.answer(id, OK);
         world.pass(Duration::from_mins(1));
@@ -150,7 +150,7 @@ fn a_relay_pointed_at_itself_sends_nothing_and_says_so_once() {
     for body in ["one", "two"] {
         world.post(body);
     }
-    named_remote(&mut world, &["0.0.0.0:4040", "10.0.0.2:4040"]);
+    named_server(&mut world, &["0.0.0.0:4040", "10.0.0.2:4040"]);
     let (id, _) = world.connecting.pop().unwrap();
     world.written.insert(id, Vec::new());
     let ends = Ends {

@@ -99,8 +99,8 @@ fn a_silent_client_does_not_keep_the_ring() {
     }
     assert_eq!(world.lost(LossReason::Full), 4);
     assert_eq!(world.totals().acknowledged, 6);
-    let remote = world.connect();
-    assert!(world.seen(remote).ends_with("bbb"), "the oldest that waits");
+    let server = world.connect();
+    assert!(world.seen(server).ends_with("bbb"), "the oldest that waits");
 }
 
 #[test]

@@ -35,11 +35,11 @@ fn nothing_is_read_before_lambda_was_asked_and_the_function_runs() {
         "one secret, one connection"
     );
     world.post("x");
-    let remote = world.connect();
-    expect_token(&world.seen(remote), "t0ken");
-    world.answer(remote, OK);
+    let server = world.connect();
+    expect_token(&world.seen(server), "t0ken");
+    world.answer(server, OK);
     world.post("x");
-    expect_token(&world.seen(remote), "t0ken");
+    expect_token(&world.seen(server), "t0ken");
     assert_eq!(world.connecting, []);
 }
 
@@ -50,8 +50,8 @@ fn an_upload_in_the_init_has_them_read_then() {
     let id = store(&mut world);
     assert_eq!(world.connecting, [], "the payload waits");
     world.answer(id, &kept("t0ken"));
-    let remote = world.connect();
-    expect_token(&world.seen(remote), "t0ken");
+    let server = world.connect();
+    expect_token(&world.seen(server), "t0ken");
 }
 
 /// Neither the request to register nor the first one for an event waits for anything of it.
@@ -89,30 +89,30 @@ fn in_a_sandbox_that_is_copied_they_are_read_by_each_copy() {
     world.answer(api, &invoke(&world, 3000));
     let id = store(&mut world);
     world.answer(id, &kept("t0ken"));
-    let remote = world.connect();
-    expect_token(&world.seen(remote), "t0ken");
+    let server = world.connect();
+    expect_token(&world.seen(server), "t0ken");
 }
 
 #[test]
-fn a_file_is_read_and_read_again_when_the_remote_refuses_what_was_in_it() {
+fn a_file_is_read_and_read_again_when_the_server_refuses_what_was_in_it() {
     let mut world = World::new(&[FILE]);
     assert_eq!(world.files, ["/run/secrets/token"]);
     tell_file(&mut world, "old\n");
     world.post("x");
     world.pass_to_deadline();
-    let remote = world.connect();
-    expect_token(&world.seen(remote), "old");
-    world.answer(remote, OK);
+    let server = world.connect();
+    expect_token(&world.seen(server), "old");
+    world.answer(server, OK);
 
     world.pass(Duration::from_mins(10));
     tell_file(&mut world, "new");
     world.post("x");
-    let remote = world.connect();
-    expect_token(&world.seen(remote), "old");
-    world.answer(remote, &status(401));
+    let server = world.connect();
+    expect_token(&world.seen(server), "old");
+    world.answer(server, &status(401));
     assert_eq!(world.files.len(), 3);
-    expect_token(&world.seen(remote), "new");
-    world.answer(remote, OK);
+    expect_token(&world.seen(server), "new");
+    world.answer(server, OK);
     assert_eq!((world.totals().relayed, world.totals().lost_sum()), (2, 0));
     let log = world.log();
     assert!(log.contains("they are read again"), "{log}");
@@ -126,13 +126,13 @@ fn credentials_that_are_refused_again_are_read_once_a_minute_and_the_payload_wai
         world.post("x");
         world.pass_to_deadline();
         let reads = world.files.len();
-        let remote = world.next_attempt();
-        world.answer(remote, &status(code));
+        let server = world.next_attempt();
+        world.answer(server, &status(code));
         assert_eq!(world.files.len(), reads + 1, "at once, the first time");
         let mut reads = world.files.len();
         for minute in 0..5 {
-            let remote = world.next_attempt();
-            world.answer(remote, &status(code));
+            let server = world.next_attempt();
+            world.answer(server, &status(code));
             assert_eq!(world.files.len(), reads, "not at once");
             world.pass(Duration::from_secs(59));
             assert_eq!(world.files.len(), reads, "{code} {minute}");
@@ -140,8 +140,8 @@ fn credentials_that_are_refused_again_are_read_once_a_minute_and_the_payload_wai
             reads += 1;
             assert_eq!(world.files.len(), reads, "{code} {minute}");
         }
-        let remote = world.next_attempt();
-        world.answer(remote, OK);
+        let server = world.next_attempt();
+        world.answer(server, OK);
         assert_eq!((world.totals().relayed, world.totals().lost_sum()), (1, 0));
         let log = world.log();
         let line = "The server refuses the credentials, profiles wait";
@@ -157,8 +157,8 @@ fn a_refusal_of_older_credentials_is_not_one_of_those_there_are() {
     tell_file(&mut world, "old");
     world.post("x");
     world.pass_to_deadline();
-    let remote = world.connect();
-    world.answer(remote, OK);
+    let server = world.connect();
+    world.answer(server, OK);
     world.pass(Duration::from_mins(2));
     world.post("x");
     world.post("x");
@@ -195,8 +195,8 @@ fn what_cannot_be_read_is_logged_once_and_tried_again() {
     assert!(reads >= 4, "{reads}");
     tell_file(&mut world, "token");
     world.pass_to_deadline();
-    let remote = world.connect();
-    expect_token(&world.seen(remote), "token");
+    let server = world.connect();
+    expect_token(&world.seen(server), "token");
     assert!(
         world
             .log()
@@ -238,10 +238,10 @@ fn an_invocation_is_held_while_they_are_read_within_the_budget() {
     world.answer(api, &invoke(&world, 60_000));
     assert_eq!(world.seen(api), "", "the store answers any moment");
     world.answer(id, &kept("t0ken"));
-    let remote = world.connect();
-    expect_token(&world.seen(remote), "t0ken");
+    let server = world.connect();
+    expect_token(&world.seen(server), "t0ken");
     assert_eq!(world.seen(api), "");
-    world.answer(remote, OK);
+    world.answer(server, OK);
     assert!(world.seen(api).starts_with("GET "));
 }
 
@@ -270,8 +270,8 @@ fn what_can_be_read_at_the_end_is_sent() {
     world.post("x");
     tell_file(&mut world, "token");
     world.answer(api, &shutdown(&world, 2000));
-    let remote = world.connect();
-    expect_token(&world.seen(remote), "token");
-    world.answer(remote, OK);
+    let server = world.connect();
+    expect_token(&world.seen(server), "token");
+    world.answer(server, OK);
     assert_eq!((world.exit, world.totals().relayed), (Some(0), 1));
 }

@@ -8,7 +8,7 @@ use pyroscope_lambda_extension::contract::{ConnId, End};
 use rustls::server::{ServerConfig, ServerConnection};
 
 use crate::certificates::Authority;
-use crate::world::{OK, World, named_remote};
+use crate::world::{OK, World, named_server};
 
 const SECOND: Duration = Duration::from_secs(1);
 const NAME: &str = "pyroscope.test";
@@ -91,7 +91,7 @@ impl Server {
     }
 }
 
-/// A profile waits for one of the remote's addresses, with roots that vouch for it there.
+/// A profile waits for one of the server's addresses, with roots that vouch for it there.
 fn waiting(authority: &Authority, addresses: &[&str]) -> World {
     let mut world = World::new(&[
         ("PYROSCOPE_REMOTE_ADDRESS", "https://pyroscope.test"),
@@ -100,7 +100,7 @@ fn waiting(authority: &Authority, addresses: &[&str]) -> World {
     ]);
     world.post("x");
     world.roots(Ok(authority.pem().into()));
-    named_remote(&mut world, addresses);
+    named_server(&mut world, addresses);
     world
 }
 
@@ -290,7 +290,7 @@ fn an_idle_connection_gives_its_buffers_back_after_a_second() {
     }
 }
 
-/// TLS begins with us: whoever speaks before is not the remote.
+/// TLS begins with us: whoever speaks before is not the server.
 #[test]
 fn a_tunnel_is_open_when_the_proxy_has_said_so_and_nothing_else() {
     for (answer, cause) in [

@@ -50,19 +50,19 @@ fn requests_cut_anywhere_and_pipelined() {
             "in steps of {step}"
         );
         assert_eq!(world.half_closed, [client]);
-        let remote = world.connect();
+        let server = world.connect();
         for (path, end) in [
             ("/a", "3\r\n\r\nabc"),
             ("/b", "3\r\n\r\ndef"),
             ("/c", "l\r\n\r\n"),
             ("/d", "0\r\n\r\n"),
         ] {
-            let seen = world.seen(remote);
+            let seen = world.seen(server);
             assert!(
                 seen.contains(&format!("T {path} HTTP/1.1\r\n")) && seen.ends_with(end),
                 "{step}: {seen:?}"
             );
-            world.answer(remote, OK);
+            world.answer(server, OK);
         }
         assert_eq!(world.totals().relayed, 4);
     }
@@ -77,7 +77,7 @@ fn one_connection_goes_ahead_of_the_others() {
     assert_eq!(
         world.connecting.len(),
         1,
-        "nobody knows yet whether the remote is there"
+        "nobody knows yet whether the server is there"
     );
     let first = world.connect();
     assert_eq!(
@@ -113,7 +113,7 @@ fn a_reused_connection_that_died_costs_nothing() {
 }
 
 #[test]
-fn an_idle_connection_that_the_remote_closes_is_let_go() {
+fn an_idle_connection_that_the_server_closes_is_let_go() {
     let mut world = World::new(&[]);
     world.post("one");
     let id = world.connect();
@@ -284,7 +284,7 @@ fn only_what_was_sent_before_is_sent_again() {
     assert_eq!((world.totals().relayed, world.totals().resent), (1, 1));
 }
 
-/// A remote that accepts and closes at once was not reached: that costs the payload no attempt.
+/// A server that accepts and closes at once was not reached: that costs the payload no attempt.
 #[test]
 fn a_connection_that_ends_before_sending_begins_is_none() {
     let mut world = World::new(&[]);

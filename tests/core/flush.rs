@@ -109,8 +109,8 @@ fn an_upload_that_is_half_read_as_the_function_ends_is_waited_for() {
         world.pass(SECOND / 10);
         world.arrive(client, &request[cut..], usize::MAX);
         assert_eq!(world.seen(api), "", "{cut}: it is to be sent, too");
-        let remote = world.connect();
-        world.answer(remote, OK);
+        let server = world.connect();
+        world.answer(server, OK);
         assert!(world.seen(api).starts_with("GET "), "{cut}");
     }
 }
@@ -192,12 +192,12 @@ fn no_upload_before_the_first_invoke_has_the_session_of_another() {
     let client = world.client();
     let mut sessions = Vec::new();
     world.arrive(client, NAMED.as_bytes(), usize::MAX);
-    let remote = world.connect();
-    sessions.push(session(&world.seen(remote)).to_owned());
-    world.answer(remote, OK);
+    let server = world.connect();
+    sessions.push(session(&world.seen(server)).to_owned());
+    world.answer(server, OK);
     world.arrive(client, NAMED.as_bytes(), usize::MAX);
-    sessions.push(session(&world.seen(remote)).to_owned());
-    world.answer(remote, OK);
+    sessions.push(session(&world.seen(server)).to_owned());
+    world.answer(server, OK);
     world.answer(api, &invoke(&world, 3000));
     for _ in 0..2 {
         world.arrive(client, NAMED.as_bytes(), usize::MAX);
@@ -223,12 +223,12 @@ fn what_was_received_before_the_snapshot_is_the_same_in_each_copy() {
     let (mut world, api) = sandbox_with(&[("AWS_LAMBDA_INITIALIZATION_TYPE", "snap-start")]);
     let client = world.client();
     world.arrive(client, NAMED.as_bytes(), usize::MAX);
-    let remote = world.connect();
-    let before = world.seen(remote);
+    let server = world.connect();
+    let before = world.seen(server);
     world.answer(api, &invoke(&world, 3000));
-    assert!(!world.written.contains_key(&remote));
-    let remote = world.connect();
-    assert_eq!(world.seen(remote), before);
+    assert!(!world.written.contains_key(&server));
+    let server = world.connect();
+    assert_eq!(world.seen(server), before);
 }
 
 /// The upload began before the invocation: it is among what that one waits for.
@@ -244,8 +244,8 @@ fn an_upload_that_is_half_read_at_the_invoke_is_waited_for() {
         assert_eq!(world.seen(api), "", "{cut}");
         world.arrive(client, &request[cut..], usize::MAX);
         assert_eq!(world.seen(api), "", "{cut}: it is to be sent, too");
-        let remote = world.connect();
-        world.answer(remote, OK);
+        let server = world.connect();
+        world.answer(server, OK);
         assert!(world.seen(api).starts_with("GET "), "{cut}");
     }
 }

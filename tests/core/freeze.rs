@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pyroscope_lambda_extension::contract::End;
 
-use super::world::{OK, World, event, invoke, named_remote, sandbox, sandbox_with};
+use super::world::{OK, World, event, invoke, named_server, sandbox, sandbox_with};
 
 #[test]
 fn frozen_time_does_not_count() {
@@ -102,16 +102,16 @@ fn the_session_is_drawn_anew_after_the_first_invoke() {
     let name = "POST /ingest?name=app HTTP/1.1\r\nHost: l\r\nContent-Length: 0\r\n\r\n";
     let client = world.client();
     world.arrive(client, name.as_bytes(), usize::MAX);
-    let remote = world.connect();
+    let server = world.connect();
     assert!(
         world
-            .seen(remote)
+            .seen(server)
             .contains("name=app%7B__session_id__%3D0123456789abcdef%7D")
     );
-    world.answer(remote, OK);
+    world.answer(server, OK);
     world.answer(api, &event(r#"{"eventType":"INVOKE"}"#));
     world.arrive(client, name.as_bytes(), usize::MAX);
-    let relayed = world.seen(remote);
+    let relayed = world.seen(server);
     assert!(relayed.contains("__session_id__%3D"), "{relayed}");
     assert!(!relayed.contains("0123456789abcdef"), "{relayed}");
 }
@@ -121,12 +121,12 @@ fn the_session_is_drawn_anew_after_the_first_invoke() {
 fn a_copied_sandbox_begins_with_nothing_of_the_original() {
     for (kind, connections) in [("snap-start", 1), ("on-demand", 0)] {
         let (mut world, api) = sandbox_with(&[
-            ("PYROSCOPE_REMOTE_ADDRESS", "http://remote.example"),
+            ("PYROSCOPE_REMOTE_ADDRESS", "http://server.example"),
             ("AWS_LAMBDA_INITIALIZATION_TYPE", kind),
         ]);
         let address = "10.0.0.1:80";
         world.post("in the init");
-        named_remote(&mut world, &[address]);
+        named_server(&mut world, &[address]);
         let idle = world.connect();
         world.answer(idle, OK);
         world.post("still under way");
@@ -143,7 +143,7 @@ fn a_copied_sandbox_begins_with_nothing_of_the_original() {
             "{kind}: so are addresses"
         );
         let other = if connections == 1 {
-            named_remote(&mut world, &[address]);
+            named_server(&mut world, &[address]);
             world.connect()
         } else {
             idle

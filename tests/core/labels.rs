@@ -1,4 +1,4 @@
-//! The core gives profiles the labels of the settings, and takes them away again if the remote does not want them.
+//! The core gives profiles the labels of the settings, and takes them away again if the server does not want them.
 
 use super::world::{OK, World, draw_anew, status};
 

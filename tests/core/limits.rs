@@ -39,8 +39,8 @@ fn leaving_waits_for_an_upload_that_has_begun() {
         assert_eq!(world.exit, None, "{begun} bytes had come");
         world.arrive(client, &REQUEST.as_bytes()[begun..], usize::MAX);
         assert_eq!(world.seen(client), OK);
-        let remote = world.connect();
-        world.answer(remote, OK);
+        let server = world.connect();
+        world.answer(server, OK);
         assert_eq!((world.exit, world.totals().relayed), (Some(0), 1));
     }
 }
@@ -51,8 +51,8 @@ fn leaving_waits_for_an_answer_to_be_written() {
     let client = world.client();
     world.room.insert(client, 0);
     world.arrive(client, REQUEST.as_bytes(), usize::MAX);
-    let remote = world.connect();
-    world.answer(remote, OK);
+    let server = world.connect();
+    world.answer(server, OK);
     leave(&mut world);
     assert_eq!(world.exit, None, "the client does not know yet");
     world.room.remove(&client);
@@ -159,14 +159,14 @@ fn an_answer_of_more_than_64_kib_ends_its_connection() {
     for (length, taken, is_kept) in [(MOST, MOST, true), (MOST + 2, MOST + 1, false)] {
         let mut world = World::new(&[]);
         world.post("x");
-        let remote = world.connect();
+        let server = world.connect();
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
-        world.answer(remote, &head);
+        world.answer(server, &head);
         assert_eq!(world.totals().relayed, 0, "the rest may come");
         let step = 1;
-        assert_eq!(world.offer(remote, &vec![b'x'; length], step), taken);
+        assert_eq!(world.offer(server, &vec![b'x'; length], step), taken);
         assert_eq!(world.totals().relayed, 1);
-        assert_eq!(world.written.contains_key(&remote), is_kept);
+        assert_eq!(world.written.contains_key(&server), is_kept);
     }
 }
 

@@ -15,12 +15,12 @@ fn flush_on_invoke_waits_for_what_was_there_and_takes_more() {
         "nothing waits, nothing is held"
     );
     world.post("x");
-    let remote = world.connect();
+    let server = world.connect();
     world.answer(api, &invoke(&world, 3000));
     assert_eq!(world.seen(api), "", "held");
     world.post("later: answered at once, and not waited for");
     world.pass(Duration::from_millis(250));
-    world.answer(remote, OK);
+    world.answer(server, OK);
     assert!(world.seen(api).starts_with("GET "));
     world.relay.terminated(world.now);
     world.settle();
@@ -29,7 +29,7 @@ fn flush_on_invoke_waits_for_what_was_there_and_takes_more() {
 }
 
 #[test]
-fn flush_on_invoke_knows_the_deadline_and_a_dead_backend() {
+fn flush_on_invoke_knows_the_deadline_and_a_dead_server() {
     let (mut world, api) = sandbox_with(&[("PYROSCOPE_FLUSH_ON_INVOKE", "true")]);
     world.post("x");
     world.connect();
@@ -80,13 +80,13 @@ fn flush_at_end_waits_for_the_function_and_for_the_ring() {
     deliver(&mut world, "start", "r-1");
     assert_eq!(world.seen(api), "", "the function runs");
     world.post("x");
-    let remote = world.connect();
+    let server = world.connect();
     deliver(&mut world, "runtimeDone", "r-0");
     world.pass(Duration::from_millis(100));
     assert_eq!(world.seen(api), "", "that was another invocation");
     deliver(&mut world, "runtimeDone", "r-1");
     assert_eq!(world.seen(api), "", "the profile is not there yet");
-    world.answer(remote, OK);
+    world.answer(server, OK);
     assert!(world.seen(api).starts_with("GET "), "now all is done");
 
     // The end may be heard of before the beginning, and before the end of another once more.
@@ -109,7 +109,7 @@ fn flush_at_end_waits_for_the_function_and_for_the_ring() {
 }
 
 #[test]
-fn flush_at_end_does_not_wait_for_a_dead_backend() {
+fn flush_at_end_does_not_wait_for_a_dead_server() {
     let (mut world, api, subscription) = sandbox_at_end(&[]);
     world.answer(subscription, TELEMETRY_OK);
     world.answer(api, &invoke_as(&world, "r-1", 3000));
@@ -150,10 +150,10 @@ fn without_telemetry_flush_mode_end_is_invoke() {
         assert!(log.contains(line), "{log}");
 
         world.post("x");
-        let remote = world.connect();
+        let server = world.connect();
         world.answer(api, &invoke_as(&world, "r-2", 3000));
         assert_eq!(world.seen(api), "", "as in invoke");
-        world.answer(remote, OK);
+        world.answer(server, OK);
         assert!(world.seen(api).starts_with("GET "), "{fault}");
         assert!(!world.log().contains("level=warning"));
     }

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use super::world::{
-    OK, TELEMETRY_OK, World, deliver, invoke, invoke_as, named_remote, sandbox_at_end,
+    OK, TELEMETRY_OK, World, deliver, invoke, invoke_as, named_server, sandbox_at_end,
     sandbox_with, status,
 };
 use pyroscope_lambda_extension::contract::{ConnId, End};
@@ -26,7 +26,7 @@ fn proxied() -> World {
 #[test]
 fn the_next_address_has_time_of_its_own() {
     let mut world = proxied();
-    named_remote(&mut world, &["[fd00::1]:3128", "10.0.0.2:3128"]);
+    named_server(&mut world, &["[fd00::1]:3128", "10.0.0.2:3128"]);
     world.connect();
     assert_eq!(world.pass_to_deadline(), SECOND * 5);
     assert_eq!(world.connecting.len(), 1, "the next address");
@@ -42,7 +42,7 @@ fn the_next_address_has_time_of_its_own() {
 #[test]
 fn a_refused_tunnel_takes_no_time_from_the_next_address() {
     let mut world = proxied();
-    named_remote(&mut world, &["[fd00::1]:3128", "10.0.0.2:3128"]);
+    named_server(&mut world, &["[fd00::1]:3128", "10.0.0.2:3128"]);
     let first = world.connect();
     world.answer(first, "HTTP/1.1 502 X\r\n\r\n");
     assert_eq!(world.connecting.len(), 1);
@@ -59,7 +59,7 @@ fn a_timeout_is_not_hidden_by_a_connection_that_is_due() {
     for _ in 0..65 {
         world.post("x");
     }
-    named_remote(
+    named_server(
         &mut world,
         &["[fd00::1]:80", "[fd00::2]:80", "[fd00::3]:80"],
     );
@@ -108,7 +108,7 @@ fn invoked_at_end() -> (World, ConnId) {
     (world, api)
 }
 
-/// A client that says no more is not waited for after a second, and the remote is not to blame.
+/// A client that says no more is not waited for after a second, and the server is not to blame.
 #[test]
 fn a_silent_upload_ends_the_hold_after_a_second() {
     let (mut world, api) = invoked_at_end();

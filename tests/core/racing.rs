@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pyroscope_lambda_extension::contract::{End, Peer};
 
-use super::world::{ELSEWHERE, OK, World, named_remote};
+use super::world::{ELSEWHERE, OK, World, named_server};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_mins(1);
@@ -14,7 +14,7 @@ fn the_family_that_worked_is_tried_first() {
     let mut world = World::new(&[("PYROSCOPE_REMOTE_ADDRESS", "http://pyroscope.test")]);
     let addresses = ["[fd00::1]:80", "[fd00::2]:80", "10.0.0.1:80", "10.0.0.2:80"];
     world.post("x");
-    named_remote(&mut world, &addresses);
+    named_server(&mut world, &addresses);
     assert_eq!(world.connecting[0].1, addresses[0].parse().unwrap());
     assert_eq!(world.pass_to_deadline(), Duration::from_millis(250));
     assert_eq!(world.connecting[1].1, addresses[2].parse().unwrap());
@@ -24,7 +24,7 @@ fn the_family_that_worked_is_tried_first() {
     world.close(id, End::Eof);
     world.pass(MINUTE);
     world.post("y");
-    named_remote(&mut world, &addresses);
+    named_server(&mut world, &addresses);
     assert_eq!(world.connecting[0].1, addresses[2].parse().unwrap());
     assert_eq!(world.pass_to_deadline(), Duration::from_millis(250));
     assert_eq!(
@@ -41,7 +41,7 @@ fn the_family_that_connects_is_the_one_that_works() {
     for _ in 0..3 {
         world.post("x");
     }
-    named_remote(&mut world, &["[fd00::1]:80", "10.0.0.1:80"]);
+    named_server(&mut world, &["[fd00::1]:80", "10.0.0.1:80"]);
     world.pass_to_deadline();
     world.connect();
     world.connecting.retain(|(_, address)| address.is_ipv4());
@@ -49,14 +49,14 @@ fn the_family_that_connects_is_the_one_that_works() {
 }
 
 #[test]
-fn a_name_without_an_address_is_no_remote() {
+fn a_name_without_an_address_is_no_server() {
     let mut world = World::new(&[("PYROSCOPE_REMOTE_ADDRESS", "http://pyroscope.test")]);
     world.post("x");
-    named_remote(&mut world, &[]);
+    named_server(&mut world, &[]);
     let log = world.log();
     assert!(log.contains("cause=\"name lookup: no address\""), "{log}");
     assert!(world.pass_to_deadline() < SECOND);
-    named_remote(&mut world, &["10.0.0.1:80"]);
+    named_server(&mut world, &["10.0.0.1:80"]);
     let id = world.connect();
     assert!(world.seen(id).ends_with('x'));
 }
@@ -65,7 +65,7 @@ fn a_name_without_an_address_is_no_remote() {
 fn a_refused_address_is_followed_by_the_next_at_once() {
     let mut world = World::new(&[("PYROSCOPE_REMOTE_ADDRESS", "http://pyroscope.test")]);
     world.post("x");
-    named_remote(&mut world, &["[fd00::1]:80", "10.0.0.1:80"]);
+    named_server(&mut world, &["[fd00::1]:80", "10.0.0.1:80"]);
     world.refuse();
     assert_eq!(world.connecting[0].1, "10.0.0.1:80".parse().unwrap());
     world.refuse();
@@ -77,7 +77,7 @@ fn a_refused_address_is_followed_by_the_next_at_once() {
 fn while_one_address_is_silent_another_that_refuses_ends_nothing() {
     let mut world = World::new(&[("PYROSCOPE_REMOTE_ADDRESS", "http://pyroscope.test")]);
     world.post("x");
-    named_remote(&mut world, &["[fd00::1]:80", "10.0.0.1:80"]);
+    named_server(&mut world, &["[fd00::1]:80", "10.0.0.1:80"]);
     world.pass_to_deadline();
     assert_eq!(world.connecting.len(), 2);
     world.refuse();
@@ -91,11 +91,11 @@ fn while_one_address_is_silent_another_that_refuses_ends_nothing() {
 fn addresses_that_cannot_be_reached_are_not_kept() {
     let mut world = World::new(&[("PYROSCOPE_REMOTE_ADDRESS", "http://pyroscope.test")]);
     world.post("x");
-    named_remote(&mut world, &["10.0.0.1:80"]);
+    named_server(&mut world, &["10.0.0.1:80"]);
     world.refuse();
     assert!(world.pass_to_deadline() < SECOND);
     assert_eq!(world.connecting, []);
-    named_remote(&mut world, &["10.0.0.2:80"]);
+    named_server(&mut world, &["10.0.0.2:80"]);
     let id = world.connect();
     assert!(world.seen(id).ends_with('x'));
 }
@@ -107,7 +107,7 @@ fn an_address_whose_tunnel_fails_is_followed_by_the_next() {
         ("HTTPS_PROXY", "http://proxy.test:3128"),
     ]);
     world.post("x");
-    named_remote(
+    named_server(
         &mut world,
         &["[fd00::1]:3128", "10.0.0.1:3128", "10.0.0.2:3128"],
     );
@@ -128,7 +128,7 @@ fn an_address_whose_tunnel_fails_is_followed_by_the_next() {
 fn of_connections_that_stand_in_one_turn_one_is_used() {
     let mut world = World::new(&[("PYROSCOPE_REMOTE_ADDRESS", "http://pyroscope.test")]);
     world.post("x");
-    named_remote(&mut world, &["[fd00::1]:80", "10.0.0.1:80"]);
+    named_server(&mut world, &["[fd00::1]:80", "10.0.0.1:80"]);
     world.pass_to_deadline();
     let both = [world.connecting[0].0, world.connecting[1].0];
     for id in both {
@@ -148,7 +148,7 @@ fn several_addresses_make_no_more_than_sixty_four_connections() {
     for _ in 0..100 {
         world.post("x");
     }
-    named_remote(&mut world, &["[fd00::1]:80", "[fd00::2]:80"]);
+    named_server(&mut world, &["[fd00::1]:80", "[fd00::2]:80"]);
     let first = world.connect();
     assert!(world.seen(first).ends_with('x'));
     world.relay.terminated(world.now);
@@ -174,7 +174,7 @@ fn frozen_time_moves_the_turn_of_an_address_and_its_share() {
         ("HTTPS_PROXY", "http://proxy.test:3128"),
     ]);
     world.post("x");
-    named_remote(&mut world, &["[fd00::1]:3128", "10.0.0.1:3128"]);
+    named_server(&mut world, &["[fd00::1]:3128", "10.0.0.1:3128"]);
     world.pass(Duration::from_millis(100));
     freeze(&mut world);
     assert_eq!(world.connecting.len(), 1);

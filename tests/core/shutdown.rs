@@ -61,7 +61,7 @@ fn shutdown_has_lambdas_deadline() {
 }
 
 #[test]
-fn leaving_tries_a_backend_that_is_down_at_once() {
+fn leaving_tries_a_server_that_is_down_at_once() {
     let mut world = World::new(&[]);
     world.post("x");
     for _ in 0..5 {
@@ -139,7 +139,7 @@ fn at_shutdown_sixty_arrive_though_the_server_is_slow() {
     }
 }
 
-/// Nobody knows yet whether the remote is there: a crowd at its door would not help.
+/// Nobody knows yet whether the server is there: a crowd at its door would not help.
 #[test]
 fn at_shutdown_too_one_connection_goes_ahead() {
     let (mut world, api) = sixty_wait();
@@ -165,7 +165,7 @@ fn there_are_never_more_than_sixty_four_connections() {
         }
         world.connect();
     }
-    // Those to the remote, the one to Lambda, and none of a client.
+    // Those to the server, the one to Lambda, and none of a client.
     assert_eq!(most, 64 + 1);
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::world::{
-    ELSEWHERE, OK, World, event, invoke, named_remote, sandbox, sandbox_with, status,
+    ELSEWHERE, OK, World, event, invoke, named_server, sandbox, sandbox_with, status,
 };
 use pyroscope_lambda_extension::contract::{ConnId, End, Peer};
 
@@ -32,7 +32,7 @@ fn shutdown(world: &World) -> String {
 
 /// So many profiles, each on a connection of its own and written whole.
 fn under_way(world: &mut World, count: usize) -> Vec<ConnId> {
-    // The remote has been reached before, and has closed that connection.
+    // The server has been reached before, and has closed that connection.
     world.post("first");
     let id = world.connect();
     world.seen(id);
@@ -212,7 +212,7 @@ fn a_silent_connect_is_doubted_as_well() {
 #[test]
 fn a_silent_tunnel_is_doubted_as_well() {
     let (mut world, api) = sandbox_with(&[
-        ("PYROSCOPE_REMOTE_ADDRESS", "https://remote.example"),
+        ("PYROSCOPE_REMOTE_ADDRESS", "https://server.example"),
         ("HTTPS_PROXY", "http://10.0.0.9:3128"),
     ]);
     world.post("x");
@@ -375,7 +375,7 @@ fn after_its_free_resend_a_failure_has_its_pause_its_count_and_its_line() {
 fn an_address_that_went_silent_in_a_freeze_makes_way_for_the_next() {
     let mut world = World::new(&[("PYROSCOPE_REMOTE_ADDRESS", "http://pyroscope.test")]);
     world.post("x");
-    named_remote(&mut world, &["[fe80::1]:80", "10.0.0.2:80"]);
+    named_server(&mut world, &["[fe80::1]:80", "10.0.0.2:80"]);
     assert_eq!(world.connecting.len(), 1);
     freeze(&mut world);
     assert_eq!(world.pass_to_deadline(), Duration::from_millis(250));
@@ -404,7 +404,7 @@ fn a_name_lookup_is_not_doubted() {
     world.post("x");
     freeze(&mut world);
     world.pass(SECOND * 5);
-    named_remote(&mut world, &["10.0.0.1:80"]);
+    named_server(&mut world, &["10.0.0.1:80"]);
     let id = world.connect();
     assert!(world.seen(id).ends_with('x'));
     assert_eq!(world.totals().resent, 0);
@@ -412,7 +412,7 @@ fn a_name_lookup_is_not_doubted() {
     freeze(&mut world);
     world.pass(SECOND);
     assert!(!world.written.contains_key(&id));
-    named_remote(&mut world, &["10.0.0.1:80"]);
+    named_server(&mut world, &["10.0.0.1:80"]);
     let id = world.connect();
     world.answer(id, OK);
     assert_eq!((world.totals().relayed, world.totals().resent), (1, 1));

@@ -7,7 +7,7 @@ use pyroscope_lambda_extension::relay::ring::LossReason;
 use super::world::{OK, World, status};
 
 #[test]
-fn a_backend_that_is_down_is_probed_by_one_and_costs_no_attempt() {
+fn a_server_that_is_down_is_probed_by_one_and_costs_no_attempt() {
     let mut world = World::new(&[]);
     for body in ["a", "b", "c"] {
         world.post(body);
@@ -174,7 +174,7 @@ fn what_pyroscope_says_counts_where_its_status_misleads() {
 }
 
 #[test]
-fn a_backend_that_refuses_is_not_down() {
+fn a_server_that_refuses_is_not_down() {
     let mut world = World::new(&[]);
     for _ in 0..3 {
         world.post("x");

@@ -139,10 +139,10 @@ impl Stage {
         }
         eprintln!("e2e: {} …", subject.name);
         let begun = Instant::now();
-        let remote = Pyroscope::https(Tls::by(&self.authority));
-        match self.run(subject, &remote) {
+        let server = Pyroscope::https(Tls::by(&self.authority));
+        match self.run(subject, &server) {
             Ok(outcome) => {
-                let wrong = judge::judge(subject, &outcome, &remote);
+                let wrong = judge::judge(subject, &outcome, &server);
                 Row::ran(subject, &outcome, begun.elapsed(), wrong)
             }
             Err(error) => Row::failed(subject, begun.elapsed(), error),
@@ -152,17 +152,17 @@ impl Stage {
     fn fate(&self, fate: &Fate) -> Row {
         eprintln!("e2e: {} …", fate.name);
         let begun = Instant::now();
-        let remote = Pyroscope::https(Tls::by(&self.authority));
-        let ended = fate.run(self, &remote);
+        let server = Pyroscope::https(Tls::by(&self.authority));
+        let ended = fate.run(self, &server);
         let log_file = fate.log_file(&self.parts);
-        Row::fate(fate.name, ended, &remote, begun.elapsed(), log_file)
+        Row::fate(fate.name, ended, &server, begun.elapsed(), log_file)
     }
 
-    fn run(&self, subject: &Subject, remote: &Pyroscope) -> Result<Outcome, String> {
+    fn run(&self, subject: &Subject, server: &Pyroscope) -> Result<Outcome, String> {
         let settings = [
             (
                 "PYROSCOPE_REMOTE_ADDRESS",
-                format!("{}{BASE_PATH}", remote.url()),
+                format!("{}{BASE_PATH}", server.url()),
             ),
             ("PYROSCOPE_AUTH_TOKEN", TOKEN.to_owned()),
             ("PYROSCOPE_TENANT_ID", TENANT.to_owned()),
@@ -172,10 +172,10 @@ impl Stage {
             ),
         ];
         let lived = self.live(subject, settings.into(), || {
-            Ok(has_shown(&arrivals(remote), subject))
+            Ok(has_shown(&arrivals(server), subject))
         })?;
         Ok(Outcome {
-            arrived: arrivals(remote),
+            arrived: arrivals(server),
             ..lived
         })
     }
@@ -229,7 +229,7 @@ impl Stage {
 }
 
 /// Everything that has come whole, decoded.
-fn arrivals(remote: &Pyroscope) -> Vec<(Request, Result<Vec<Decoded>, String>)> {
+fn arrivals(server: &Pyroscope) -> Vec<(Request, Result<Vec<Decoded>, String>)> {
     let decoded = |request: Request| {
         let profiles = decode::profiles(
             &request.target(),
@@ -238,7 +238,7 @@ fn arrivals(remote: &Pyroscope) -> Vec<(Request, Result<Vec<Decoded>, String>)> 
         );
         (request, profiles)
     };
-    remote.complete().into_iter().map(decoded).collect()
+    server.complete().into_iter().map(decoded).collect()
 }
 
 /// Whether all that must be in the profiles is.

@@ -90,7 +90,7 @@ impl Fate {
     }
 
     /// Runs it and says what came of it, and what of that is wrong.
-    pub fn run(&self, stage: &Stage, remote: &Pyroscope) -> Result<Ended, String> {
+    pub fn run(&self, stage: &Stage, server: &Pyroscope) -> Result<Ended, String> {
         let certificate = stage.authority.pem_file();
         // Managed Instances run nothing as root.
         fs::set_permissions(certificate.path(), fs::Permissions::from_mode(0o644))
@@ -98,7 +98,7 @@ impl Fate {
         let mut variables = vec![
             (
                 "PYROSCOPE_REMOTE_ADDRESS",
-                format!("{}{BASE_PATH}", remote.url()),
+                format!("{}{BASE_PATH}", server.url()),
             ),
             ("PYROSCOPE_AUTH_TOKEN", TOKEN.to_owned()),
             ("PYROSCOPE_LOG_LEVEL", "debug".to_owned()),
@@ -113,8 +113,8 @@ impl Fate {
         if self.holds {
             // The first payload is taken only when the second is there.
             let gate = Gate::new();
-            remote.next(Play::answer(200).unanswered_until(&gate));
-            remote.rule(move |_| {
+            server.next(Play::answer(200).unanswered_until(&gate));
+            server.rule(move |_| {
                 gate.open();
                 Play::answer(200)
             });
@@ -152,7 +152,7 @@ impl Fate {
         }
         let log = emulator.shut_down()?;
         let mut wrong = self.judge_answers(&answers);
-        wrong.extend(judge_arrivals(remote));
+        wrong.extend(judge_arrivals(server));
         wrong.extend(self.judge_log(&log));
         let endings = stage.endings.of(EXTENSION_NAME)?.split_off(ended_before);
         if endings.len() != self.processes.len() || !endings.iter().all(|ending| ending.success()) {
@@ -261,9 +261,9 @@ impl Fate {
 }
 
 /// Every upload arrived, once, as the extension's settings have it.
-fn judge_arrivals(remote: &Pyroscope) -> Vec<String> {
+fn judge_arrivals(server: &Pyroscope) -> Vec<String> {
     let mut wrong = Vec::new();
-    let requests = remote.requests();
+    let requests = server.requests();
     let mut bodies: Vec<String> = requests
         .iter()
         .map(|request| String::from_utf8_lossy(request.payload()).into_owned())

@@ -8,12 +8,12 @@ use crate::support::pyroscope::{Pyroscope, Request};
 use crate::{BASE_PATH, EXTENSION_NAME, Outcome, STAGE, TENANT, TOKEN, is_seen};
 
 /// What is wrong with a run, each in a line.
-pub fn judge(subject: &Subject, outcome: &Outcome, remote: &Pyroscope) -> Vec<String> {
+pub fn judge(subject: &Subject, outcome: &Outcome, server: &Pyroscope) -> Vec<String> {
     let mut wrong = judge_life(outcome);
     for (request, profiles) in &outcome.arrived {
-        wrong.extend(judge_request(request, profiles, subject, remote));
+        wrong.extend(judge_request(request, profiles, subject, server));
     }
-    let cut_off = remote.requests().len() - outcome.arrived.len();
+    let cut_off = server.requests().len() - outcome.arrived.len();
     if cut_off > 0 {
         wrong.push(format!("{cut_off} requests were cut off"));
     }
@@ -44,7 +44,7 @@ fn judge_request(
     request: &Request,
     profiles: &Result<Vec<Decoded>, String>,
     subject: &Subject,
-    remote: &Pyroscope,
+    server: &Pyroscope,
 ) -> Vec<String> {
     let mut wrong = Vec::new();
     match profiles {
@@ -60,7 +60,7 @@ fn judge_request(
         wrong.push(format!("{} lacks the base path", request.path()));
     }
     let expected = [
-        ("Host", remote.host()),
+        ("Host", server.host()),
         ("X-Forwarded-Host", "localhost:4040".to_owned()),
         ("Authorization", format!("Bearer {TOKEN}")),
         ("X-Scope-OrgID", TENANT.to_owned()),

@@ -65,11 +65,11 @@ impl Row {
     pub fn fate(
         name: &str,
         ended: Result<Ended, String>,
-        remote: &Pyroscope,
+        server: &Pyroscope,
         took: Duration,
         log_file: PathBuf,
     ) -> Self {
-        let arrived = remote.complete();
+        let arrived = server.complete();
         let bytes: usize = arrived.iter().map(|request| request.payload().len()).sum();
         let (calls, found, wrong) = match ended {
             Ok(ended) => (ended.answers.len(), vec![ended.found], ended.wrong),

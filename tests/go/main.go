@@ -48,9 +48,9 @@ func main() {
 	proxies()
 }
 
-// Whether a remote is reached through a proxy, through which, and with which credentials.
+// Whether a server is reached through a proxy, through which, and with which credentials.
 func proxies() {
-	remotes := []string{
+	servers := []string{
 		"https://profiles.example.com", "https://profiles.example.com:8443", "https://PROFILES.Example.com",
 		"https://example.com", "https://notexample.com", "https://localhost", "https://127.0.0.1:4040", "https://127.8.8.8",
 		"https://[::1]:4040", "https://10.1.2.3", "https://10.1.2.3:8443", "https://[fd00::1:2]", "https://localhost.example.com",
@@ -62,9 +62,9 @@ func proxies() {
 		"10.1.2.3/33", "fd00::1:2", "[fd00::1:2]", "[fd00::1:2]:443", "[fd00::1:2]:444", "fd00::/16", "::/0", "fd01::/16",
 		"10", "example.com.", "profiles.*.com", "example.com:", "https://example.com", "192.168.0.0/16;example.com",
 	}
-	for _, remote := range remotes {
+	for _, server := range servers {
 		for _, list := range lists {
-			proxy("http://proxy.internal:3128", list, remote)
+			proxy("http://proxy.internal:3128", list, server)
 		}
 	}
 	for _, address := range []string{
@@ -76,9 +76,9 @@ func proxies() {
 	}
 }
 
-func proxy(address, list, remote string) {
+func proxy(address, list, server string) {
 	config := httpproxy.Config{HTTPSProxy: address, NoProxy: list}
-	parsed, err := url.Parse(remote)
+	parsed, err := url.Parse(server)
 	if err != nil {
 		panic(err)
 	}
@@ -87,7 +87,7 @@ func proxy(address, list, remote string) {
 		panic(err)
 	}
 	if through == nil {
-		emit("proxy", "address", address, "exceptions", list, "remote", remote, "host", "", "port", "", "credentials", "")
+		emit("proxy", "address", address, "exceptions", list, "remote", server, "host", "", "port", "", "credentials", "")
 		return
 	}
 	port := through.Port()
@@ -99,7 +99,7 @@ func proxy(address, list, remote string) {
 		password, _ := user.Password()
 		credentials = "Basic " + base64.StdEncoding.EncodeToString([]byte(user.Username()+":"+password))
 	}
-	emit("proxy", "address", address, "exceptions", list, "remote", remote, "host", through.Hostname(), "port", port,
+	emit("proxy", "address", address, "exceptions", list, "remote", server, "host", through.Hostname(), "port", port,
 		"credentials", credentials)
 }
 

@@ -1,11 +1,11 @@
-//! The remote's address, the local one, Lambda's.
+//! The server's address, the local one, Lambda's.
 
 use crate::{alone, expect_default, lines, said, with};
 
 /// Go, `url.Parse` and `http.Transport`: the scheme in any letter case; the port from the scheme where there is
 /// none; the Host as the address spells it; userinfo percent-decoded and sent as Basic credentials.
 #[test]
-fn remote_addresses() {
+fn server_addresses() {
     let profiles = "profiles.example";
     for (address, tls, host, port, authority, path) in [
         (
@@ -93,14 +93,14 @@ fn remote_addresses() {
     ] {
         let (config, notes) = with("PYROSCOPE_REMOTE_ADDRESS", address);
         assert_eq!(notes, [""; 0], "{address}");
-        let remote = config.remote.expect("a remote");
+        let server = config.remote.expect("a server");
         assert_eq!(
             (
-                remote.tls,
-                remote.host.as_str(),
-                remote.port,
-                remote.authority.as_str(),
-                remote.path.as_str()
+                server.tls,
+                server.host.as_str(),
+                server.port,
+                server.authority.as_str(),
+                server.path.as_str()
             ),
             (tls, host, port, authority, path),
             "{address}"
@@ -119,7 +119,7 @@ fn a_query_or_fragment_of_the_address_costs_one_line() {
         ("http://127.0.0.1:9/p?", "/p"),
     ] {
         let (config, _) = with(NAME, address);
-        assert_eq!(config.remote.expect("a remote").path, path, "{address}");
+        assert_eq!(config.remote.expect("a server").path, path, "{address}");
         let problem = "has a query or a fragment, which is not used";
         assert_eq!(said(&[(NAME, address)]), lines("warning", NAME, &[problem]));
     }
@@ -139,22 +139,22 @@ fn userinfo() {
         ("", None),
     ] {
         let address = format!("http://{userinfo}profiles.example");
-        let remote = with("PYROSCOPE_REMOTE_ADDRESS", &address)
+        let server = with("PYROSCOPE_REMOTE_ADDRESS", &address)
             .0
             .remote
-            .expect("a remote");
+            .expect("a server");
         assert_eq!(
-            remote.fallback_authorization.as_deref(),
+            server.fallback_authorization.as_deref(),
             credentials,
             "{address}"
         );
     }
 }
 
-/// Without a remote there is nothing to fall back to: profiles are taken, so that the function does not notice, and
+/// Without a server there is nothing to fall back to: profiles are taken, so that the function does not notice, and
 /// counted as lost. The address may hold a password, so it is never quoted.
 #[test]
-fn remote_addresses_that_cannot_be() {
+fn server_addresses_that_cannot_be() {
     for (address, problem) in [
         ("profiles.example", "is not an http:// or https:// URL"),
         ("profiles.example:4040", "is not an http:// or https:// URL"),

@@ -98,13 +98,13 @@ fn defaults() {
     assert_eq!(unset.ca_directories, [""; 0]);
     let listen: Vec<String> = unset.listen.iter().map(ToString::to_string).collect();
     assert_eq!(listen, ["127.0.0.1:4040", "[::1]:4040"]);
-    let remote = unset.remote.expect("a default remote");
+    let server = unset.remote.expect("a default server");
     assert_eq!(
-        (remote.tls, remote.authority.as_str(), remote.port),
+        (server.tls, server.authority.as_str(), server.port),
         (true, "profiles-prod-001.grafana.net", 443)
     );
-    assert_eq!((remote.fields, remote.path.as_str()), (vec![], ""));
-    assert_eq!(remote.fallback_authorization, None);
+    assert_eq!((server.fields, server.path.as_str()), (vec![], ""));
+    assert_eq!(server.fallback_authorization, None);
 }
 
 /// Each is told on a line of its own, in one go, and none keeps another from being read.
@@ -169,7 +169,7 @@ fn all_bad_at_once() {
 #[test]
 fn every_variable_at_once() {
     let authority = Authority::new("Bench Root");
-    let (lambda, remote) = (
+    let (lambda, server) = (
         ExtensionsApi::start(),
         Pyroscope::https(Tls::by(&authority)),
     );
@@ -178,7 +178,7 @@ fn every_variable_at_once() {
     let other = Authority::new("Other Root");
     fs::write(more_roots.path().join("other.pem"), other.pem()).expect("the file written");
     let port = ReservedPort::new();
-    let (local, host) = (format!("127.0.0.1:{}", port.number), remote.host());
+    let (local, host) = (format!("127.0.0.1:{}", port.number), server.host());
     let values = everything(
         &format!("https://s3cretuser:s3cretpass@{host}/base/"),
         &local,
@@ -203,7 +203,7 @@ fn every_variable_at_once() {
         b"profile",
     ));
     client.expect_ok();
-    let relayed = remote.wait_only();
+    let relayed = server.wait_only();
     let session = session_of(&relayed.target());
     assert_eq!(
         relayed.head.text(),
@@ -214,13 +214,13 @@ fn every_variable_at_once() {
         )
     );
     assert_eq!(relayed.payload(), b"profile");
-    remote.wait_answered(1);
+    server.wait_answered(1);
     lambda.invoke_and_wait();
     lambda.shutdown(Duration::from_secs(5));
     extension.expect_exit(0);
 
     // The extension's own profile goes the same way, and with the same fields.
-    let own = remote.wait_answered(2).remove(1);
+    let own = server.wait_answered(2).remove(1);
     let own_head = own.head.text();
     assert!(own_head.starts_with("POST /base/"), "{own_head}");
     assert!(

@@ -47,14 +47,14 @@ fn flush_on_invoke() {
         ("F", false),
         ("yes", false),
     ] {
-        let (lambda, remote, gate) = (ExtensionsApi::start(), Pyroscope::http(), Gate::new());
-        remote.next(Play::answer(200).unanswered_until(&gate));
-        let extension = Sandbox::with(&lambda, &remote)
+        let (lambda, server, gate) = (ExtensionsApi::start(), Pyroscope::http(), Gate::new());
+        server.next(Play::answer(200).unanswered_until(&gate));
+        let extension = Sandbox::with(&lambda, &server)
             .set("PYROSCOPE_FLUSH_ON_INVOKE", word)
             .listening();
         lambda.wait_next();
         assert_eq!(extension.post("/ingest", b"payload").status, 200);
-        remote.wait_complete(1);
+        server.wait_complete(1);
         let calls = lambda.calls().len();
         lambda.invoke();
         if waits {
@@ -67,7 +67,7 @@ fn flush_on_invoke() {
         } else {
             lambda.wait_next();
             assert_eq!(
-                remote
+                server
                     .requests()
                     .iter()
                     .filter(|request| request.answered)
@@ -76,6 +76,6 @@ fn flush_on_invoke() {
             );
             gate.open();
         }
-        remote.wait_answered(1);
+        server.wait_answered(1);
     }
 }

@@ -7,7 +7,7 @@ use crate::support::sandbox::Sandbox;
 use crate::{config, expect_default, lines, said, with};
 
 /// The extension we replace: a token is `Bearer`; else user and password together are Basic, Go's `SetBasicAuth`;
-/// a tenant is X-Scope-OrgID. On the wire: remote.rs.
+/// a tenant is X-Scope-OrgID. On the wire: server.rs.
 #[test]
 fn credentials_and_tenant() {
     const TOKEN: (&str, &str) = ("PYROSCOPE_AUTH_TOKEN", "t0ken");
@@ -72,8 +72,8 @@ fn credentials_that_no_header_can_hold() {
 }
 
 fn pairs(config: &Config) -> Vec<(&str, &str)> {
-    let remote = config.remote.as_ref().expect("a remote");
-    let fields = remote.fields.iter();
+    let server = config.remote.as_ref().expect("a server");
+    let fields = server.fields.iter();
     fields
         .map(|(name, value)| (name.as_str(), value.as_str()))
         .collect()
@@ -190,15 +190,15 @@ fn extra_headers() {
 /// The good ones among bad ones arrive, and what the settings may not set is as ever.
 #[test]
 fn extra_headers_on_the_wire() {
-    let remote = Pyroscope::http();
+    let server = Pyroscope::http();
     let extra = r#"{"Host":"evil.example","Content-Length":"9999","X-One":"one and only","X-Bad":"s3cret\r\nX-Evil: 1","x-forwarded-host":"mine.example","Authorization":"Key s3cretkey"}"#;
-    let extension = Sandbox::relay_only(&remote)
+    let extension = Sandbox::relay_only(&server)
         .set("PYROSCOPE_HTTP_HEADERS", extra)
         .set("PYROSCOPE_AUTH_TOKEN", "t0ken")
         .listening();
     assert_eq!(extension.post("/ingest", b"body").status, 200);
-    let got = remote.wait_only();
-    let host = remote.host();
+    let got = server.wait_only();
+    let host = server.host();
     let expected = format!(
         "POST /ingest HTTP/1.1\r\nHost: {host}\r\nX-One: one and only\r\nx-forwarded-host: mine.example\r\n\
          Authorization: Key s3cretkey\r\nContent-Length: 4\r\n\r\n"

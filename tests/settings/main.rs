@@ -10,7 +10,7 @@
 //! | `words` | settings that are a word: booleans, levels, formats |
 //! | `flush` | the flush modes |
 //! | `numbers` | durations, counts, bytes |
-//! | `addresses` | the remote's address, the local one, Lambda's |
+//! | `addresses` | the server's address, the local one, Lambda's |
 //! | `network` | proxies and trusted roots |
 //! | `headers` | credentials, the tenant, headers of the settings |
 //! | `bench` | whether a secret in the log would be seen |

@@ -7,16 +7,16 @@ use crate::support::pyroscope::{Pyroscope, Tls};
 use crate::support::sandbox::Sandbox;
 use crate::{config, with};
 
-/// Which remotes are reached through which proxy is Go's to say, in logging.rs; what goes through, in proxy.rs.
+/// Which servers are reached through which proxy is Go's to say, in logging.rs; what goes through, in proxy.rs.
 #[test]
 fn proxies() {
-    const REMOTE: (&str, &str) = ("PYROSCOPE_REMOTE_ADDRESS", "https://pyroscope.example");
+    const SERVER: (&str, &str) = ("PYROSCOPE_REMOTE_ADDRESS", "https://pyroscope.example");
     let through = |vars: &[(&str, &str)]| {
-        let config = config(&[&[REMOTE], vars].concat());
+        let config = config(&[&[SERVER], vars].concat());
         assert_eq!(config.notes, []);
         config
             .remote
-            .expect("a remote")
+            .expect("a server")
             .proxy
             .map(|proxy| proxy.host)
     };
@@ -31,13 +31,13 @@ fn proxies() {
     assert_eq!(through(&both).as_deref(), Some("a"));
     // In clear there is nothing that a tunnel would be for.
     let clear = ("PYROSCOPE_REMOTE_ADDRESS", "http://pyroscope.example");
-    let clear = config(&[clear, upper]).remote.expect("a remote");
+    let clear = config(&[clear, upper]).remote.expect("a server");
     assert_eq!(clear.proxy, None);
     // Without its bracket that is no address, however the rest of it is read.
     let number = ("PYROSCOPE_REMOTE_ADDRESS", "https://[fd00::]");
     for (exception, excepted) in [("[fd00::]:443", true), ("[fd00::1:443", false)] {
         let config = config(&[number, upper, ("NO_PROXY", exception)]);
-        let proxy = config.remote.expect("a remote").proxy;
+        let proxy = config.remote.expect("a server").proxy;
         assert_eq!(proxy.is_none(), excepted, "{exception}");
     }
 
@@ -56,7 +56,7 @@ fn proxies() {
         ),
     ] {
         let (config, notes) = with(name, value);
-        assert_eq!(config.remote.expect("a remote").proxy, None);
+        assert_eq!(config.remote.expect("a server").proxy, None);
         assert_eq!(
             notes,
             [format!("{problem}; the server is connected to directly")]
@@ -92,8 +92,8 @@ fn roots() {
         ("SSL_CERT_FILE", rubbish),
         ("SSL_CERT_DIR", "/there/is/no/such"),
     ] {
-        let remote = Pyroscope::https(Tls::by(&authority));
-        let extension = Sandbox::relay_only(&remote).set(name, path).listening();
+        let server = Pyroscope::https(Tls::by(&authority));
+        let extension = Sandbox::relay_only(&server).set(name, path).listening();
         assert_eq!(extension.post("/ingest", b"payload").status, 200);
         extension.wait_complaint(&["certificate", "cannot reach"]);
         let complaints = extension.log_with(&["variable="]);

@@ -77,17 +77,17 @@ fn timeouts() {
 fn a_timeout_that_is_none_is_ten_seconds() {
     let never = Gate::new();
     let start = |text: &str| {
-        let remote = Pyroscope::http();
-        remote.next(Play::answer(200).unanswered_until(&never));
-        let extension = Sandbox::relay_only(&remote)
+        let server = Pyroscope::http();
+        server.next(Play::answer(200).unanswered_until(&never));
+        let extension = Sandbox::relay_only(&server)
             .set("PYROSCOPE_TIMEOUT", text)
             .listening();
         assert_eq!(extension.post("/ingest", b"payload").status, 200);
-        (remote, extension)
+        (server, extension)
     };
     let running = ["", "0", "-0s", "0.9ns", "-1s", "soon"].map(|text| (text, start(text)));
-    for (text, (remote, _extension)) in &running {
-        let requests = remote.wait_complete(2);
+    for (text, (server, _extension)) in &running {
+        let requests = server.wait_complete(2);
         let took = requests[1].head_at - requests[0].head_at;
         let expected = Duration::from_millis(9_900)..Duration::from_millis(12_000);
         assert!(expected.contains(&took), "{text:?}: {took:?}");

@@ -54,8 +54,8 @@ fn booleans() {
     for (name, of) in &read[..4] {
         expect_default(name, "on", &problem(of(&Config::read(|_| None))));
     }
-    let (lambda, remote) = (ExtensionsApi::start(), Pyroscope::http());
-    let extension = Sandbox::with(&lambda, &remote)
+    let (lambda, server) = (ExtensionsApi::start(), Pyroscope::http());
+    let extension = Sandbox::with(&lambda, &server)
         .set("PYROSCOPE_DEV_MODE", "on")
         .start();
     lambda.wait_registered();

@@ -1,4 +1,4 @@
-//! What the remote does about a request, and what it says: every kind of answer, early, late, cut off, lost, or none.
+//! What the server does about a request, and what it says: every kind of answer, early, late, cut off, lost, or none.
 
 use std::io::ErrorKind;
 
@@ -9,7 +9,7 @@ use super::clock;
 use super::weather::{Failure, PASSING, Weather};
 use super::world::{Happening, World};
 
-/// What the remote does about a request.
+/// What the server does about a request.
 pub struct Plan {
     /// After so many bytes of the request.
     pub at: usize,
@@ -82,10 +82,10 @@ impl Answer {
 }
 
 impl World {
-    /// What the remote will do about this request.
-    pub fn remote_plans(&mut self, payload: usize, whole: usize) -> Plan {
+    /// What the server will do about this request.
+    pub fn server_plans(&mut self, payload: usize, whole: usize) -> Plan {
         let to_head = self.ledger.payloads[payload].to_head;
-        let (weather, reset) = (self.remote.sky.weather, self.remote.sky.reset);
+        let (weather, reset) = (self.server.sky.weather, self.server.sky.reset);
         let flaky = weather == Weather::Flaky;
         let poison = self.ledger.payloads[payload].poison && !self.good_for_ever;
         let chance = &mut self.chance;
@@ -136,10 +136,10 @@ impl World {
     }
 
     /// How much of a request is taken at once.
-    pub fn remote_room(&mut self, plan: &Plan) -> usize {
+    pub fn server_room(&mut self, plan: &Plan) -> usize {
         match plan.stops {
             Some(most) => most,
-            None if self.remote.sky.weather != Weather::HalfSecond && self.chance.one_in(3) => {
+            None if self.server.sky.weather != Weather::HalfSecond && self.chance.one_in(3) => {
                 self.chance.any_scale(5000) as usize + 1
             }
             None => usize::MAX,
@@ -147,7 +147,7 @@ impl World {
     }
 
     /// The plan is carried out: what there is to be said is sent, in pieces.
-    pub fn remote_acts(&mut self, id: ConnId, bytes: &[u8], pause: u64, end: Option<End>) {
+    pub fn server_acts(&mut self, id: ConnId, bytes: &[u8], pause: u64, end: Option<End>) {
         let mut pause = pause;
         let piece = if bytes.len() > 1000 {
             30_000
@@ -155,7 +155,7 @@ impl World {
             self.chance.pick(&[1, 10, 1000, 1000])
         };
         let mut beat = self.chance.pick(&[0, 0, 100, 20_000]);
-        if self.remote.sky.weather == Weather::HalfSecond {
+        if self.server.sky.weather == Weather::HalfSecond {
             beat = 0;
         }
         for piece in bytes.chunks(piece) {

@@ -9,8 +9,8 @@ use std::net::SocketAddr;
 use pyroscope_lambda_extension::contract::ConnId;
 
 use super::ledger::{SLACK, Sure};
-use super::remote::Remote;
-use super::server::Standing;
+use super::opinion::Standing;
+use super::server::Server;
 use super::world::World;
 
 /// How long an attempt may be silent after a wake.
@@ -277,7 +277,7 @@ pub fn in_turn(addresses: &[SocketAddr], first_v6: bool) -> Vec<SocketAddr> {
     order
 }
 
-impl Remote {
+impl Server {
     /// Attempts that surely count: nothing makes them suspect. Of a blurred one that is not known.
     pub fn busy_least(&self) -> u64 {
         let counts =
@@ -317,11 +317,11 @@ impl Remote {
 impl World {
     /// Lambda says something that follows on a freeze, perhaps: an attempt is suspect if its payload can still be
     /// sent again for nothing.
-    pub fn remote_wakes(&mut self) {
+    pub fn server_wakes(&mut self) {
         let now = self.clock.mono();
         let waiting = self.ledger.waiting_are_free();
-        self.remote.woken = self.turn;
-        for attempt in self.remote.attempts.all.values_mut() {
+        self.server.woken = self.turn;
+        for attempt in self.server.attempts.all.values_mut() {
             let free = attempt
                 .payload
                 .map_or(waiting, |at| self.ledger.payloads[at].free);
@@ -331,23 +331,23 @@ impl World {
     }
 
     /// We are a copy: what we have, the others have as well.
-    pub fn remote_is_copied(&mut self) {
-        for attempt in self.remote.attempts.all.values_mut() {
+    pub fn server_is_copied(&mut self) {
+        for attempt in self.server.attempts.all.values_mut() {
             attempt.copied = true;
             attempt.frozen = Sure::Yes;
         }
-        if self.remote.connections() > 0 {
+        if self.server.connections() > 0 {
             self.note("copied with connections");
         }
-        self.remote.closes_idle();
+        self.server.closes_idle();
         self.is_not_clear();
     }
 
     /// Something came from the peer: nothing is wrong with it.
     pub fn shows_life(&mut self, id: ConnId) {
         let now = self.clock.mono();
-        if let Some(number) = self.remote.attempt_on(id) {
-            let attempt = self.remote.attempts.get_mut(number);
+        if let Some(number) = self.server.attempt_on(id) {
+            let attempt = self.server.attempts.get_mut(number);
             let is_new = |own: &mut Suspicion| own.seen.is_none_or(|seen| seen < now);
             if attempt.suspicion.take_if(is_new).is_some() {
                 self.note("suspect, but alive");
@@ -358,8 +358,8 @@ impl World {
     /// The system took some bytes, as it does for the dead as well: there is as much time again.
     pub fn is_patient(&mut self, id: ConnId) {
         let until = self.clock.mono() + SUSPECT_MAX;
-        if let Some(number) = self.remote.attempt_on(id) {
-            let attempt = self.remote.attempts.get_mut(number);
+        if let Some(number) = self.server.attempt_on(id) {
+            let attempt = self.server.attempts.get_mut(number);
             if let Some(suspicion) = &mut attempt.suspicion {
                 suspicion.from = until;
                 suspicion.by = suspicion.by.map(|_| until);
@@ -370,7 +370,7 @@ impl World {
     /// Nobody is suspect for longer than that, and each address is tried in its turn.
     pub fn check_attempts(&self) {
         let now = self.clock.mono();
-        for (number, attempt) in self.remote.attempts.iter() {
+        for (number, attempt) in self.server.attempts.iter() {
             self.require(!attempt.copied, "a copy goes on with what all copies have");
             if let Some(Suspicion { by: Some(by), .. }) = attempt.suspicion {
                 self.require(now < by + SLACK, "a suspect is not closed");
@@ -379,7 +379,7 @@ impl World {
             self.require(!late, format!("attempt {number} takes more than its time"));
             let ends = now + SLACK >= attempt.begun.0 + self.set.timeout;
             let waits = attempt.payload.is_none() && attempt.has_more() && !ends;
-            let waits = waits && !self.remote.is_full();
+            let waits = waits && !self.server.is_full();
             if waits && now > attempt.due + SLACK {
                 self.fail(format!("attempt {number} does not try its next address"));
             }

@@ -202,7 +202,7 @@ impl World {
         writes_times.then(|| sdk.uploads(&mut self.chance, number))
     }
 
-    /// One more request, and what the remote must see of it.
+    /// One more request, and what the server must see of it.
     fn request(
         &mut self,
         stream: &mut Vec<u8>,
@@ -257,7 +257,7 @@ impl World {
             stream.extend_from_slice(&body);
         }
         let line = format!("{method} {target}");
-        let mut payload = Payload::new(number, &line, self.remote_host(), &body);
+        let mut payload = Payload::new(number, &line, self.server_host(), &body);
         payload.times.form = form;
         payload.times.empty = is_empty(&target).then_some(target);
         payload.room_most = room_most(length, chunked);
@@ -381,7 +381,7 @@ impl World {
         for payload in come {
             self.times_come(payload);
         }
-        // The answer is there at once, written or not: whatever the remote does.
+        // The answer is there at once, written or not: whatever the server does.
         let id = self.clients[at].id.unwrap();
         let pending = self.relay.pending(id)[0].to_vec();
         self.client_is_answered(at, &pending);

@@ -1,7 +1,7 @@
 //! Made-up time, and what is to happen when.
 //!
 //! There are two times: the sandbox's, which stands still while it is frozen, and the world's, which never does.
-//! What goes on inside (clients, Lambda's API) is put down for a time awake; what goes on outside (the remote,
+//! What goes on inside (clients, Lambda's API) is put down for a time awake; what goes on outside (the server,
 //! the network) for the time on the wall. Of the two clocks the core is shown, the one on the wall always goes
 //! on; whether the monotonic one does is up to each freeze.
 

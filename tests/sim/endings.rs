@@ -7,10 +7,10 @@ use pyroscope_lambda_extension::contract::ConnId;
 
 use super::answers::Verdict;
 use super::ledger::{Outcome, Sure};
-use super::remote::{Death, Exchange, Line, Remote};
+use super::server::{Death, Exchange, Line, Server};
 use super::world::World;
 
-impl Remote {
+impl Server {
     /// Payloads that count as relayed if their time is up, as it may be.
     pub fn may_be_relayed(&self, now: u64, timeout: u64) -> u64 {
         let over = self.attempts.over(now, timeout);
@@ -31,16 +31,16 @@ impl World {
         if outcome == Outcome::Answered(Verdict::Taken) {
             return self.concludes(payload, outcome, thaw);
         }
-        self.remote.failing.push((payload, outcome, thaw));
+        self.server.failing.push((payload, outcome, thaw));
     }
 
     /// All that came in this turn is known: what counts as failed, and whether those that died without a word were
     /// killed by a freeze.
     pub fn settle_deaths(&mut self) {
-        for (payload, outcome, thaw) in std::mem::take(&mut self.remote.failing) {
+        for (payload, outcome, thaw) in std::mem::take(&mut self.server.failing) {
             self.concludes(payload, outcome, thaw);
         }
-        for death in std::mem::take(&mut self.remote.dying) {
+        for death in std::mem::take(&mut self.server.dying) {
             let Some(payload) = death.payload else {
                 self.settle_unreached(death);
                 continue;
@@ -85,7 +85,7 @@ impl World {
         match self.ledger.waiting_are_free() {
             Sure::Yes => {
                 self.ledger.one_is_not_free();
-                self.remote.closes_idle();
+                self.server.closes_idle();
             }
             Sure::Maybe => self.is_unreached_or_stale(),
             Sure::No => self.unreached(true),
@@ -98,23 +98,23 @@ impl World {
     }
 
     /// The core closed a connection: because it is over, or because its time is up.
-    pub fn remote_closed(&mut self, id: ConnId) {
-        let Some(line) = self.remote.lines.remove(&id) else {
+    pub fn server_closed(&mut self, id: ConnId) {
+        let Some(line) = self.server.lines.remove(&id) else {
             return;
         };
         let Some(number) = line.attempt.filter(|_| !line.done) else {
             return;
         };
-        for other in self.remote.lines.values_mut() {
+        for other in self.server.lines.values_mut() {
             other.done |= other.attempt == Some(number);
         }
-        if line.exchange.is_none() && self.remote.attempts.get(number).is_blurred() {
-            self.remote.attempts.end(number, self.turn);
+        if line.exchange.is_none() && self.server.attempts.get(number).is_blurred() {
+            self.server.attempts.end(number, self.turn);
             return self.is_unreached_or_stale();
         }
         let now = self.clock.mono();
         let (silent, late) = self
-            .remote
+            .server
             .attempts
             .get(number)
             .is_over(now, self.set.timeout);
@@ -130,14 +130,14 @@ impl World {
     /// Time went on, for those on which nothing has come: what they were waiting for comes too late.
     pub fn settle_overdue(&mut self) {
         let (now, timeout) = (self.clock.mono(), self.set.timeout);
-        for (number, (silent, late)) in self.remote.attempts.over(now, timeout) {
+        for (number, (silent, late)) in self.server.attempts.over(now, timeout) {
             let sure = late == Sure::Yes || silent == Sure::Yes && late == Sure::No;
             let own = |(_, line): &(&ConnId, &Line)| line.attempt == Some(number) && !line.done;
-            let Some(id) = self.remote.lines.iter().find(own).map(|(id, _)| *id) else {
+            let Some(id) = self.server.lines.iter().find(own).map(|(id, _)| *id) else {
                 // One address had failed, and the next is not tried yet.
-                self.remote.attempts.get_mut(number).falls_back(now);
+                self.server.attempts.get_mut(number).falls_back(now);
                 if late == Sure::Yes {
-                    self.remote.attempts.end(number, self.turn);
+                    self.server.attempts.end(number, self.turn);
                     self.unreached(true);
                 }
                 continue;
@@ -145,27 +145,27 @@ impl World {
             if !sure {
                 continue;
             }
-            let mut line = self.remote.lines.remove(&id).unwrap();
+            let mut line = self.server.lines.remove(&id).unwrap();
             self.is_given_up(number, &line, silent, late);
             line.done = true;
             line.attempt = None;
             line.exchange = None;
-            self.remote.lines.insert(id, line);
+            self.server.lines.insert(id, line);
         }
     }
 
     /// An attempt is given up, with the connections for it, of which that is one.
     fn is_given_up(&mut self, number: u64, line: &Line, silent: Sure, late: Sure) {
         let now = self.clock.mono();
-        for other in self.remote.lines.values_mut() {
+        for other in self.server.lines.values_mut() {
             other.done |= other.attempt == Some(number);
         }
-        let attempt = self.remote.attempts.get_mut(number);
+        let attempt = self.server.attempts.get_mut(number);
         if line.connecting && late == Sure::No && attempt.falls_back(now) {
             return self.note("silent after a wake, another address");
         }
         let (thaw, blurred) = (attempt.thaw, attempt.is_blurred());
-        self.remote.attempts.end(number, self.turn);
+        self.server.attempts.end(number, self.turn);
         let Some(exchange) = &line.exchange else {
             return self.connection_given_up(silent, late);
         };

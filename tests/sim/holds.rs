@@ -142,11 +142,11 @@ impl World {
         };
         let now = self.clock.mono();
         let until = self.telemetry.until(&hold);
-        let server = &self.ledger.server;
-        let rests = server.may_rest(self.now().unix_ms) || self.remote.hides_attempts();
+        let opinion = &self.ledger.opinion;
+        let rests = opinion.may_rest(self.now().unix_ms) || self.server.hides_attempts();
         if now + SLACK >= until.least {
             self.hold_ran_out(&hold);
-        } else if !server.maybe_down && !rests {
+        } else if !opinion.maybe_down && !rests {
             let running = hold.running == Sure::Yes;
             self.require(!running, "asked for while the function runs");
             // What gave way may be among them.
@@ -192,7 +192,7 @@ impl World {
         let moving = self.moving(&hold, false);
         let reason = hold.running != Sure::No || moving > 0 || self.uploads(None);
         let until = self.telemetry.until(&hold);
-        let reason = reason && !self.ledger.server.down && now <= until.most + SLACK;
+        let reason = reason && !self.ledger.opinion.down && now <= until.most + SLACK;
         self.require(reason, "the next event is held back without a reason");
         if moving == 0 && hold.running == Sure::No {
             self.note("held for an upload that is half read");
@@ -286,7 +286,7 @@ impl World {
         self.check_goodbye();
         if self.clock.mono() + SLACK < until.least {
             let lost = totals.lost[LossReason::Shutdown as usize];
-            let limited = self.ledger.server.is_limited(self.now().unix_ms);
+            let limited = self.ledger.opinion.is_limited(self.now().unix_ms);
             self.require(
                 lost == 0 || limited,
                 "it leaves with payloads in hand and time left",

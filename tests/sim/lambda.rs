@@ -468,7 +468,7 @@ impl World {
             // As at the end of a function that profiles much; sometimes when all has been well for a while.
             let mut quiet = 0;
             if self.set.timeout > 2_000_000 && !self.chance.one_in(3) {
-                self.remote.sky.stays = true;
+                self.server.sky.stays = true;
                 self.weather_is(Weather::HalfSecond);
                 quiet = 12_000_000;
                 self.crowd_comes(1, true, quiet / 2);

@@ -12,8 +12,8 @@ use pyroscope_lambda_extension::relay::ring::LossReason;
 
 use super::answers::Verdict;
 use super::holds::Hold;
+use super::opinion::{Opinion, Standing};
 use super::promises::Promises;
-use super::server::{Server, Standing};
 use super::times::{Clockwork, Times};
 use super::world::World;
 
@@ -29,7 +29,7 @@ const RETRY_PAUSE: u64 = 200_000;
 const RETRY_DOUBLINGS: u64 = 4;
 /// Payloads at once.
 pub const SLOTS: usize = 256;
-/// Connections to the remote at once.
+/// Connections to the server at once.
 pub const CONNECTIONS_MAX: u64 = 64;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,7 +82,7 @@ pub struct Range {
 }
 
 pub struct Payload {
-    /// The request as the remote must see it, byte for byte: as it was sent, and once it has arrived as it arrived.
+    /// The request as the server must see it, byte for byte: as it was sent, and once it has arrived as it arrived.
     pub request: Vec<u8>,
     pub times: Times,
     pub to_head: bool,
@@ -126,7 +126,7 @@ pub struct Ledger {
     /// What went out in this turn, when it was given to its connection, and what for.
     begun: Vec<(usize, (u64, u64), Standing)>,
     pub hold: Option<Hold>,
-    pub server: Server,
+    pub opinion: Opinion,
     pub promises: Promises,
     pub clockwork: Clockwork,
     /// No pause is waited for any more.
@@ -199,7 +199,7 @@ impl Ledger {
                 payload.not_before.most += frozen;
             }
         }
-        self.server.thawed(frozen);
+        self.opinion.thawed(frozen);
         self.idle_since = self.idle_since.map(|since| since + frozen);
     }
 
@@ -212,7 +212,7 @@ impl Ledger {
     /// No pause is waited for any more, from `now` on.
     pub fn hurries(&mut self, now: u64) {
         self.pauses_end(now);
-        self.server.hurries(now);
+        self.opinion.hurries(now);
         self.hurried = true;
         self.hold = None;
     }
@@ -266,7 +266,7 @@ impl Ledger {
 
     /// The server answered. If it was down, the pauses were its own, and nobody waits any more.
     fn reached(&mut self, turn: u64, unix_ms: u64, now: u64) {
-        match self.server.reached(turn, (now, unix_ms)) {
+        match self.opinion.reached(turn, (now, unix_ms)) {
             Sure::No => {}
             Sure::Maybe => self.pauses_may_end(),
             Sure::Yes => self.pauses_end(now),
@@ -407,9 +407,9 @@ impl World {
                     && payload.not_before.most <= mono
             });
             // What is given to connections still being made cannot be seen, nor what gave way.
-            let hidden = self.remote.connecting_since(turn)
+            let hidden = self.server.connecting_since(turn)
                 + self.relay.totals().lost[LossReason::Full as usize];
-            if ahead > hidden && !self.remote.hides_attempts() {
+            if ahead > hidden && !self.server.hides_attempts() {
                 self.fail(format!(
                     "payload {at} goes out before {ahead} others, {standing:?}"
                 ));
@@ -443,17 +443,17 @@ impl World {
                 self.note("refused");
             }
             Outcome::Answered(Verdict::Later { retry_after, reset }) => {
-                let server = &mut ledger.server;
+                let opinion = &mut ledger.opinion;
                 let mut heeded = false;
                 if let Some(reset) = reset {
-                    heeded = server.limits(reset * 1000, turn, (now, unix_ms));
+                    heeded = opinion.limits(reset * 1000, turn, (now, unix_ms));
                 }
                 // None asks for no patience at all.
                 if let Some(seconds) = retry_after.filter(|seconds| *seconds > 0 && !heeded) {
-                    heeded = server.asks(seconds, turn, (now, unix_ms));
+                    heeded = opinion.asks(seconds, turn, (now, unix_ms));
                 }
                 if !heeded {
-                    server.broke(turn, (now, unix_ms), true);
+                    opinion.broke(turn, (now, unix_ms), true);
                 }
                 self.failed(at, Sure::Yes);
                 match retry_after {
@@ -512,7 +512,7 @@ impl World {
             } else {
                 self.is_unsent(at);
             }
-            self.remote.closes_idle();
+            self.server.closes_idle();
             self.note("killed by a freeze, sent again at once");
         }
     }
@@ -526,13 +526,13 @@ impl World {
         self.note("nothing sent");
     }
 
-    /// An attempt failed after the remote was reached, perhaps. A freeze that the clocks show says nothing of the server.
+    /// An attempt failed after the server was reached, perhaps. A freeze that the clocks show says nothing of the server.
     fn broke(&mut self, at: usize, sure: Sure, thaw: Sure) {
         let (turn, now) = (self.turn, (self.clock.mono(), self.now().unix_ms));
         match thaw {
             Sure::Yes => self.note("killed by a freeze, and counted"),
-            Sure::Maybe => self.ledger.server.broke(turn, now, false),
-            Sure::No => self.ledger.server.broke(turn, now, sure == Sure::Yes),
+            Sure::Maybe => self.ledger.opinion.broke(turn, now, false),
+            Sure::No => self.ledger.opinion.broke(turn, now, sure == Sure::Yes),
         }
         self.failed(at, sure);
     }
@@ -542,9 +542,9 @@ impl World {
         let (now, turn) = (self.clock.mono(), self.turn);
         let surely = sure == Sure::Yes;
         // What comes to an end in the same step may count before.
-        let ending = self.remote.may_be_relayed(now, self.set.timeout);
+        let ending = self.server.may_be_relayed(now, self.set.timeout);
         let ledger = &mut self.ledger;
-        if ledger.server.reached == turn {
+        if ledger.opinion.reached == turn {
             ledger.pauses_may_end();
         }
         let relayed = ledger.relayed();
@@ -570,7 +570,7 @@ impl World {
             false => RETRY_PAUSE << (tries.max(1) - 1).min(RETRY_DOUBLINGS),
         };
         // What is reached in the same turn may end it.
-        let known = surely && ledger.server.reached != turn;
+        let known = surely && ledger.opinion.reached != turn;
         payload.not_before = Range {
             least: if known {
                 now + backoff(payload.tries.least) * 3 / 4
@@ -600,36 +600,36 @@ impl World {
     /// What may be sent is sent while there is a connection left for it, and a server that is down is tried again.
     fn check_work(&mut self) {
         let (now, unix_ms) = (self.clock.mono(), self.now().unix_ms);
-        let busy = self.remote.busy_most();
+        let busy = self.server.busy_most();
         // Among them may be what gave way, and what waits for a connection that is being made.
-        let lost = self.relay.totals().lost[LossReason::Full as usize] + self.remote.connecting();
+        let lost = self.relay.totals().lost[LossReason::Full as usize] + self.server.connecting();
         let ready = |payload: &Payload| payload.waits() && payload.not_before.most + SLACK < now;
         let waits = self.ledger.fated(Fate::Waiting) > lost && self.ledger.count(ready) > lost;
-        let server = &self.ledger.server;
-        let rests = server.may_rest(unix_ms) || self.remote.hides_attempts();
-        let full = self.remote.connections() >= CONNECTIONS_MAX || self.connections_least() == 0;
+        let opinion = &self.ledger.opinion;
+        let rests = opinion.may_rest(unix_ms) || self.server.hides_attempts();
+        let full = self.server.connections() >= CONNECTIONS_MAX || self.connections_least() == 0;
         if !waits || busy > 0 || rests || full {
             self.ledger.idle_since = None;
         } else {
             let since = *self.ledger.idle_since.get_or_insert(now);
-            let by = since.max(self.ledger.server.tried_by());
+            let by = since.max(self.ledger.opinion.tried_by());
             self.require(now <= by + SLACK, "nothing is tried any more");
         }
-        let server = &self.ledger.server;
+        let opinion = &self.ledger.opinion;
         let most = self.connections_least();
-        let free = (busy == 0 && most > 0 || busy < most && server.reached > 0)
-            && self.remote.connections() < CONNECTIONS_MAX;
-        let well = !server.maybe_down && !rests;
+        let free = (busy == 0 && most > 0 || busy < most && opinion.reached > 0)
+            && self.server.connections() < CONNECTIONS_MAX;
+        let well = !opinion.maybe_down && !rests;
         self.require(!(waits && free && well), "a payload waits for nothing");
     }
 
     /// The core is going to sleep for so long: not beyond the time when a payload may be sent.
     pub fn check_sleep(&self, time: u64) {
         let ledger = &self.ledger;
-        let busy = self.remote.busy_most();
-        let free = busy < self.set.workers as u64 && self.remote.connecting() == 0;
-        let rests = ledger.server.may_rest(self.now().unix_ms) || self.remote.hides_attempts();
-        let well = !ledger.server.maybe_down && !rests;
+        let busy = self.server.busy_most();
+        let free = busy < self.set.workers as u64 && self.server.connecting() == 0;
+        let rests = ledger.opinion.may_rest(self.now().unix_ms) || self.server.hides_attempts();
+        let well = !ledger.opinion.maybe_down && !rests;
         let hopeless = self.connections_least() == 0;
         if !free || !well || hopeless || ledger.gave_way || ledger.fated(Fate::Waiting) == 0 {
             return;
@@ -646,14 +646,14 @@ impl World {
     /// What must hold whenever the core has nothing more to do.
     pub fn check(&mut self) {
         if self.exit.is_some() {
-            self.remote_settles();
+            self.server_settles();
         }
         self.check_totals();
         self.check_room();
         self.check_order();
         if self.exit.is_none() {
             self.check_clients();
-            self.check_remote();
+            self.check_server();
             self.check_lambda();
             self.check_work();
             self.check_hold();
@@ -709,10 +709,10 @@ impl World {
             self.fail(format!("spent: not in {range:?}"));
         }
         // Payloads on their way to a connection that is still being made count in advance.
-        let ahead = if self.remote.hides_attempts() {
+        let ahead = if self.server.hides_attempts() {
             CONNECTIONS_MAX
         } else {
-            self.remote.connecting()
+            self.server.connecting()
         };
         let range = self.ledger.resent..=self.ledger.resent + ahead;
         if !range.contains(&totals.resent) {

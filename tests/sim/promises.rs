@@ -40,8 +40,8 @@ impl World {
     /// No payload waits for longer than it must.
     pub fn check_promises(&mut self) {
         let (now, unix_ms) = (self.clock.mono(), self.now().unix_ms);
-        let rests = self.ledger.server.may_rest(unix_ms) || self.remote.hides_attempts();
-        if !self.remote.sky.weather.is_good() || rests || !self.set.usable {
+        let rests = self.ledger.opinion.may_rest(unix_ms) || self.server.hides_attempts();
+        if !self.server.sky.weather.is_good() || rests || !self.set.usable {
             self.ledger.promises.clear_since = None;
             return;
         }
@@ -66,13 +66,13 @@ impl World {
     pub fn promises_delivery(&mut self, until: Range) {
         use Fate::{Sending, Waiting};
         let now = self.clock.mono();
-        let server = &self.ledger.server;
-        let well = self.remote.sky.weather == Weather::HalfSecond
-            && !server.maybe_down
-            && !server.may_rest(self.now().unix_ms)
-            && !self.remote.hides_attempts()
-            && self.remote.all_speak(&self.wires)
-            && self.remote.all_begun_since(self.remote.sky.mono);
+        let opinion = &self.ledger.opinion;
+        let well = self.server.sky.weather == Weather::HalfSecond
+            && !opinion.maybe_down
+            && !opinion.may_rest(self.now().unix_ms)
+            && !self.server.hides_attempts()
+            && self.server.all_speak(&self.wires)
+            && self.server.all_begun_since(self.server.sky.mono);
         let waiting = self.ledger.payloads.iter().enumerate();
         let waiting = waiting.filter(|(_, payload)| matches!(payload.fate, Waiting | Sending));
         let bytes: usize = waiting.clone().map(|(_, own)| own.request.len()).sum();

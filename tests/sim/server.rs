@@ -1,315 +1,719 @@
-//! What can be known from outside of how the core thinks of the server: up, down, asked to be left alone.
-//!
-//! Where two things come in one turn, nobody outside knows which the core took first; then both are possible.
+//! Connections to the server: asked for, made, used, used again, ended by either side; and its name.
 
-use super::ledger::{Range, SLACK, Sure};
-use super::world::World;
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
 
-/// Three failures in a row are down.
-const BROKEN_IN_A_ROW: u64 = 3;
+use pyroscope_lambda_extension::contract::{ConnId, End, Peer};
 
-/// The first pause of a server that is down, doubling with each probe up to the longest; a quarter less by chance.
-const PROBE_PAUSE: u64 = 100_000;
-const PROBE_PAUSE_MAX: u64 = 2_000_000;
+use super::answers::{Answer, Plan, Verdict};
+use super::attempts::{Attempt, Attempts, in_turn};
+use super::ledger::{CONNECTIONS_MAX, Outcome, Sure};
+use super::weather::{Sky, Weather};
+use super::world::{Happening, Who, Wire, World};
 
-/// Longest `Retry-After` that is waited for.
-const RETRY_AFTER_MAX: u64 = 30;
-
-/// Most probes in a second: they come 75 ms apart at least, and one at once where there is a hurry.
-const PROBES_A_SECOND: usize = 15;
-
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Server {
-    /// It surely counts as down.
-    pub down: bool,
-    pub maybe_down: bool,
-    broken: Range,
-    /// A connection to it has stood, so that not only one goes ahead.
-    proven: bool,
-    /// Turns of the last outcomes of each kind.
-    pub reached: u64,
-    failed: u64,
-    /// While it is down: the last pause before a probe, and when the next is due.
-    pause: Range,
-    probe: Range,
-    /// Until when it asked to be left alone, in Unix milliseconds.
-    patience: u64,
-    /// Until when it takes no more today, in Unix milliseconds, and when that was said.
-    limit: u64,
-    limited_at: u64,
-    /// It was asked to be left alone, and has not been tried since.
-    rests: Sure,
-    /// The sandbox is about to end: no pause is waited for.
-    hurried: bool,
-    /// Since when it surely counts as down, and the times of the requests of the last second.
-    down_since: u64,
-    failing: Vec<u64>,
+    pub sky: Sky,
+    pub attempts: Attempts,
+    pub lines: BTreeMap<ConnId, Line>,
+    /// What the name stands for, as last told; none if it has to be looked up.
+    addresses: Vec<SocketAddr>,
+    /// Whether the last address that was reached is one of IPv6.
+    worked: Option<bool>,
+    /// Since when there are as many connections as there may be.
+    full_since: Option<u64>,
+    /// It was so while there were several addresses: from then on nobody outside knows which are for one attempt.
+    blurred: bool,
+    looking_up: bool,
+    /// Turn in which a look-up ended.
+    looked_up: u64,
+    /// When the look-up began that is under way, or was the last.
+    looking_since: u64,
+    looking_turn: u64,
+    /// What was connected to in this turn, and whether as the next address of an attempt.
+    asked: Vec<(u64, SocketAddr, bool)>,
+    /// Turn of the last wake.
+    pub woken: u64,
+    pub dying: Vec<Death>,
+    /// What this turn's answers mean for the payloads that are not relayed by them.
+    pub failing: Vec<(usize, Outcome, Sure)>,
 }
 
-/// What the core surely took the server for when it gave a payload to a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    Up,
-    Down,
-    Unknown,
+/// One connection to the server.
+pub struct Line {
+    /// The attempt it is for; none while it is idle.
+    pub attempt: Option<u64>,
+    pub address: SocketAddr,
+    /// It does not stand yet.
+    pub connecting: bool,
+    pub served: u32,
+    /// The server has ended it, though the core need not know yet.
+    pub gone: bool,
+    pub exchange: Option<Exchange>,
+    /// The core has nothing to expect of it any more, and must close it.
+    pub done: bool,
+}
+
+pub struct Exchange {
+    pub payload: usize,
+    pub sent: usize,
+    pub plan: Plan,
+    pub heard: usize,
+    /// All of the request was sent when something was last heard.
+    was_sent: bool,
+    /// The plan has been carried out.
+    acted: bool,
+}
+
+/// An attempt that died before a byte of an answer: what that means depends on what else came in that turn.
+#[derive(Debug, Clone, Copy)]
+pub struct Death {
+    /// None if that never showed.
+    pub payload: Option<usize>,
+    /// Not a byte of its request was written.
+    pub unsent: bool,
+    /// Whether the attempt may go on with another address, for all that can be known.
+    pub blurred: bool,
+    /// A freeze that the clocks have shown came since it began.
+    pub thaw: Sure,
+    pub served: u32,
+    pub frozen: Sure,
+}
+
+const ANSWER_BODY_MAX: usize = 64 * 1024;
+
+impl Line {
+    const fn new(attempt: u64, address: SocketAddr) -> Self {
+        Self {
+            attempt: Some(attempt),
+            address,
+            connecting: true,
+            served: 0,
+            gone: false,
+            exchange: None,
+            done: false,
+        }
+    }
+}
+
+impl Exchange {
+    /// Whether a success has been heard, of which the rest may be missing.
+    pub fn said_yes(&self) -> bool {
+        let said = |answer: &Answer| answer.status / 100 == 2 && self.heard >= answer.line_end;
+        self.plan.answer.as_ref().is_some_and(said) && self.heard > 0 && self.was_sent
+    }
+
+    /// Whether the answer's head has been heard.
+    pub fn is_answered(&self) -> bool {
+        let answer = self.plan.answer.as_ref();
+        self.heard > 0 && answer.is_some_and(|answer| self.heard >= answer.head_end)
+    }
+}
+
+impl Death {
+    fn of(line: &Line, attempt: &Attempt, payload: Option<usize>) -> Self {
+        Self {
+            payload,
+            unsent: false,
+            served: line.served,
+            frozen: attempt.frozen,
+            blurred: attempt.is_blurred(),
+            thaw: attempt.thaw,
+        }
+    }
 }
 
 impl Server {
-    pub const fn thawed(&mut self, frozen: u64) {
-        self.probe.least += frozen;
-        self.probe.most += frozen;
+    pub const LITERAL: &'static str = "10.0.0.1:4100";
+    pub const NAMED: &'static str = "remote.test:4100";
+
+    /// Whether attempts may be under way of which nothing is to be seen: they wait for addresses, or for their turn.
+    pub const fn hides_attempts(&self) -> bool {
+        self.looking_up || self.full_since.is_some() || self.blurred
     }
 
-    /// The sandbox is about to end: what is down is tried at once.
-    pub const fn hurries(&mut self, now: u64) {
-        self.hurried = true;
-        self.patience = 0;
-        self.rests = Sure::No;
-        (self.probe, self.pause) = (Range::of(now), Range::of(PROBE_PAUSE));
+    /// Whether nobody outside knows which connections are for one attempt.
+    pub const fn is_blurred(&self) -> bool {
+        self.blurred
     }
 
-    /// It answered. Whether it was down until now: that nobody waits any more.
-    pub fn reached(&mut self, turn: u64, (now, unix_ms): (u64, u64)) -> Sure {
-        self.reached = turn;
-        self.proven = true;
-        self.broken.least = 0;
-        if self.failed != turn {
-            self.broken.most = 0;
-        }
-        if self.may_rest(unix_ms) {
-            // That still holds.
-            return Sure::No;
-        }
-        let was_down = match (self.down, self.maybe_down) {
-            (true, _) if self.failed != turn => Sure::Yes,
-            (_, true) => Sure::Maybe,
-            _ => Sure::No,
-        };
-        (self.down, self.rests) = (false, Sure::No);
-        self.failing.clear();
-        if self.failed == turn {
-            // It may have failed after that.
-            self.is_out_of_sight(now);
-        } else {
-            self.maybe_down = false;
-        }
-        was_down
+    pub const fn is_full(&self) -> bool {
+        self.full_since.is_some()
     }
 
-    /// A connection stands.
-    pub const fn is_proven(&mut self) {
-        self.proven = true;
+    /// The attempt that connection is for.
+    pub fn attempt_on(&self, id: ConnId) -> Option<u64> {
+        self.lines.get(&id)?.attempt
     }
 
-    /// It was not reached.
-    pub fn unreached(&mut self, turn: u64, (now, unix_ms): (u64, u64), surely: bool) {
-        self.failed = turn;
-        let surely = surely && self.reached != turn;
-        if self.down {
-            return self.fails_again(now, unix_ms, surely);
-        }
-        if !surely || self.maybe_down {
-            // It may be down since some time ago, or from now on.
-            let longest = self.probe.most.max(now + PROBE_PAUSE_MAX);
-            self.probe = Range::between(0, longest);
-            self.pause = Range::between(PROBE_PAUSE, PROBE_PAUSE_MAX);
-        } else {
-            self.probe = Range::between(now + PROBE_PAUSE * 3 / 4, now + PROBE_PAUSE);
-            self.pause = Range::of(PROBE_PAUSE);
-        }
-        self.maybe_down = true;
-        if surely {
-            (self.down, self.down_since) = (true, now);
+    /// Whether no connection stands for that attempt.
+    pub fn is_connecting(&self, attempt: u64) -> bool {
+        let own = |line: &&Line| line.attempt == Some(attempt);
+        self.lines.values().filter(own).all(|line| line.connecting)
+    }
+
+    /// Whether a request has been begun on that connection.
+    pub fn is_asked(&self, id: ConnId) -> bool {
+        let line = self.lines.get(&id);
+        line.is_some_and(|line| line.exchange.is_some())
+    }
+
+    /// The server has ended it, or will never be heard on it again.
+    pub fn is_gone(&mut self, id: ConnId) {
+        if let Some(line) = self.lines.get_mut(&id) {
+            line.gone = true;
         }
     }
 
-    /// An attempt failed in this turn of which nothing was to be seen.
-    pub fn failed_unseen(&mut self, turn: u64, now: u64) {
-        self.failed = turn;
-        self.is_out_of_sight(now);
+    /// Connections that are open, or being made.
+    pub fn connections(&self) -> u64 {
+        self.lines.values().filter(|line| !line.done).count() as u64
     }
 
-    /// Attempts failed of which nothing was to be seen, perhaps several.
-    pub fn is_out_of_sight(&mut self, now: u64) {
-        self.maybe_down = true;
-        if self.rests == Sure::Yes {
-            self.rests = Sure::Maybe;
-        }
-        self.pause.most = PROBE_PAUSE_MAX;
-        self.probe.most = now + PROBE_PAUSE_MAX;
-        if !self.down {
-            self.probe.least = 0;
-        }
+    /// Whether no attempt under way is older than that.
+    pub fn all_begun_since(&self, then: u64) -> bool {
+        self.attempts
+            .iter()
+            .all(|(_, attempt)| attempt.begun.0 >= then)
     }
 
-    /// It is tried: so that was due.
-    fn is_tried(&mut self, now: u64) {
-        self.probe.most = self.probe.most.min(now);
+    /// Whether no connection has gone silent, and no attempt is suspect.
+    pub fn all_speak(&self, wires: &BTreeMap<ConnId, Wire>) -> bool {
+        let speak = |id: &ConnId| wires.get(id).is_none_or(|wire| !wire.silent);
+        let suspect = |(_, attempt): (u64, &Attempt)| attempt.suspicion.is_some();
+        self.lines.keys().all(speak) && !self.attempts.iter().any(suspect)
     }
 
-    /// An attempt failed while it was down. If that was no probe, but began before, it tells nothing new.
-    fn fails_again(&mut self, now: u64, unix_ms: u64, surely: bool) {
-        if self.may_rest(unix_ms) || now < self.probe.least {
-            return;
-        }
-        let next = |pause: u64| (pause * 2).min(PROBE_PAUSE_MAX);
-        let doubled = Range::between(next(self.pause.least), next(self.pause.most));
-        let next = match self.rests {
-            _ if self.hurried => Range::of(PROBE_PAUSE),
-            Sure::No => doubled,
-            Sure::Maybe => doubled.or(Range::of(PROBE_PAUSE)),
-            Sure::Yes => Range::of(PROBE_PAUSE),
-        };
-        let probe = Range::between(now + next.least * 3 / 4, now + next.most);
-        if surely && now >= self.probe.most {
-            (self.probe, self.pause) = (probe, next);
-            self.rests = Sure::No;
-        } else {
-            self.probe.most = self.probe.most.max(probe.most);
-            if self.rests == Sure::Yes {
-                (self.rests, self.pause) = (Sure::Maybe, next);
-            }
-            self.pause = self.pause.or(next);
-        }
+    fn idle(&self) -> u64 {
+        let idle = |line: &&Line| line.attempt.is_none() && !line.done;
+        self.lines.values().filter(idle).count() as u64
     }
 
-    pub fn broke(&mut self, turn: u64, now: (u64, u64), surely: bool) {
-        self.broken.most += 1;
-        if surely && self.reached != turn {
-            self.broken.least += 1;
+    /// Which connections are for one attempt is not known any more: each is taken for one of its own.
+    fn blurs(&mut self, now: u64) {
+        self.blurred = true;
+        for line in self.lines.values_mut().filter(|line| line.connecting) {
+            let mut attempt = Attempt::on_new(Vec::new(), (0, now), None);
+            attempt.blurs(now);
+            line.attempt = Some(self.attempts.add(attempt));
+            line.done = false;
         }
-        self.failed = turn;
-        if self.down {
-            self.unreached(turn, now, surely);
-        } else if self.broken.most >= BROKEN_IN_A_ROW || self.maybe_down {
-            self.unreached(turn, now, self.broken.least >= BROKEN_IN_A_ROW);
+        let lines = self.lines.values();
+        let going_on: Vec<u64> = lines.filter_map(|line| line.attempt).collect();
+        self.attempts.keep(|number| going_on.contains(&number));
+        self.attempts.blur(now);
+    }
+
+    /// An address was reached.
+    const fn is_reached(&mut self, address: SocketAddr) {
+        self.worked = Some(address.is_ipv6());
+    }
+
+    /// Whether addresses of IPv6 go first.
+    fn first_family(&self) -> bool {
+        let first = self.addresses.first().is_some_and(SocketAddr::is_ipv6);
+        self.worked.unwrap_or(first)
+    }
+
+    /// A freeze killed one: those that are idle are not to be used any more.
+    pub fn closes_idle(&mut self) {
+        for line in self.lines.values_mut() {
+            line.done |= line.attempt.is_none();
         }
     }
 
-    /// It asks for patience: so many seconds by the wall clock. Whether that is heeded.
-    pub fn asks(&mut self, seconds: u64, turn: u64, (now, unix_ms): (u64, u64)) -> bool {
-        if !self.hurried {
-            let until = unix_ms + seconds.min(RETRY_AFTER_MAX) * 1000;
-            self.patience = self.patience.max(until);
-            self.is_to_rest(turn, now);
+    pub fn thawed(&mut self, frozen: u64, now: u64, turn: u64) {
+        self.woken = turn;
+        for line in self.lines.values_mut() {
+            // Not used again.
+            line.done |= line.attempt.is_none();
         }
-        !self.hurried
-    }
-
-    /// It takes no more until that time, in Unix milliseconds. Whether that is heeded.
-    pub const fn limits(&mut self, until: u64, turn: u64, (now, unix_ms): (u64, u64)) -> bool {
-        if until >= unix_ms {
-            if until > self.limit {
-                (self.limit, self.limited_at) = (until, now);
-            }
-            self.is_to_rest(turn, now);
-        }
-        until >= unix_ms
-    }
-
-    /// Nothing is sent for some time; then one probe goes ahead, however long its own pause was.
-    const fn is_to_rest(&mut self, turn: u64, now: u64) {
-        self.failed = turn;
-        if !self.down {
-            self.down_since = now;
-        }
-        (self.down, self.maybe_down, self.rests) = (true, true, Sure::Yes);
-        self.probe = Range::of(0);
-    }
-
-    /// Whether it may be left alone, for what it said itself.
-    pub const fn may_rest(&self, unix_ms: u64) -> bool {
-        unix_ms < self.limit || unix_ms < self.patience
-    }
-
-    pub const fn is_limited(&self, unix_ms: u64) -> bool {
-        unix_ms < self.limit
-    }
-
-    /// Longest time until it may be asked again, if it ever said that it has enough for the day.
-    pub const fn rests_max(&self) -> u64 {
-        if self.limit > 0 { 90_000_000_000 } else { 0 }
-    }
-
-    /// When it is tried again at the latest, if it is down.
-    pub const fn tried_by(&self) -> u64 {
-        self.probe.most
-    }
-
-    pub const fn is_untried(&self) -> bool {
-        !self.proven && !self.maybe_down
+        self.attempts.thawed(frozen, now);
+        self.looking_since += frozen;
+        self.full_since = self.full_since.map(|since| since + frozen);
+        self.addresses.clear();
     }
 }
 
 impl World {
-    /// A payload was given to a connection, now if that is `known`, or since `earliest`: whether the server may be asked.
-    ///
-    /// `busy` others are under way at least, of which `unproven` are still being connected.
-    pub fn dispatches(&mut self, known: bool, earliest: u64, busy: u64, unproven: u64) -> Standing {
-        let (mono, unix_ms) = (self.clock.mono(), self.now().unix_ms);
-        let server = &self.ledger.server;
-        // It may be the next address of an attempt that began before.
-        let is_blurred = self.remote.is_blurred();
-        if unix_ms < server.limit && server.limited_at < earliest && !is_blurred {
-            self.fail("a payload is sent on before the limit of the day is reset");
+    pub fn server_looked_up(&mut self) {
+        self.require(!self.server.looking_up, "two look-ups at once");
+        self.server.looking_up = true;
+        if self.server.looked_up != self.turn {
+            self.server.looking_since = self.clock.mono();
+            self.server.looking_turn = self.turn;
         }
-        if !known || is_blurred {
-            return Standing::Unknown;
+        let all = [
+            "10.0.0.1:4100",
+            "10.0.0.2:4100",
+            "[fd00::3]:4100",
+            "10.0.0.4:4100",
+            "[fd00::5]:4100",
+        ];
+        let first = self.chance.below(all.len() as u64) as usize;
+        let count = self.chance.pick(&[1, 1, 2, 2, 3, 5]);
+        let addresses: Vec<SocketAddr> = (first..first + count)
+            .map(|at| all[at % all.len()].parse().unwrap())
+            .collect();
+        let (result, after) = match self.server.sky.weather {
+            Weather::Nameless => match self.chance.below(3) {
+                0 => (Err("no such name".to_owned()), self.chance.below(2_000_000)),
+                1 => (Ok(Vec::new()), self.chance.below(2_000_000)),
+                _ => (Ok(addresses), self.chance.below(20_000_000)),
+            },
+            _ => (Ok(addresses), self.chance.any_scale(50_000)),
+        };
+        let result = Happening::Looked(Peer::Remote, result);
+        self.clock.outside(after, result);
+    }
+
+    /// A look-up ended.
+    pub fn looked(&mut self, peer: Peer, result: &Result<Vec<SocketAddr>, String>) {
+        if peer == Peer::Lambda {
+            return self.lambda_found(result.is_ok());
         }
-        if unix_ms < server.patience {
-            let early = server.patience - unix_ms;
-            self.fail(format!(
-                "the server is asked again {early} ms before it is ready"
-            ));
+        self.server.looking_up = false;
+        self.server.looked_up = self.turn;
+        self.server.addresses = result.clone().unwrap_or_default();
+        // The one for whom it was asked waits for it, unless its time is up.
+        let late = self.clock.mono() - self.server.looking_since >= self.set.timeout;
+        if self.server.addresses.is_empty() {
+            self.note("no address");
+        } else if late {
+            self.note("address too late");
         }
-        if server.is_untried() {
-            self.require(unproven == 0, "two connections to a server not yet reached");
+        if late {
+            let (now, turn) = (self.clock.mono(), self.turn);
+            self.ledger.opinion.failed_unseen(turn, now);
+        } else if self.server.addresses.is_empty() {
+            self.unreached(true);
         }
-        if server.down {
-            if mono + SLACK < server.probe.least {
-                self.fail("a server that is down is tried again too soon");
-            }
-            self.require(busy == 0, "a server that is down is tried more than once");
-            self.ledger.server.is_tried(mono);
-            self.note("probe");
-            return Standing::Down;
+    }
+
+    pub fn server_connects(&mut self, id: ConnId, address: SocketAddr) {
+        let now = self.clock.mono();
+        let mut awaiting = self.server.attempts.awaiting(address, now);
+        let addresses = in_turn(&self.server.addresses, self.server.first_family());
+        if awaiting.len() == 1 && addresses.first() == Some(&address) {
+            // It may be the first of another one: the look-up may have had another answer since.
+            awaiting.clear();
+            self.note("the next address of one attempt, or the first of another");
+            self.server.blurs(now);
         }
-        if server.maybe_down || server.may_rest(unix_ms) {
-            Standing::Unknown
+        if awaiting.len() > 1 {
+            // Which of them it is for shows only later, if ever.
+            self.note("several attempts at once for one address");
+            self.server.blurs(now);
+        }
+        let next = awaiting.len() == 1;
+        let number = if let [number] = awaiting[..] {
+            self.server.attempts.get_mut(number).tries_next(now);
+            self.note("another address");
+            number
         } else {
-            Standing::Up
+            self.attempt_begins(address)
+        };
+        let line = Line::new(number, address);
+        self.server.lines.insert(id, line);
+        if self.set.named && self.server.lines.len() as u64 >= CONNECTIONS_MAX {
+            self.note("as many connections as there may be");
+            self.server.blurs(now);
         }
-    }
-
-    /// The remote could not be reached, or perhaps it could be after all.
-    pub fn unreached(&mut self, surely: bool) {
-        let (turn, now) = (self.turn, (self.clock.mono(), self.now().unix_ms));
-        self.ledger.server.unreached(turn, now, surely);
-        if self.ledger.server.reached == turn {
-            // Perhaps it was reached after that.
-            self.ledger.pauses_may_end();
+        // The next address of one attempt and the first of another: which is which does not show either.
+        let same = |own: &(u64, SocketAddr, bool)| *own == (self.turn, address, !next);
+        if self.server.asked.iter().any(same) {
+            self.server.blurs(now);
         }
-        if surely {
-            self.note("server down");
-        }
-    }
-
-    /// A request begins: where every answer is a failure, there are not many.
-    pub fn check_patience(&mut self, standing: Standing) {
-        if standing != Standing::Down {
+        self.server.asked.retain(|(turn, ..)| *turn == self.turn);
+        self.server.asked.push((self.turn, address, next));
+        let rtt = self.chance.any_scale(40_000);
+        if self.is_silent(address) {
             return;
         }
-        let now = self.clock.mono();
-        let server = &mut self.ledger.server;
-        if !server.down || now < server.down_since + 1_000_000 {
-            return server.failing.clear();
+        let landed = match self.server.sky.weather {
+            Weather::Flaky if self.chance.one_in(8) => return,
+            Weather::Refuses => Some(ErrorKind::ConnectionRefused),
+            Weather::Flaky if self.chance.one_in(6) => Some(ErrorKind::HostUnreachable),
+            _ => None,
+        };
+        self.clock.outside(rtt, Happening::Landed(id, landed));
+        if self.server.sky.weather == Weather::BlackHole {
+            let after = self.chance.any_scale(200_000);
+            self.clock.outside(after, Happening::Silence(id));
         }
-        server.failing.push(now);
-        server.failing.retain(|at| at + 1_000_000 > now);
-        let often = server.failing.len();
-        self.require(
-            often <= PROBES_A_SECOND,
-            format!("a server that fails is asked {often} times in a second"),
-        );
+        // Some accept only to reset.
+        if self.server.sky.weather == Weather::Flaky && self.chance.one_in(12) {
+            let reset = End::Io(ErrorKind::ConnectionReset);
+            self.server.lines.get_mut(&id).unwrap().gone = true;
+            self.clock.outside(rtt, Happening::Cut(id, reset));
+        }
     }
+
+    /// A payload was given to a new connection, and this is its first address.
+    fn attempt_begins(&mut self, address: SocketAddr) -> u64 {
+        let (now, turn) = (self.clock.mono(), self.turn);
+        let blurred = self.server.blurred;
+        let order = if self.set.named && !blurred {
+            in_turn(&self.server.addresses, self.server.first_family())
+        } else {
+            vec![address]
+        };
+        // Asked for at once where the address was known; else some time after its payload was given to it.
+        let looked_up = self.set.named && self.server.looked_up == turn;
+        let looking = looked_up.then_some(self.server.looking_since);
+        let waiting = self.server.full_since.or(looking);
+        let earliest = now.saturating_sub(self.set.timeout);
+        let waiting = waiting.or(blurred.then_some(earliest));
+        let known = waiting.is_none();
+        let begun = waiting.map_or((now, now), |since| (earliest.max(since), now));
+        let (busy, unproven) = (self.server.busy_least(), self.server.unproven_least());
+        let standing = self.dispatches(known, begun.0, busy, unproven);
+        if known {
+            let suspects = self.server.attempts.iter().count() as u64 - busy;
+            if busy + suspects >= self.set.workers as u64 && suspects > 0 {
+                self.note("fresh payloads beside suspects");
+            }
+            let used = busy + self.server.idle();
+            let room = used < self.connections_most();
+            self.require(room, "more connections than workers");
+            self.require(!self.is_too_late(), "a connection is begun at the very end");
+        }
+        let mut attempt = Attempt::on_new(order, begun, known.then_some((turn, now)));
+        attempt.standing = standing;
+        if !known && self.server.woken > self.server.looking_turn {
+            // It waited for its address, perhaps through a wake.
+            attempt.frozen = Sure::Maybe;
+            attempt.thaw = Sure::Maybe;
+        }
+        if blurred {
+            attempt.blurs(now);
+        }
+        let (number, first) = self.server.attempts.begin(attempt, address, now);
+        self.require(
+            first || blurred,
+            format!("{address} is not the address to begin with"),
+        );
+        number
+    }
+
+    /// A connection stands.
+    pub fn server_lands(&mut self, id: ConnId) {
+        let Some(line) = self.server.lines.get_mut(&id) else {
+            return;
+        };
+        line.connecting = false;
+        if line.done {
+            return;
+        }
+        let (attempt, address) = (line.attempt, line.address);
+        self.server.is_reached(address);
+        self.ledger.opinion.is_proven();
+        self.shows_life(id);
+        let mut losers = false;
+        for (other, line) in &mut self.server.lines {
+            if *other != id && line.attempt == attempt {
+                line.done = true;
+                losers = true;
+            }
+        }
+        if losers {
+            self.note("the first of several connections");
+        }
+    }
+
+    /// A connection could not be made.
+    pub fn server_unconnected(&mut self, id: ConnId) {
+        let line = self.server.lines.remove(&id).unwrap();
+        let Some(number) = line.attempt.filter(|_| !line.done) else {
+            return;
+        };
+        let now = self.clock.mono();
+        let others = self.server.lines.values();
+        let goes_on = others.filter(|line| line.attempt == Some(number)).count() > 0;
+        let attempt = self.server.attempts.get_mut(number);
+        attempt.fails_over(now);
+        if !goes_on && !attempt.has_more() {
+            let death = Death::of(&line, attempt, None);
+            self.server.dying.push(death);
+            self.server.attempts.end(number, self.turn);
+        }
+    }
+
+    /// Bytes are written, with so many to go: they must be what is left of the request.
+    pub fn server_is_sent(&mut self, id: ConnId, bytes: &[u8], left: usize) {
+        self.is_patient(id);
+        let line = self.server.lines.get_mut(&id).unwrap();
+        let exchange = line.exchange.as_mut().unwrap();
+        let (payload, sent) = (exchange.payload, exchange.sent);
+        exchange.sent += bytes.len();
+        let rest = &self.ledger.payloads[payload].request[sent..];
+        if rest.len() != left || !rest.starts_with(bytes) {
+            self.fail(format!(
+                "payload {payload} is not what the client sent, from byte {sent}"
+            ));
+        }
+    }
+
+    pub const fn server_host(&self) -> &'static str {
+        if self.set.named {
+            Server::NAMED
+        } else {
+            Server::LITERAL
+        }
+    }
+
+    /// A request is to be written, and this is the whole of it.
+    pub fn server_begins(&mut self, id: ConnId, pending: &[u8]) {
+        let Some(payload) = number(pending) else {
+            self.fail("a request that nobody sent");
+        };
+        self.times_arrive(payload, pending);
+        let Some(line) = self.server.lines.get(&id).filter(|line| !line.done) else {
+            self.fail("a connection is used that is over");
+        };
+        let (now, turn) = (self.clock.mono(), self.turn);
+        let (new, own) = (line.attempt.is_some(), line.attempt);
+        let number = own.unwrap_or_else(|| {
+            let (busy, unproven) = (self.server.busy_least(), self.server.unproven_least());
+            let room = busy < self.connections_most();
+            self.require(room, "more requests at once than workers");
+            let standing = self.dispatches(true, now, busy, unproven);
+            let mut attempt = Attempt::on_new(Vec::new(), (now, now), Some((turn, now)));
+            attempt.standing = standing;
+            self.server.attempts.add(attempt)
+        });
+        let attempt = self.server.attempts.get_mut(number);
+        attempt.payload = Some(payload);
+        let (since, standing) = (attempt.since, attempt.standing);
+        let request = self.ledger.payloads[payload].request.len();
+        let plan = self.server_plans(payload, request);
+        let room = self.server_room(&plan);
+        let wire = self.wires.get_mut(&id).unwrap();
+        if !wire.silent {
+            wire.room = room;
+        }
+        let line = self.server.lines.get_mut(&id).unwrap();
+        line.attempt = Some(number);
+        line.exchange = Some(Exchange {
+            payload,
+            sent: 0,
+            plan,
+            heard: 0,
+            was_sent: false,
+            acted: false,
+        });
+        self.begins(payload, id, since, standing, new);
+    }
+
+    /// The server's side of the system has taken more of a request.
+    pub fn server_took(&mut self, id: ConnId, n: usize) {
+        let (wire, line) = (&self.wires[&id], self.server.lines.get_mut(&id).unwrap());
+        let Some(exchange) = &mut line.exchange else {
+            return;
+        };
+        if wire.room == 0 && exchange.plan.stops.is_none() {
+            let (pause, more) = (
+                self.chance.any_scale(20_000),
+                self.chance.any_scale(9000) + 1,
+            );
+            self.clock
+                .outside(pause, Happening::Room(id, more as usize + n));
+        }
+        if line.gone || exchange.acted || exchange.sent < exchange.plan.at {
+            return;
+        }
+        exchange.acted = true;
+        line.gone = exchange.plan.end.is_some();
+        let (pause, end) = (exchange.plan.pause, exchange.plan.end);
+        let bytes = exchange.plan.answer.as_ref().map_or(Vec::new(), |answer| {
+            answer.bytes[..exchange.plan.cut.min(answer.bytes.len())].to_vec()
+        });
+        self.server_acts(id, &bytes, pause, end);
+    }
+
+    /// The core has read `n` more bytes of an answer.
+    pub fn server_was_read(&mut self, id: ConnId, n: usize) {
+        self.shows_life(id);
+        let line = self.server.lines.get_mut(&id).unwrap();
+        let Some(exchange) = &mut line.exchange else {
+            // It spoke without being asked.
+            line.done = true;
+            return self.note("spoke without being asked");
+        };
+        exchange.heard += n;
+        let request = self.ledger.payloads[exchange.payload].request.len();
+        let unsent = exchange.sent < request;
+        exchange.was_sent = !unsent;
+        let (heard, payload) = (exchange.heard, exchange.payload);
+        let Some(answer) = &exchange.plan.answer else {
+            self.fail("an answer that was never sent");
+        };
+        if heard < answer.head_end {
+            let address = line.address;
+            return self.server.is_reached(address);
+        }
+        let whole = heard == answer.bytes.len() && !answer.until_close;
+        let long = heard - answer.head_end > ANSWER_BODY_MAX;
+        let good = answer.status / 100 == 2;
+        let answered = Outcome::Answered(answer.verdict(heard));
+        let keep_alive = answer.keep_alive;
+        let slow = exchange.plan.pause >= 300_000;
+        let (outcome, reusable, what) = match () {
+            () if answer.garbage => (Outcome::Broken, false, "garbage"),
+            () if unsent && good => (Outcome::Broken, false, "early success"),
+            () if unsent => (answered, false, "early answer"),
+            () if answer.odd => (answered, false, "odd success"),
+            () if whole => (answered, keep_alive, "answered"),
+            () if long => (answered, false, "answer cut short"),
+            () => {
+                let address = line.address;
+                return self.server.is_reached(address);
+            }
+        };
+        if slow && outcome == Outcome::Answered(Verdict::Taken) {
+            self.note("half a second for an answer");
+        }
+        self.note(what);
+        self.server_concludes(id, payload, outcome, reusable);
+    }
+
+    fn server_concludes(&mut self, id: ConnId, payload: usize, outcome: Outcome, reusable: bool) {
+        let line = self.server.lines.get_mut(&id).unwrap();
+        line.exchange = None;
+        let attempt = line.attempt.take().unwrap();
+        // What is read as it wakes may have come before a freeze that has killed the connection since.
+        let suspect = self.server.attempts.get(attempt).suspicion.is_some();
+        if suspect {
+            self.note("not trusted after a freeze");
+        }
+        let line = self.server.lines.get_mut(&id).unwrap();
+        if reusable && !suspect {
+            line.served += 1;
+            self.idle_line(id);
+        } else {
+            line.done = true;
+        }
+        self.server.attempts.end(attempt, self.turn);
+        self.is_known(payload, outcome, Sure::No);
+    }
+
+    /// An idle connection may be closed by the server, or worse, any time later.
+    fn idle_line(&mut self, id: ConnId) {
+        let line = self.server.lines.get_mut(&id).unwrap();
+        if line.gone || !self.chance.one_in(3) {
+            return;
+        }
+        let reset = End::Io(ErrorKind::ConnectionReset);
+        let after = self.chance.any_scale(60_000_000);
+        let end = self.chance.pick(&[End::Eof, End::Eof, reset]);
+        self.clock.outside(after, Happening::Fades(id, end));
+    }
+
+    /// The server closes an idle connection; the news take their time. Or it speaks without being asked.
+    pub fn line_fades(&mut self, id: ConnId, end: End) {
+        let travel = self.chance.any_scale(60_000);
+        let rude = self.chance.one_in(5);
+        let Some(line) = self.server.lines.get_mut(&id) else {
+            return;
+        };
+        if line.exchange.is_none() && !line.gone {
+            line.gone = true;
+            if rude {
+                let bytes = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n";
+                self.clock.outside(0, Happening::Arrive(id, bytes.to_vec()));
+            }
+            self.clock.outside(travel, Happening::Cut(id, end));
+        }
+    }
+
+    /// The core learns that a connection has ended.
+    pub fn server_ends(&mut self, id: ConnId) {
+        let line = self.server.lines.remove(&id).unwrap();
+        let Some(number) = line.attempt.filter(|_| !line.done) else {
+            return;
+        };
+        let attempt = self.server.attempts.end(number, self.turn).unwrap();
+        let Some(exchange) = &line.exchange else {
+            // It stood, and was gone before the first byte: no other address is tried.
+            self.note("accepted, then gone");
+            let death = Death::of(&line, &attempt, None);
+            return self.server.dying.push(death);
+        };
+        let (payload, heard) = (exchange.payload, exchange.heard);
+        match &exchange.plan.answer {
+            Some(answer) if heard >= answer.head_end && heard > 0 => {
+                let outcome = Outcome::Answered(answer.verdict(heard));
+                self.note("answered, then cut off");
+                self.is_known(payload, outcome, Sure::No);
+            }
+            _ if exchange.said_yes() => {
+                self.note("a yes, and no more of it");
+                self.is_known(payload, Outcome::Answered(Verdict::Taken), Sure::No);
+            }
+            _ if heard > 0 => self.is_known(payload, Outcome::Broken, attempt.thaw),
+            _ => {
+                let mut death = Death::of(&line, &attempt, Some(payload));
+                death.unsent = exchange.sent == 0;
+                self.server.dying.push(death);
+            }
+        }
+    }
+
+    /// Connections that are over are closed, attempts end in time, and there are not too many.
+    pub fn check_server(&mut self) {
+        let wires = self.wires.values().filter(|wire| wire.who == Who::Server);
+        let count = wires.count() as u64;
+        self.require(
+            count <= CONNECTIONS_MAX,
+            "more connections than there may be",
+        );
+        let (now, timeout) = (self.clock.mono(), self.set.timeout);
+        if count < CONNECTIONS_MAX {
+            self.server.full_since = None;
+        } else if now >= *self.server.full_since.get_or_insert(now) + timeout {
+            // Whoever waited for so long has failed.
+            self.ledger.opinion.is_out_of_sight(now);
+        }
+        if !self.server.lines.values().any(|line| line.connecting) {
+            self.server.blurred &= self.server.full_since.is_some();
+        }
+        let most = self.connections_most();
+        let idle = self.server.idle();
+        let surplus = idle > 0 && idle + self.server.busy_least() > most;
+        self.require(!surplus, "idle connections of a flush are kept");
+        if count > self.set.workers as u64 {
+            self.note("more connections than workers");
+        }
+        for (id, wire) in &self.wires {
+            let known = wire.who != Who::Server || self.server.lines.contains_key(id);
+            self.require(known, "a connection that has ended is not closed");
+        }
+        for (id, line) in &self.server.lines {
+            self.require(!line.done, format!("{id:?} is over, and not closed"));
+        }
+        self.check_attempts();
+    }
+
+    /// We are gone: a yes counts, whatever is missing of it.
+    pub fn server_settles(&mut self) {
+        for line in std::mem::take(&mut self.server.lines).into_values() {
+            if let Some(exchange) = line.exchange
+                && let Some(answer) = exchange.plan.answer
+                && exchange.heard >= answer.head_end
+                && answer.status / 100 == 2
+            {
+                self.note("a yes at the last moment");
+                let taken = Outcome::Answered(Verdict::Taken);
+                self.concludes(exchange.payload, taken, Sure::No);
+            }
+        }
+    }
+}
+
+/// The number of a request's payload.
+fn number(request: &[u8]) -> Option<usize> {
+    let mut lines = request.split(|byte| *byte == b'\n');
+    let number = lines.find_map(|line| line.strip_prefix(b"X-Number: "))?;
+    std::str::from_utf8(number).ok()?.trim_end().parse().ok()
 }

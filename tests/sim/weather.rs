@@ -1,4 +1,4 @@
-//! How the remote and the network before it are, and which connections die without a word.
+//! How the server and the network before it are, and which connections die without a word.
 //!
 //! A connection that has gone silent takes bytes, perhaps not all of them, and nothing comes back any more: no
 //! answer, no FIN, no RST. So end most connections in a long freeze, because what stands between forgets them;
@@ -73,7 +73,7 @@ impl Weather {
 
 impl World {
     pub fn weather_changes(&mut self) {
-        if self.remote.sky.stays && !self.good_for_ever {
+        if self.server.sky.stays && !self.good_for_ever {
             return;
         }
         let weather = if self.good_for_ever {
@@ -96,28 +96,28 @@ impl World {
     }
 
     pub fn weather_is(&mut self, weather: Weather) {
-        let before = self.remote.sky.weather;
-        let lasted = self.clock.awake() - self.remote.sky.since;
+        let before = self.server.sky.weather;
+        let lasted = self.clock.awake() - self.server.sky.since;
         if matches!(before, Weather::Failing(_)) && weather.is_good() && lasted >= 60_000_000 {
             self.note("a minute of failing, then good");
         }
         self.is_not_clear();
         if weather == Weather::BlackHole {
-            for id in self.remote_wires() {
+            for id in self.server_wires() {
                 self.goes_silent(id);
             }
         }
-        self.remote.sky = Sky {
+        self.server.sky = Sky {
             weather,
             since: self.clock.awake(),
             mono: self.clock.mono(),
             reset: 0,
             silent_side: self.chance.below(2) as usize,
-            stays: self.remote.sky.stays,
+            stays: self.server.sky.stays,
         };
         if weather == Weather::Limited {
             let seconds = self.chance.pick(&[2, 10, 70, 86_400]);
-            self.remote.sky.reset = self.now().unix_ms / 1000 + seconds;
+            self.server.sky.reset = self.now().unix_ms / 1000 + seconds;
         }
         self.tell(|| format!("weather: {weather:?}"));
     }
@@ -147,23 +147,23 @@ impl World {
         }
     }
 
-    fn remote_wires(&self) -> Vec<ConnId> {
-        let remote = self
+    fn server_wires(&self) -> Vec<ConnId> {
+        let server = self
             .wires
             .iter()
-            .filter(|(_, wire)| wire.who == Who::Remote);
-        remote.map(|(id, _)| *id).collect()
+            .filter(|(_, wire)| wire.who == Who::Server);
+        server.map(|(id, _)| *id).collect()
     }
 
     /// Whether that address does not answer in this weather.
     pub fn is_silent(&self, address: SocketAddr) -> bool {
-        match self.remote.sky.weather {
+        match self.server.sky.weather {
             Weather::Silent => true,
             Weather::OneSided => match address {
                 SocketAddr::V4(address) => {
-                    usize::from(address.ip().octets()[3]) % 2 == self.remote.sky.silent_side
+                    usize::from(address.ip().octets()[3]) % 2 == self.server.sky.silent_side
                 }
-                SocketAddr::V6(_) => self.remote.sky.silent_side == 0,
+                SocketAddr::V6(_) => self.server.sky.silent_side == 0,
             },
             _ => false,
         }
@@ -181,18 +181,18 @@ impl World {
         }
         if wire.connecting {
             self.note("silent death while connecting");
-        } else if self.remote.is_asked(id) {
+        } else if self.server.is_asked(id) {
             self.note("silent death in an exchange");
         } else {
             self.note("silent death while idle");
         }
         self.tell(|| format!("{id:?} goes silent"));
-        self.remote.is_gone(id);
+        self.server.is_gone(id);
     }
 
     /// The sandbox freezes: what becomes of its connections meanwhile.
-    pub fn remote_freezes(&mut self, time: u64) {
-        for id in self.remote_wires() {
+    pub fn server_freezes(&mut self, time: u64) {
+        for id in self.server_wires() {
             let deadly = if time >= FREEZE_DEADLY { 10 } else { 1 };
             if self.chance.below(11) >= deadly {
                 continue;

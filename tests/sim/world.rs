@@ -1,7 +1,7 @@
 //! The shell's part, played by hand: does what the core says, moves bytes in pieces, sleeps, and reports.
 //!
 //! As in the shell, one turn is: act until nothing moves; sleep until the core's deadline or until something
-//! happens; report what happened, time last. What the peers do is in `clients`, `remote` and `lambda`; all they
+//! happens; report what happened, time last. What the peers do is in `clients`, `server` and `lambda`; all they
 //! can do to a connection is in [`Happening`].
 
 use std::cell::Cell;
@@ -21,7 +21,7 @@ use super::clients::Client;
 use super::clock::Clock;
 use super::lambda::Api;
 use super::ledger::{Ledger, Range};
-use super::remote::Remote;
+use super::server::Server;
 use super::telemetry::{Flush, News, Telemetry};
 
 /// The ends of a connection to another machine.
@@ -42,11 +42,11 @@ pub enum Happening {
     Cut(ConnId, End),
     /// The peer has read, so that much more can be written.
     Room(ConnId, usize),
-    /// The remote closes an idle connection.
+    /// The server closes an idle connection.
     Fades(ConnId, End),
     /// Nothing comes back on that connection any more.
     Silence(ConnId),
-    /// The remote's weather changes.
+    /// The server's weather changes.
     Weather,
     Invoke,
     FunctionEnds,
@@ -63,7 +63,7 @@ pub enum Happening {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Who {
     Client(usize),
-    Remote,
+    Server,
     Lambda,
     Subscription,
     Delivery,
@@ -121,7 +121,7 @@ pub struct World {
     pub crowding: u64,
     /// Clients of whom something was read in this turn.
     pub read_clients: Vec<usize>,
-    pub remote: Remote,
+    pub server: Server,
     pub api: Api,
     pub telemetry: Telemetry,
     pub ledger: Ledger,
@@ -158,7 +158,7 @@ const TURNS_MAX: u64 = 1_000_000;
 const FREEZE_MIN: u64 = 1_000_000;
 const WATCH_EVERY: u64 = 500_000;
 
-/// Longest time in which everything comes to rest once the remote is well: five attempts, pauses of 30 s.
+/// Longest time in which everything comes to rest once the server is well: five attempts, pauses of 30 s.
 const REST_MAX: u64 = 600_000_000;
 
 thread_local! {
@@ -188,7 +188,7 @@ impl World {
             clients: Vec::new(),
             crowding: 0,
             read_clients: Vec::new(),
-            remote: Remote::default(),
+            server: Server::default(),
             api,
             telemetry: Telemetry::default(),
             ledger: Ledger::default(),
@@ -288,11 +288,11 @@ impl World {
         let mut moved = self.write_all();
         // Before the first step, what is written counts; then Lambda is heard.
         if std::mem::replace(&mut self.wakes, false) {
-            self.remote_wakes();
+            self.server_wakes();
             self.lambda_wakes();
         }
         if std::mem::replace(&mut self.is_copy, false) {
-            self.remote_is_copied();
+            self.server_is_copied();
             if self.other_copy {
                 ENTROPY.set(ENTROPY.get() | 1 << 60);
             }
@@ -334,11 +334,11 @@ impl World {
                 self.lambda_connects(id);
             }
             Command::Connect(id, address) => {
-                self.open(id, Who::Remote, true);
+                self.open(id, Who::Server, true);
                 self.wires.get_mut(&id).unwrap().address = Some(address);
-                self.remote_connects(id, address);
+                self.server_connects(id, address);
             }
-            Command::Resolve(Peer::Remote, _) => self.remote_looked_up(),
+            Command::Resolve(Peer::Remote, _) => self.server_looked_up(),
             Command::Resolve(Peer::Lambda, _) => self.lambda_looked_up(),
             Command::Resolve(Peer::Store, _) | Command::ReadFile(_) => {
                 self.fail("no setting names the place of a credential");
@@ -390,7 +390,7 @@ impl World {
         };
         match wire.who {
             Who::Client(at) => self.client_closed(at, id),
-            Who::Remote => self.remote_closed(id),
+            Who::Server => self.server_closed(id),
             Who::Lambda => self.lambda_gone(id),
             Who::Subscription | Who::Delivery => self.telemetry_gone(id),
         }
@@ -399,8 +399,8 @@ impl World {
     /// Writes as far as the system takes it. Whether anything moved.
     fn write_all(&mut self) -> bool {
         let mut moved = false;
-        // What is asked of the remote decides anew how much it takes.
-        let takes = |wire: &Wire| !wire.connecting && (wire.room > 0 || wire.who == Who::Remote);
+        // What is asked of the server decides anew how much it takes.
+        let takes = |wire: &Wire| !wire.connecting && (wire.room > 0 || wire.who == Who::Server);
         let wires = self.wires.iter().filter(|(_, wire)| takes(wire));
         let ids: Vec<ConnId> = wires.map(|(id, _)| *id).collect();
         for id in ids {
@@ -418,9 +418,9 @@ impl World {
         if whole == 0 {
             return false;
         }
-        if who == Who::Remote && !self.remote.is_asked(id) {
+        if who == Who::Server && !self.server.is_asked(id) {
             let request = [head, body].concat();
-            self.remote_begins(id, &request);
+            self.server_begins(id, &request);
         }
         let n = whole
             .min(self.wires[&id].room)
@@ -432,8 +432,8 @@ impl World {
         let mut bytes = head[..n.min(head.len())].to_vec();
         bytes.extend_from_slice(&body[..n - bytes.len()]);
         self.decided(&(format!("{id:?}"), &bytes));
-        if who == Who::Remote {
-            self.remote_is_sent(id, &bytes, whole);
+        if who == Who::Server {
+            self.server_is_sent(id, &bytes, whole);
         }
         if n < whole {
             self.note("partial write");
@@ -446,7 +446,7 @@ impl World {
         self.relay.sent(id, n, self.clock.now());
         match who {
             Who::Client(at) => self.client_hears(at, &bytes),
-            Who::Remote => self.remote_took(id, n),
+            Who::Server => self.server_took(id, n),
             Who::Lambda => self.lambda_is_asked(id, &bytes),
             Who::Subscription => self.subscription_is_asked(id, &bytes),
             Who::Delivery => self.delivery_is_answered(&bytes),
@@ -520,7 +520,7 @@ impl World {
             return false;
         };
         self.tell(|| format!("FROZEN for {} ms, clock stands still: {still}", time / 1000));
-        self.remote_freezes(time);
+        self.server_freezes(time);
         self.clock.freeze(time, still);
         self.note(if time < FREEZE_MIN {
             "freeze too short to see"
@@ -546,7 +546,7 @@ impl World {
         }
         self.clients_thaw(frozen);
         // It happened in the sleep before the next turn.
-        self.remote.thawed(frozen, self.clock.mono(), self.turn + 1);
+        self.server.thawed(frozen, self.clock.mono(), self.turn + 1);
         self.is_not_clear();
     }
 
@@ -596,8 +596,8 @@ impl World {
                 if let Some(wire) = self.wires.get_mut(&id) {
                     wire.connecting = false;
                     let (who, address) = (wire.who, wire.address);
-                    if who == Who::Remote {
-                        self.remote_lands(id);
+                    if who == Who::Server {
+                        self.server_lands(id);
                     }
                     let mut ends = ELSEWHERE;
                     ends.peer = address.unwrap_or(ends.peer);
@@ -609,7 +609,7 @@ impl World {
                     match wire.who {
                         Who::Lambda => self.lambda_gone(id),
                         Who::Subscription => self.subscription_fails(),
-                        _ => self.remote_unconnected(id),
+                        _ => self.server_unconnected(id),
                     }
                     self.relay.ended(id, End::Io(kind), now);
                 }
@@ -694,7 +694,7 @@ impl World {
             self.relay.received(id, n, now);
             match who {
                 Who::Client(at) => self.client_was_read(at, n),
-                Who::Remote => self.remote_was_read(id, n),
+                Who::Server => self.server_was_read(id, n),
                 Who::Lambda => self.lambda_was_read(id, n),
                 Who::Subscription => self.subscription_was_read(n),
                 Who::Delivery => self.delivery_was_read(id, n),
@@ -710,7 +710,7 @@ impl World {
         let who = self.wires[&id].who;
         match who {
             Who::Client(at) => self.client_ends(at, id, end),
-            Who::Remote => self.remote_ends(id),
+            Who::Server => self.server_ends(id),
             Who::Lambda => self.lambda_ends(id),
             Who::Subscription => self.subscription_ends(),
             Who::Delivery => {}
@@ -765,7 +765,7 @@ impl World {
     /// After the finale: all is well from here on, and it must come to rest in time.
     pub fn check_time(&self, since: u64) {
         self.require(
-            self.clock.awake_since(since) < REST_MAX + self.ledger.server.rests_max(),
+            self.clock.awake_since(since) < REST_MAX + self.ledger.opinion.rests_max(),
             "it does not come to rest",
         );
     }
@@ -811,12 +811,12 @@ fn settings(chance: &mut Chance, traced: bool) -> (Settings, Vec<(&'static str, 
         ("PYROSCOPE_FLUSH_MODE", set.flush.word().to_owned()),
         ("PYROSCOPE_UNIQUE_TIMES", set.unique_times.to_string()),
     ];
-    let remote = match (set.usable, set.named) {
+    let server = match (set.usable, set.named) {
         (false, _) => "ftp://remote".to_owned(),
-        (true, true) => format!("http://{}", Remote::NAMED),
-        (true, false) => format!("http://{}", Remote::LITERAL),
+        (true, true) => format!("http://{}", Server::NAMED),
+        (true, false) => format!("http://{}", Server::LITERAL),
     };
-    vars.push(("PYROSCOPE_REMOTE_ADDRESS", remote));
+    vars.push(("PYROSCOPE_REMOTE_ADDRESS", server));
     if set.copied {
         vars.push(("AWS_LAMBDA_INITIALIZATION_TYPE", "snap-start".to_owned()));
     }

@@ -1,7 +1,7 @@
 //! The bench: everything outside the extension, scripted, and the extension itself as a child process.
 //!
 //! ```text
-//!   Client ──▶ the extension under test (Sandbox) ──▶ Pyroscope     the remote: http or https
+//!   Client ──▶ the extension under test (Sandbox) ──▶ Pyroscope     the server: http or https
 //!   (an SDK)        │            ▲                    (Certificates made at test time)
 //!                   ▼            │ signals, log lines
 //!             ExtensionsApi   (Lambda's side)

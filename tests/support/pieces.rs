@@ -90,7 +90,7 @@ impl FarQueue {
 }
 
 /// A netlink message that asks for the socket with these addresses: `nlmsghdr`, then `inet_diag_req_v2`.
-fn question(local: SocketAddr, remote: SocketAddr) -> Vec<u8> {
+fn question(local: SocketAddr, server: SocketAddr) -> Vec<u8> {
     const REQUEST_BYTES: u32 = 56;
     const REQUEST: u16 = 1;
     const TCP: u8 = 6;
@@ -109,9 +109,9 @@ fn question(local: SocketAddr, remote: SocketAddr) -> Vec<u8> {
     ]);
     message.extend(u32::MAX.to_ne_bytes());
     message.extend(local.port().to_be_bytes());
-    message.extend(remote.port().to_be_bytes());
+    message.extend(server.port().to_be_bytes());
     message.extend(sixteen_bytes(local.ip()));
-    message.extend(sixteen_bytes(remote.ip()));
+    message.extend(sixteen_bytes(server.ip()));
     message.extend(0_u32.to_ne_bytes());
     message.extend([NO_COOKIE, NO_COOKIE].map(u32::to_ne_bytes).concat());
     message

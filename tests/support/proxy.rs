@@ -100,11 +100,11 @@ fn serve(shared: &Monitor<State>, stream: &TcpStream) -> io::Result<()> {
     });
     match manner {
         Manner::Tunnel(to, answer) => {
-            let remote = TcpStream::connect(to)?;
+            let server = TcpStream::connect(to)?;
             let _ = write_in_pieces(stream, &answer, 1);
-            let (near, far) = (stream.try_clone()?, remote.try_clone()?);
+            let (near, far) = (stream.try_clone()?, server.try_clone()?);
             thread::spawn(move || pump(near, far));
-            pump(remote, stream.try_clone()?);
+            pump(server, stream.try_clone()?);
             Ok(())
         }
         Manner::Answer(bytes) => (&*stream).write_all(&bytes),

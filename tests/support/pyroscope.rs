@@ -201,15 +201,15 @@ enum Verdict {
 
 impl Pyroscope {
     pub fn http() -> Self {
-        let remote = Self::refusing(None);
-        remote.accept();
-        remote
+        let server = Self::refusing(None);
+        server.accept();
+        server
     }
 
     pub fn https(tls: Tls) -> Self {
-        let remote = Self::refusing(Some(tls));
-        remote.accept();
-        remote
+        let server = Self::refusing(Some(tls));
+        server.accept();
+        server
     }
 
     /// A server that has a port and refuses connections, until [`Pyroscope::accept`].
@@ -302,7 +302,7 @@ impl Pyroscope {
             .state
             .change(|state| state.listener = Some(handle.into()));
         Crowd {
-            remote: self,
+            server: self,
             socket,
             only,
         }
@@ -387,7 +387,7 @@ impl Pyroscope {
     /// Waits until `count` requests have come whole, and returns them.
     #[track_caller]
     pub fn wait_complete(&self, count: usize) -> Vec<Request> {
-        let what = format!("{count} whole requests at the remote");
+        let what = format!("{count} whole requests at the server");
         self.shared.state.wait(&what, |state| {
             let complete = state
                 .requests
@@ -401,7 +401,7 @@ impl Pyroscope {
     /// Waits until `count` requests have been answered, and returns those.
     #[track_caller]
     pub fn wait_answered(&self, count: usize) -> Vec<Request> {
-        let what = format!("{count} answered requests at the remote");
+        let what = format!("{count} answered requests at the server");
         self.shared.state.wait(&what, |state| {
             let answered: Vec<&Request> = state
                 .requests
@@ -415,7 +415,7 @@ impl Pyroscope {
     /// Like [`Pyroscope::wait_answered`], without copying what came.
     #[track_caller]
     pub fn wait_answered_count(&self, count: usize) {
-        let what = format!("{count} answered requests at the remote");
+        let what = format!("{count} answered requests at the server");
         self.shared.state.wait(&what, |state| {
             let answered = state
                 .requests
@@ -431,7 +431,7 @@ impl Pyroscope {
     pub fn wait_all_ended(&self) {
         self.shared
             .state
-            .wait("each request at the remote to end", |state| {
+            .wait("each request at the server to end", |state| {
                 let mut requests = state.requests.iter();
                 requests
                     .all(|request| request.ended_at.is_some())
@@ -450,7 +450,7 @@ impl Pyroscope {
     /// Waits until the first byte of `count` requests has come, read or not.
     #[track_caller]
     pub fn wait_begun(&self, count: usize) {
-        let what = format!("{count} requests to begin at the remote");
+        let what = format!("{count} requests to begin at the server");
         self.shared
             .state
             .wait(&what, |state| (state.turns >= count).then_some(()));
@@ -459,7 +459,7 @@ impl Pyroscope {
     /// Waits until `count` connections have sent their ClientHello, which waits before a gate.
     #[track_caller]
     pub fn wait_hellos(&self, count: usize) {
-        let what = format!("{count} ClientHellos at the remote");
+        let what = format!("{count} ClientHellos at the server");
         self.shared.state.wait(&what, |state| {
             let waiting = |connection: &&Connection| connection.hello;
             (state.connections.iter().filter(waiting).count() >= count).then_some(())
@@ -473,7 +473,7 @@ impl Pyroscope {
     /// Waits until `count` connections have been accepted (and greeted, with TLS).
     #[track_caller]
     pub fn wait_connections(&self, count: usize) -> Vec<Connection> {
-        let what = format!("{count} connections to the remote");
+        let what = format!("{count} connections to the server");
         self.shared.state.wait(&what, |state| {
             (state.connections.len() >= count).then(|| state.connections.clone())
         })
@@ -491,7 +491,7 @@ impl Pyroscope {
     /// Waits until `count` connections are open and have nothing to do but wait for a request.
     #[track_caller]
     pub fn wait_idle(&self, count: usize) {
-        let what = format!("{count} idle connections at the remote");
+        let what = format!("{count} idle connections at the server");
         self.shared.state.wait(&what, |state| {
             let idle = state
                 .connections
@@ -530,7 +530,7 @@ impl Pyroscope {
 
 /// See [`Pyroscope::crowd`].
 pub struct Crowd<'a> {
-    remote: &'a Pyroscope,
+    server: &'a Pyroscope,
     socket: Socket,
     only: TcpStream,
 }
@@ -539,7 +539,7 @@ impl Crowd<'_> {
     /// Makes room: who asks again gets through.
     pub fn leave(self) {
         drop(self.only);
-        self.remote.accept_on(self.socket);
+        self.server.accept_on(self.socket);
     }
 }
 

@@ -72,14 +72,14 @@ impl Sandbox {
             .set("PYROSCOPE_LOG_LEVEL", "trace")
     }
 
-    /// The usual: registered with `lambda`, relaying to `remote`.
-    pub fn with(lambda: &ExtensionsApi, remote: &Pyroscope) -> Self {
-        Self::new().lambda(lambda).remote(remote)
+    /// The usual: registered with `lambda`, relaying to `server`.
+    pub fn with(lambda: &ExtensionsApi, server: &Pyroscope) -> Self {
+        Self::new().lambda(lambda).server(server)
     }
 
-    /// No Lambda: PYROSCOPE_DEV_MODE, relaying to `remote`.
-    pub fn relay_only(remote: &Pyroscope) -> Self {
-        Self::new().set("PYROSCOPE_DEV_MODE", "true").remote(remote)
+    /// No Lambda: PYROSCOPE_DEV_MODE, relaying to `server`.
+    pub fn relay_only(server: &Pyroscope) -> Self {
+        Self::new().set("PYROSCOPE_DEV_MODE", "true").server(server)
     }
 
     /// Sets an environment variable, in place of an earlier value.
@@ -93,8 +93,8 @@ impl Sandbox {
         self.set("AWS_LAMBDA_RUNTIME_API", lambda.address())
     }
 
-    pub fn remote(self, remote: &Pyroscope) -> Self {
-        self.set("PYROSCOPE_REMOTE_ADDRESS", remote.url())
+    pub fn server(self, server: &Pyroscope) -> Self {
+        self.set("PYROSCOPE_REMOTE_ADDRESS", server.url())
     }
 
     /// This binary, whatever the environment says.

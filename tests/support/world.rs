@@ -394,7 +394,7 @@ pub fn invoke(world: &World, ms: u64) -> String {
     ))
 }
 
-pub fn named_remote(world: &mut World, addresses: &[&str]) {
+pub fn named_server(world: &mut World, addresses: &[&str]) {
     let addresses = addresses.iter().map(|a| a.parse().unwrap()).collect();
     world.resolving.pop().expect("it is looked up");
     world.relay.resolved(Peer::Remote, Ok(addresses), world.now);

@@ -1,11 +1,11 @@
 //! ARNs of secrets and parameters: what a store is asked for, and where it is.
 
-use crate::aws::store::{Service, Stored};
+use crate::aws::store::{Secret, Service};
 use crate::config::remote::Remote;
 use crate::config::{Note, warn_once};
 use crate::http1::fields::digits;
 
-use super::Place;
+use super::{Place, Stored};
 
 /// A secret in a store, by its ARN, and the key of the member to use.
 pub(super) fn stored<'v>(
@@ -38,10 +38,13 @@ pub(super) fn stored<'v>(
     };
     let (endpoint, setting) = endpoint(env, service, region, domain, notes)?;
     let region = (*region).to_owned();
-    let stored = Stored {
+    let secret = Secret {
         service,
         region,
         body,
+    };
+    let stored = Stored {
+        secret,
         endpoint,
         setting,
     };

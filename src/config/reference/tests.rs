@@ -15,7 +15,7 @@ fn references(vars: &[(&str, &str)]) -> (Vec<(String, String)>, References) {
     let config = config(vars);
     assert_eq!(config.notes, []);
     let remote = config.remote.unwrap();
-    let references = remote.references.expect("a reference");
+    let references = config.references.expect("a reference");
     assert_eq!(remote.withheld, references.templates.len());
     (remote.fields, *references)
 }
@@ -50,7 +50,7 @@ fn what_is_named_is_asked_for_as_the_store_wants_it() {
             r#"{"Name":"arn:aws-cn:ssm:cn-north-1:123456789012:parameter/a/b:3","WithDecryption":true}"#.to_owned(),
         ),
     ] {
-        assert_eq!(stored(&value, &[]).body, body, "{value}");
+        assert_eq!(stored(&value, &[]).secret.body, body, "{value}");
     }
 }
 
@@ -168,7 +168,7 @@ fn the_last_of_a_name_wins_and_nothing_is_read_for_the_others() {
     let literal = config(&[tenant, headers(r#"{"x-scope-orgid":"me"}"#)]);
     let remote = literal.remote.unwrap();
     assert_eq!(remote.fields, [pair("x-scope-orgid", "me")]);
-    assert_eq!((remote.withheld, remote.references), (0, None));
+    assert_eq!((remote.withheld, literal.references), (0, None));
     let (fields, kept) = references(&[tenant, token, headers(r#"{"X-SCOPE-ORGID":"file:///x"}"#)]);
     assert_eq!(
         fields,

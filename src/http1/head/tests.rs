@@ -21,7 +21,7 @@ fn framing(head: &str) -> Result<Framing, u16> {
     let mut slots = header_slots();
     request(head.as_bytes(), &mut slots)
         .and_then(|r| r.framing())
-        .map_err(|refusal| refusal.status)
+        .map_err(Refusal::status)
 }
 
 fn framed(fields: &str) -> Result<Framing, u16> {

@@ -95,7 +95,7 @@ impl Reading {
             Err(_) if inquiry.was_frozen(wakes) && !self.resent => self.resent = true,
             Err(cause) => return Err(cause.to_owned()),
             Ok((status, body)) if asks_keys => self.keys = Some(store::keys(status, body)?),
-            Ok((status, body)) => self.values.push(stored.secret(status, body)?),
+            Ok((status, body)) => self.values.push(stored.secret.value(status, body)?),
         }
         Ok(())
     }

@@ -3,7 +3,8 @@
 use crate::config::{Labels, Remote, Share};
 use crate::contract::Now;
 use crate::http1::body::BodyReader;
-use crate::http1::head::{Framing, Refusal, Request};
+use crate::http1::head::{Framing, Request};
+use crate::http1::refusal::Refusal;
 use crate::log::Log;
 use crate::relay::forward::{self, Added};
 use crate::relay::report::LogLimit;
@@ -53,11 +54,6 @@ pub(super) enum Sink {
     LeaveOut(LeftOutReason),
 }
 
-pub(super) const TOO_LARGE: Refusal = Refusal {
-    status: 413,
-    reason: "the body is larger than the ring",
-};
-
 impl<'r> Context<'r> {
     /// Decides where the body of that request goes.
     pub(super) fn destination(
@@ -98,7 +94,7 @@ impl<'r> Context<'r> {
             BodyReader::Length(length) if self.ring.could_hold(self.head.len(), length) => {
                 Some(length as usize)
             }
-            BodyReader::Length(_) => return Err(TOO_LARGE),
+            BodyReader::Length(_) => return Err(Refusal::LargerThanRing),
             _ => None,
         };
         // A method with content states a length even without a body (RFC 9110 section 8.6).

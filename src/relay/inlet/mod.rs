@@ -20,13 +20,13 @@ use std::time::{Duration, Instant};
 use crate::http1::HEAD_BYTES_MAX;
 use crate::http1::body::BodyReader;
 use crate::http1::buffer::ReceiveBuffer;
+use crate::http1::request::RequestReader;
 
 use super::ring::{PayloadId, Ring};
 
 pub use destination::Context;
 use destination::Sink;
 pub(super) use destination::session_id;
-use request::BAD_CHUNK;
 
 /// First size of the buffer for heads: it holds every head seen from SDKs, and a small body.
 const INBOX_START: usize = 4096;
@@ -45,6 +45,10 @@ const LINGER_BYTES_MAX: u64 = 256 << 20;
 
 /// Longest wait for the client to close after a final answer.
 const LINGER_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// How long a new client may take to begin its request before it counts as idle. From connecting to writing takes
+/// microseconds, and longer on a busy machine.
+pub(super) const NEW_CLIENT_MAX: Duration = Duration::from_millis(250);
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -66,11 +70,9 @@ enum State {
     Head,
     Body {
         sink: Sink,
-        reader: BodyReader,
+        reader: RequestReader,
         /// Bytes of body so far.
         taken: u64,
-        keep_alive: bool,
-        http10: bool,
     },
     Last,
     Linger {
@@ -143,7 +145,7 @@ impl Inlet {
                 ..
             } if self.wants() => Some((
                 *id,
-                match reader {
+                match reader.body {
                     BodyReader::Chunked(_) => CHUNKED_READ_MAX,
                     _ => usize::MAX,
                 },
@@ -164,13 +166,13 @@ impl Inlet {
         } = &mut self.state
         {
             let room = &mut cx.ring.room(*id)[..n];
-            match reader.decode(room) {
+            match reader.body.decode(room) {
                 Ok(at) => {
                     self.inbox.append(&room[at.used..]);
                     cx.ring.filled(*id, at.body);
                     *taken += at.body as u64;
                 }
-                Err(_) => return self.refuse(BAD_CHUNK, cx),
+                Err(bad) => return self.refuse(bad.into(), cx),
             }
         } else {
             self.inbox.received(n);
@@ -290,7 +292,7 @@ impl Inlet {
     pub fn new_until(&self) -> Option<Instant> {
         let is_silent =
             !self.has_sent_bytes && !self.half_closed && matches!(self.state, State::Head);
-        is_silent.then(|| self.progressed + super::clients::NEW_CLIENT_MAX)
+        is_silent.then(|| self.progressed + NEW_CLIENT_MAX)
     }
 
     const fn has_answers(&self) -> bool {
@@ -308,111 +310,4 @@ impl Inlet {
     clippy::disallowed_methods,
     reason = "a made-up clock has to start somewhere"
 )]
-mod tests {
-    use super::*;
-    use crate::config::{Labels, Share};
-    use crate::contract::Now;
-    use crate::log::{Level, Log};
-    use crate::relay::report::LogLimit;
-
-    /// An inlet, and what it needs.
-    struct Bench {
-        inlet: Inlet,
-        ring: Ring,
-        now: Instant,
-    }
-
-    impl Bench {
-        fn new() -> Self {
-            let now = Instant::now();
-            Self {
-                inlet: Inlet::new(now),
-                ring: Ring::new(1 << 20),
-                now,
-            }
-        }
-
-        /// Calls `act` with the inlet and its context.
-        fn with(&mut self, act: impl FnOnce(&mut Inlet, &mut Context)) {
-            let mut cx = Context {
-                ring: &mut self.ring,
-                remote: None,
-                session: &mut None,
-                entropy: || 0,
-                sample: Share::ALL,
-                labels: &Labels::new(),
-                unique_times: true,
-                thaw: None,
-                last_empty: &mut String::new(),
-                head: &mut Vec::new(),
-                taking: true,
-                refusals: &mut LogLimit::default(),
-                log: &mut Log::new(Level::Error),
-                now: Now {
-                    mono: self.now,
-                    unix_ms: 0,
-                },
-            };
-            act(&mut self.inlet, &mut cx);
-        }
-
-        fn receive(&mut self, bytes: &[u8]) {
-            self.inlet.space(&mut self.ring)[..bytes.len()].copy_from_slice(bytes);
-            self.with(|inlet, cx| inlet.received(bytes.len(), cx));
-        }
-
-        fn write_answers(&mut self) {
-            self.with(|inlet, cx| inlet.sent(inlet.pending().len(), cx));
-        }
-    }
-
-    const REQUEST: &[u8] = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody";
-
-    #[test]
-    fn a_request_is_being_read_from_its_first_byte_to_its_last() {
-        for end in 0..=REQUEST.len() {
-            let mut bench = Bench::new();
-            if end > 0 {
-                bench.receive(&REQUEST[..end]);
-            }
-            let is_part = end > 0 && end < REQUEST.len();
-            assert_eq!(bench.inlet.is_reading(), is_part, "{end} bytes");
-            if is_part {
-                bench.inlet.ended(true, &mut bench.ring);
-                assert!(!bench.inlet.is_reading(), "{end} bytes, and no more");
-                continue;
-            }
-            bench.write_answers();
-            assert!(!bench.inlet.is_reading(), "answered");
-        }
-        let mut bench = Bench::new();
-        bench.receive(b"\0not HTTP");
-        assert!(!bench.inlet.is_reading(), "refused");
-    }
-
-    #[test]
-    fn a_client_is_new_until_it_says_something_or_some_time_is_over() {
-        let mut bench = Bench::new();
-        let until = bench.now + crate::relay::clients::NEW_CLIENT_MAX;
-        let just_before = until.checked_sub(Duration::from_nanos(1)).unwrap();
-        assert_eq!(bench.inlet.new_until(), Some(until));
-        assert!(bench.inlet.is_new(bench.now) && bench.inlet.is_new(just_before));
-        assert!(!bench.inlet.is_new(until));
-
-        let frozen = Duration::from_mins(1);
-        bench.inlet.thawed(frozen);
-        assert!(bench.inlet.is_new(just_before + frozen), "frozen meanwhile");
-        assert!(!bench.inlet.is_new(until + frozen));
-
-        bench.receive(&REQUEST[..1]);
-        bench.inlet.thawed(frozen);
-        assert_eq!(bench.inlet.new_until(), None, "its request has begun");
-        bench.receive(&REQUEST[1..]);
-        bench.write_answers();
-        assert_eq!(bench.inlet.new_until(), None, "it was served");
-
-        let mut bench = Bench::new();
-        bench.inlet.ended(true, &mut bench.ring);
-        assert_eq!(bench.inlet.new_until(), None, "it left");
-    }
-}
+mod tests;

@@ -1,18 +1,15 @@
 //! Reads requests from received bytes, one after another, and answers them.
 
-use crate::http1::head::{self, Refusal};
-use crate::http1::{HEAD_BYTES_MAX, header_slots, write};
+use crate::http1::head::{Framing, Request};
+use crate::http1::refusal::Refusal;
+use crate::http1::request::RequestReader;
+use crate::http1::write;
 use crate::log::Level;
 use crate::relay::ring::{LossReason, NoSpace, Ring};
 use crate::relay::{CONTROLLER, SVC};
 
-use super::destination::{Context, Sink, TOO_LARGE};
+use super::destination::{Context, Sink};
 use super::{Inlet, State};
-
-pub(super) const BAD_CHUNK: Refusal = Refusal {
-    status: 400,
-    reason: "malformed chunk",
-};
 
 impl Inlet {
     /// Processes the received bytes, as far as possible.
@@ -41,64 +38,20 @@ impl Inlet {
 
     /// Looks for a complete head. Returns whether there is more to do at once.
     fn read_head(&mut self, cx: &mut Context) -> bool {
-        self.inbox.consume(head::leading_blank(self.inbox.bytes()));
-        let bytes = self.inbox.bytes();
-        let Some(&first) = bytes.first() else {
-            return false;
-        };
-        if bytes == b"\r" {
-            // Half of an empty line.
-            return false;
-        }
-        if !head::begins_request(first) {
-            self.refuse(
-                Refusal {
-                    status: 400,
-                    reason: "not HTTP",
-                },
-                cx,
-            );
-        } else if let Some(len) = self.inbox.head_end() {
-            let begun = self.begin(len, cx);
-            self.inbox.consume(len);
-            if let Err(refusal) = begun {
-                self.refuse(refusal, cx);
+        let accept = |request: &Request, framing: &Framing| cx.destination(request, framing);
+        let begun = RequestReader::begin(&mut self.inbox, &mut self.answers, accept);
+        match begun {
+            Ok(None) => return false,
+            Ok(Some((reader, sink))) => {
+                self.state = State::Body {
+                    sink,
+                    reader,
+                    taken: 0,
+                };
             }
-        } else if self.inbox.is_full(HEAD_BYTES_MAX) {
-            let has_line = self.inbox.bytes().contains(&b'\n');
-            let status = if has_line { 431 } else { 414 };
-            self.refuse(
-                Refusal {
-                    status,
-                    reason: "the head is too long",
-                },
-                cx,
-            );
-        } else {
-            return false;
+            Err(refusal) => self.refuse(refusal, cx),
         }
         true
-    }
-
-    /// Begins the request whose head is the next `len` bytes.
-    fn begin(&mut self, len: usize, cx: &mut Context) -> Result<(), Refusal> {
-        let mut slots = header_slots();
-        let request = head::request(&self.inbox.bytes()[..len], &mut slots)?;
-        let framing = request.framing()?;
-        let http10 = request.http10;
-        let sink = cx.destination(&request, &framing)?;
-        // A client that has begun its body no longer waits for it.
-        if framing.expects_continue && len == self.inbox.len() {
-            self.answers.extend_from_slice(write::CONTINUE);
-        }
-        self.state = State::Body {
-            sink,
-            reader: framing.body,
-            taken: 0,
-            keep_alive: framing.keep_alive,
-            http10,
-        };
-        Ok(())
     }
 
     /// Moves body bytes from the inbox to their destination. Returns whether there is more to do at once.
@@ -113,7 +66,7 @@ impl Inlet {
             return false;
         };
         let sink = *sink;
-        if reader.is_done() {
+        if reader.body.is_done() {
             self.acknowledge(sink, cx.ring);
             return true;
         }
@@ -122,7 +75,7 @@ impl Inlet {
         }
         let read = self.inbox.bytes_mut();
         let decoded = match sink {
-            Sink::Discard(_) | Sink::LeaveOut(_) => reader.decode(read),
+            Sink::Discard(_) | Sink::LeaveOut(_) => reader.body.decode(read),
             Sink::Slot(id) => match cx.ring.space(id) {
                 Err(no) => {
                     self.overflow(no, cx.ring);
@@ -131,14 +84,14 @@ impl Inlet {
                 Ok(space) => {
                     let n = space.len().min(read.len());
                     space[..n].copy_from_slice(&read[..n]);
-                    let decoded = reader.decode(&mut space[..n]);
-                    cx.ring.filled(id, decoded.map_or(0, |at| at.body));
+                    let decoded = reader.body.decode(&mut space[..n]);
+                    cx.ring.filled(id, decoded.as_ref().map_or(0, |at| at.body));
                     decoded
                 }
             },
         };
         match decoded {
-            Err(_) => self.refuse(BAD_CHUNK, cx),
+            Err(bad) => self.refuse(bad.into(), cx),
             Ok(at) => {
                 self.inbox.consume(at.used);
                 *taken += at.body as u64;
@@ -155,10 +108,7 @@ impl Inlet {
 
     /// The body is complete: answers 200.
     fn acknowledge(&mut self, sink: Sink, ring: &mut Ring) {
-        let State::Body {
-            keep_alive, http10, ..
-        } = self.state
-        else {
+        let State::Body { reader, .. } = &self.state else {
             return;
         };
         match sink {
@@ -166,8 +116,11 @@ impl Inlet {
             Sink::Discard(loss) => ring.acknowledge_lost(loss),
             Sink::LeaveOut(why) => ring.acknowledge_left_out(why),
         }
-        write::reply(&mut self.answers, 200, keep_alive, http10);
-        self.state = if keep_alive { State::Head } else { State::Last };
+        self.state = if reader.acknowledge(&mut self.answers) {
+            State::Head
+        } else {
+            State::Last
+        };
     }
 
     /// The body cannot be kept: it is refused if it is too large for the ring, otherwise read to its end and lost.
@@ -180,7 +133,12 @@ impl Inlet {
             *sink = Sink::Discard(LossReason::Full);
         }
         if no == NoSpace::TooLarge {
-            write::reply(&mut self.answers, TOO_LARGE.status, false, false);
+            write::reply(
+                &mut self.answers,
+                Refusal::LargerThanRing.status(),
+                false,
+                false,
+            );
             self.inbox.clear();
             self.state = State::Last;
         }
@@ -189,14 +147,14 @@ impl Inlet {
     pub(super) fn refuse(&mut self, refusal: Refusal, cx: &mut Context) {
         self.close(cx.ring);
         self.inbox.clear();
-        write::reply(&mut self.answers, refusal.status, false, false);
+        write::reply(&mut self.answers, refusal.status(), false, false);
         self.state = State::Last;
         if let Some(count) = cx.refusals.happened(cx.now.mono) {
             let fields = [
                 CONTROLLER,
                 ("count", count.into()),
-                ("reason", refusal.reason.into()),
-                ("status", u64::from(refusal.status).into()),
+                ("reason", refusal.reason().into()),
+                ("status", u64::from(refusal.status()).into()),
                 SVC,
             ];
             cx.log

@@ -7,7 +7,7 @@ use crate::relay::ring::PayloadId;
 use crate::relay::transport::{Stage, next_after};
 use crate::relay::wakes::{Wake, Wakes};
 
-use super::ending::Outcome;
+use super::finished::Outcome;
 use super::{State, Uplink};
 
 /// Longest time an idle connection is reused. Load balancers close at 60 s, Pyroscope itself at 120 s, and Lambda's

@@ -1,52 +1,11 @@
-//! How an attempt ends, and how far it was when its connection died.
+//! How an attempt ends, and what becomes of its connection.
 
 use crate::contract::Now;
 use crate::http1::head;
-use crate::relay::ring::PayloadId;
 use crate::relay::transport::Stage;
-use crate::relay::wakes::Wakes;
 
-use super::exchange::Answer;
+use super::finished::{Death, Finished, Outcome};
 use super::{State, Uplink};
-
-/// How an attempt ended.
-#[derive(Debug)]
-pub(in crate::relay) struct Finished {
-    /// The payload it was for.
-    pub(in crate::relay) payload: PayloadId,
-    /// Its outcome.
-    pub(in crate::relay) outcome: Outcome,
-    /// Whether the connection had carried other exchanges before.
-    pub(in crate::relay) reused: bool,
-    /// Wakes of the sandbox before the attempt began.
-    pub(in crate::relay) wakes: Wakes,
-    /// The version of the credentials it was made with.
-    pub(in crate::relay) credentials: u32,
-    /// Whether the connection may carry another.
-    reusable: bool,
-}
-
-/// The outcome of an attempt.
-#[derive(Debug)]
-pub(in crate::relay) enum Outcome {
-    /// The server answered.
-    Answered(Answer),
-    /// The connection ended, or stayed silent after a wake; with the cause as text.
-    Died(Death, String),
-    /// It was given up: it timed out, or its answer cannot be used; with the cause as text.
-    GivenUp(Death, String),
-}
-
-/// How far an exchange was when its connection died. Decided once, at that moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::relay) enum Death {
-    /// Nothing of the request was sent.
-    BeforeSending,
-    /// Sending had begun, and no byte of an answer has arrived.
-    Silent,
-    /// A part of an answer has arrived.
-    MidAnswer,
-}
 
 impl Uplink {
     pub(super) fn answered(&mut self, reusable: bool) {

@@ -9,7 +9,7 @@ use crate::relay::phrases;
 use crate::relay::ring::Ring;
 
 use super::attempt::Attempt;
-use super::ending::Death;
+use super::finished::{Answer, Death};
 use super::{State, Uplink};
 
 /// Most bytes of an answer's body that are read to reuse the connection.
@@ -32,26 +32,6 @@ pub(super) struct Exchange {
     pub(super) early: bool,
     /// Whether the whole request was sent when the last bytes of an answer arrived.
     pub(super) is_sent: bool,
-}
-
-/// The server's answer.
-#[derive(Debug, Clone, Default)]
-pub(in crate::relay) struct Answer {
-    /// The status code.
-    pub(in crate::relay) status: u16,
-    /// `Retry-After` in seconds; dates are not supported (RFC 9110 section 10.2.3 allows either).
-    pub(in crate::relay) retry_after: Option<Duration>,
-    /// The target of a redirect, without parts that may be secret.
-    pub(in crate::relay) place: String,
-    /// The start of the body. It may quote what was sent, so it is never logged.
-    pub(in crate::relay) excerpt: Vec<u8>,
-}
-
-impl Answer {
-    /// As text for the log.
-    pub(in crate::relay) fn words(&self) -> String {
-        phrases::words(self.status, &self.place, &self.excerpt)
-    }
 }
 
 impl Uplink {

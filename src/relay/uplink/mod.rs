@@ -16,6 +16,7 @@
 mod attempt;
 mod ending;
 mod exchange;
+mod finished;
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -31,9 +32,8 @@ use super::wakes::Wakes;
 
 pub(super) use attempt::SUSPECT_MAX;
 use attempt::{Attempt, Suspicion};
-pub(super) use ending::{Death, Finished, Outcome};
-pub(super) use exchange::Answer;
 use exchange::Exchange;
+pub(super) use finished::{Answer, Death, Finished, Outcome};
 
 /// See the module's documentation.
 #[derive(Debug)]

@@ -20,7 +20,7 @@ const STEP: &str = SECRET.name;
 impl Check<'_> {
     /// Reads every credential, and sets the fields made of them; `None` if one is missing.
     pub(super) fn read_secrets(&mut self, config: &Config, remote: &mut Remote) -> Option<()> {
-        let Some(references) = remote.references.take() else {
+        let Some(references) = &config.references else {
             return Some(());
         };
         let (mut values, mut keys) = (Vec::new(), None);
@@ -30,12 +30,12 @@ impl Check<'_> {
                 Place::File(path) => read_file(path),
                 Place::Store(stored) => {
                     if keys.is_none() {
-                        keys = Some(self.keys(config, &references, variable)?);
+                        keys = Some(self.keys(config, references, variable)?);
                     }
                     let request = stored.request(keys.as_ref()?, clock().unix_ms);
                     let setting = stored.setting.unwrap_or(variable);
                     let answer = self.ask(config, &stored.endpoint, setting, &request)?;
-                    stored.secret(answer.status, &answer.body)
+                    stored.secret.value(answer.status, &answer.body)
                 }
             };
             match value {

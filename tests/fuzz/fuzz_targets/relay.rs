@@ -1,8 +1,8 @@
 //! The whole core: the input is a play of facts, in any order that a shell could report them, under a made-up
-//! clock. Clients, the remote, Lambda and the name server say what the input says, the well-formed and the rest.
+//! clock. Clients, the server, Lambda and the name server say what the input says, the well-formed and the rest.
 //!
-//! After every fact: no more 200s than payloads in the account, no more relayed than the remote took, the ring
-//! within its bytes, the next deadline ahead, no secret in the log. Every request that reaches the remote is
+//! After every fact: no more 200s than payloads in the account, no more relayed than the server took, the ring
+//! within its bytes, the next deadline ahead, no secret in the log. Every request that reaches the server is
 //! well-formed, and its body one that a client was told is safe. At the end the relay leaves in the time it has,
 //! and the account is square. That every change of the ring keeps the account is asserted in the ring itself.
 #![no_main]
@@ -88,22 +88,22 @@ impl<'i> Script<'i> {
 struct Play {
     world: World,
     clients: Vec<ConnId>,
-    remotes: Vec<ConnId>,
+    servers: Vec<ConnId>,
     lambdas: Vec<ConnId>,
     /// Connections on which Lambda delivers telemetry.
     deliveries: Vec<ConnId>,
-    /// Bytes written on each remote connection that are no whole request yet.
+    /// Bytes written on each server connection that are no whole request yet.
     unread: BTreeMap<ConnId, Vec<u8>>,
     /// Bodies of well-formed uploads, by number, that were offered whole.
     offered: BTreeSet<Vec<u8>>,
     uploads: u32,
     /// 200s seen by clients.
     promised: u64,
-    /// 2xx said by the remote.
+    /// 2xx said by the server.
     taken: u64,
-    /// Whether clients, or the remote, said what this play did not write itself.
+    /// Whether clients, or the server, said what this play did not write itself.
     wild_clients: bool,
-    wild_remote: bool,
+    wild_server: bool,
     log: String,
 }
 
@@ -117,8 +117,8 @@ impl Play {
             }
         };
         let workers = if settings >> 6 == 3 { "1" } else { "3" };
-        let remote = if settings >> 4 & 1 == 1 {
-            "http://remote.example:4040/base"
+        let server = if settings >> 4 & 1 == 1 {
+            "http://server.example:4040/base"
         } else {
             "http://10.0.0.1:4040"
         };
@@ -139,7 +139,7 @@ impl Play {
                     "65536"
                 },
             ),
-            ("PYROSCOPE_REMOTE_ADDRESS", remote),
+            ("PYROSCOPE_REMOTE_ADDRESS", server),
             ("PYROSCOPE_NUM_WORKERS", workers),
             ("PYROSCOPE_AUTH_TOKEN", TOKEN),
             ("PYROSCOPE_LOG_LEVEL", "trace"),
@@ -148,7 +148,7 @@ impl Play {
         Self {
             world,
             clients: Vec::new(),
-            remotes: Vec::new(),
+            servers: Vec::new(),
             lambdas: Vec::new(),
             deliveries: Vec::new(),
             unread: BTreeMap::new(),
@@ -157,7 +157,7 @@ impl Play {
             promised: 0,
             taken: 0,
             wild_clients: false,
-            wild_remote: flag(2) == "true", // a profile of itself is no upload
+            wild_server: flag(2) == "true", // a profile of itself is no upload
             log: String::new(),
         }
     }
@@ -176,9 +176,9 @@ impl Play {
             4 => self.hang_up(script, |play| &play.clients),
             5 => self.connect(script),
             6 => self.refuse(script),
-            7 | 8 => self.remote_answers(script),
-            9 => self.remote_speaks(script),
-            10 => self.hang_up(script, |play| &play.remotes),
+            7 | 8 => self.server_answers(script),
+            9 => self.server_speaks(script),
+            10 => self.hang_up(script, |play| &play.servers),
             11 => {
                 let ms = u64::from(script.byte()) << script.pick(10);
                 self.world.pass(Duration::from_millis(ms));
@@ -220,11 +220,11 @@ impl Play {
         self.clients.get(at).copied()
     }
 
-    fn remote(&mut self, script: &mut Script) -> Option<ConnId> {
-        self.remotes
+    fn server(&mut self, script: &mut Script) -> Option<ConnId> {
+        self.servers
             .retain(|id| self.world.written.contains_key(id));
-        let at = script.pick(self.remotes.len());
-        self.remotes.get(at).copied()
+        let at = script.pick(self.servers.len());
+        self.servers.get(at).copied()
     }
 
     fn upload(&mut self, script: &mut Script, chunked: bool) {
@@ -285,7 +285,7 @@ impl Play {
             if asked.1 == lambda() {
                 self.lambdas.push(id);
             } else {
-                self.remotes.push(id);
+                self.servers.push(id);
             }
         }
     }
@@ -298,11 +298,11 @@ impl Play {
         }
     }
 
-    fn remote_answers(&mut self, script: &mut Script) {
+    fn server_answers(&mut self, script: &mut Script) {
         let status = STATUSES[script.pick(STATUSES.len())];
         let body = WORDS[script.pick(WORDS.len())];
         let (step, keep) = (script.step(), script.byte());
-        let Some(id) = self.remote(script) else {
+        let Some(id) = self.server(script) else {
             return;
         };
         let field = match keep % 4 {
@@ -325,9 +325,9 @@ impl Play {
         self.world.offer(id, answer.as_bytes(), step);
     }
 
-    fn remote_speaks(&mut self, script: &mut Script) {
-        if let Some(id) = self.remote(script) {
-            self.wild_remote = true;
+    fn server_speaks(&mut self, script: &mut Script) {
+        if let Some(id) = self.server(script) {
+            self.wild_server = true;
             let step = script.step();
             self.world.offer(id, script.bytes(), step);
         }
@@ -424,7 +424,7 @@ impl Play {
         self.world.settle();
     }
 
-    /// What clients and the remote see.
+    /// What clients and the server see.
     fn read(&mut self) {
         for id in &self.clients {
             if let Some(written) = self.world.written.get_mut(id) {
@@ -435,13 +435,13 @@ impl Play {
                 written.drain(..whole);
             }
         }
-        for id in &self.remotes {
+        for id in &self.servers {
             if let Some(written) = self.world.written.get_mut(id) {
                 let unread = self.unread.entry(*id).or_default();
                 unread.append(written);
                 while let Some(body) = take_request(unread) {
                     assert!(
-                        self.wild_clients || self.wild_remote || self.offered.contains(&body),
+                        self.wild_clients || self.wild_server || self.offered.contains(&body),
                         "a body that nobody sent"
                     );
                 }
@@ -457,7 +457,7 @@ impl Play {
             "a 200 without a payload"
         );
         assert!(
-            self.wild_remote || totals.relayed <= self.taken,
+            self.wild_server || totals.relayed <= self.taken,
             "relayed, but nobody took it"
         );
         let done = totals.relayed + totals.lost_sum();

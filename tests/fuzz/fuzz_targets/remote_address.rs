@@ -1,4 +1,4 @@
-//! The remote address and the fields set beside it: what is accepted is well-formed, reads the same when it is
+//! The address of the server and the fields set beside it: what is accepted is well-formed, reads the same when it is
 //! written down again, and gives heads that no setting can break.
 #![no_main]
 
@@ -45,6 +45,7 @@ fn check_address(remote: &Remote) {
     let url = format!("{scheme}://{}{}", remote.authority, remote.path);
     let plain = Remote {
         fields: Vec::new(),
+        withheld: 0,
         fallback_authorization: None,
         ..remote.clone()
     };

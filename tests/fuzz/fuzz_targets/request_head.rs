@@ -4,8 +4,9 @@
 
 use libfuzzer_sys::{Corpus, fuzz_target};
 use pyroscope_lambda_extension::config::Remote;
-use pyroscope_lambda_extension::http1::head::{self, Framing, Refusal};
+use pyroscope_lambda_extension::http1::head::{self, Framing};
 use pyroscope_lambda_extension::http1::header_slots;
+use pyroscope_lambda_extension::http1::refusal::Refusal;
 use pyroscope_lambda_extension::relay::forward::{self, Added};
 
 /// A request's parts, owned.

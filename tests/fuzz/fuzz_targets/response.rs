@@ -1,4 +1,4 @@
-//! Answers of the remote and of Lambda: whatever the cut, the same status, body and end come out; a body that a
+//! Answers of the server and of Lambda: whatever the cut, the same status, body and end come out; a body that a
 //! length or chunks frame is as long as they say.
 #![no_main]
 

@@ -58,9 +58,9 @@ fn try_live(stage: &Stage) -> Result<(Vec<String>, Option<String>), String> {
     let subject = found
         .find(|subject| subject.name == "java")
         .ok_or("no Java here")?;
-    let remotes = [Pyroscope::http(), Pyroscope::http()];
+    let servers = [Pyroscope::http(), Pyroscope::http()];
     let [address, first, second] = addresses(NUMBER);
-    let urls = remotes.each_ref().map(Pyroscope::url);
+    let urls = servers.each_ref().map(Pyroscope::url);
     let pair = Pair::before([&urls[0], &urls[1]], "", [first, second], "none");
     let tap = Tap::listening(address, pair.addresses())?;
     let runtime = RuntimeApi::start(r#"{"seconds":0.1}"#, 0)?;
@@ -94,8 +94,8 @@ fn try_live(stage: &Stage) -> Result<(Vec<String>, Option<String>), String> {
         real.len(),
         of_nothing.count()
     )];
-    let arrived = remotes.map(|remote| {
-        let requests = remote.complete().into_iter();
+    let arrived = servers.map(|server| {
+        let requests = server.complete().into_iter();
         let requests: Vec<_> = requests
             .map(|request| {
                 let headers = request.head.headers();
@@ -131,9 +131,9 @@ fn replayed() -> Result<(Vec<String>, Option<String>), String> {
     let read = |bytes| Request::read(bytes).map(|(request, _)| request);
     let real = read(REAL).ok_or("a capture that is not whole")?;
     let of_nothing = read(OF_NOTHING).ok_or("a capture that is not whole")?;
-    let remotes = [Pyroscope::http(), Pyroscope::http()];
+    let servers = [Pyroscope::http(), Pyroscope::http()];
     let [_, first, second] = addresses(NUMBER);
-    let urls = remotes.each_ref().map(Pyroscope::url);
+    let urls = servers.each_ref().map(Pyroscope::url);
     let pair = Pair::before([&urls[0], &urls[1]], "", [first, second], "none");
     let mut sdks = pair.addresses().map(Client::connect);
     for wake in 0..WAKES {
@@ -161,8 +161,8 @@ fn replayed() -> Result<(Vec<String>, Option<String>), String> {
     }
     drop(sdks);
     let accounts = pair.shut_down_within(Duration::from_secs(2));
-    let arrived = remotes.map(|remote| {
-        let requests = remote.complete();
+    let arrived = servers.map(|server| {
+        let requests = server.complete();
         let is_real = |request: &&pyroscope::Request| request.payload() == real.body.decoded;
         requests.iter().filter(is_real).count()
     });

@@ -1,4 +1,4 @@
-//! The remote: takes whatever comes, answers 200, counts.
+//! The server: takes whatever comes, answers 200, counts.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -18,14 +18,14 @@ const THREADS: usize = 80;
 
 const READ_BYTES_MAX: usize = 256 << 10;
 
-pub struct Remote {
+pub struct Server {
     address: SocketAddr,
     secure: bool,
     pub arrivals: Arc<Arrivals>,
     sessions: Arc<Sessions>,
 }
 
-/// The TLS connections of a remote.
+/// The TLS connections of a server.
 #[derive(Default)]
 struct Sessions {
     open: Mutex<Vec<TcpStream>>,
@@ -34,7 +34,7 @@ struct Sessions {
     resumed: AtomicUsize,
 }
 
-/// How a remote speaks.
+/// How a server speaks.
 #[derive(Clone, Default)]
 struct Manner {
     tls: Option<Arc<ServerConfig>>,
@@ -74,7 +74,7 @@ impl Hold {
     }
 }
 
-impl Remote {
+impl Server {
     pub fn http() -> Self {
         Self::slow(Duration::ZERO)
     }
@@ -138,7 +138,7 @@ impl Remote {
 
     fn serve(listener: TcpListener, manner: Manner) -> Self {
         LazyLock::force(&BEGINNING);
-        let remote = Self {
+        let server = Self {
             address: listener
                 .local_addr()
                 .expect("a bound socket has an address"),
@@ -150,11 +150,11 @@ impl Remote {
         let listener = Arc::new(listener);
         for _ in 0..THREADS {
             let (listener, manner) = (Arc::clone(&listener), manner.clone());
-            let arrivals = Arc::clone(&remote.arrivals);
-            let sessions = Arc::clone(&remote.sessions);
+            let arrivals = Arc::clone(&server.arrivals);
+            let sessions = Arc::clone(&server.sessions);
             thread::spawn(move || accept_all(&listener, &manner, &arrivals, &sessions));
         }
-        remote
+        server
     }
 }
 
@@ -343,13 +343,13 @@ impl Refusing {
     }
 
     /// It is back.
-    pub fn recover(self) -> Remote {
+    pub fn recover(self) -> Server {
         self.0.listen(128).expect("a socket to listen on");
-        Remote::serve(self.0.into(), Manner::default())
+        Server::serve(self.0.into(), Manner::default())
     }
 }
 
-/// A remote that takes connections and bytes, and never says a word.
+/// A server that takes connections and bytes, and never says a word.
 pub struct Silent(TcpListener);
 
 impl Silent {

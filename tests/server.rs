@@ -1,4 +1,4 @@
-//! Does every payload reach the remote, whatever the remote does, and is each one that cannot counted?
+//! Does every payload reach the server, whatever the server does, and is each one that cannot counted?
 
 mod support;
 
@@ -13,9 +13,9 @@ use support::pyroscope::{Pyroscope, Request};
 use support::sandbox::{Extension, Sandbox, Totals};
 
 fn bench() -> (Pyroscope, Extension) {
-    let remote = Pyroscope::http();
-    let extension = Sandbox::relay_only(&remote).listening();
-    (remote, extension)
+    let server = Pyroscope::http();
+    let extension = Sandbox::relay_only(&server).listening();
+    (server, extension)
 }
 
 /// Posts each body on one connection and sees that it is acknowledged.
@@ -36,9 +36,9 @@ fn end(mut extension: Extension) -> Totals {
     extension.totals()
 }
 
-/// The payloads that were answered with a 2xx, sorted: what a backend would have stored.
-fn stored(remote: &Pyroscope) -> Vec<Vec<u8>> {
-    let answered = remote
+/// The payloads that were answered with a 2xx, sorted: what a server would have stored.
+fn stored(server: &Pyroscope) -> Vec<Vec<u8>> {
+    let answered = server
         .requests()
         .into_iter()
         .filter(|request| request.complete && request.answered);
@@ -58,19 +58,19 @@ fn no_more_connections_than_workers() {
         (Some("nonsense"), 5),
         (Some("0"), 5),
     ] {
-        let (remote, gate) = (Pyroscope::http(), Gate::new());
-        remote.always(Play::answer(200).unanswered_until(&gate));
-        let mut sandbox = Sandbox::relay_only(&remote);
+        let (server, gate) = (Pyroscope::http(), Gate::new());
+        server.always(Play::answer(200).unanswered_until(&gate));
+        let mut sandbox = Sandbox::relay_only(&server);
         if let Some(workers) = workers {
             sandbox = sandbox.set("PYROSCOPE_NUM_WORKERS", workers);
         }
         let extension = sandbox.listening();
         post_all(&extension, [b"payload".as_slice(); 12]);
-        remote.wait_complete(connections);
+        server.wait_complete(connections);
         gate.open();
-        remote.wait_complete(12);
+        server.wait_complete(12);
         assert_eq!(
-            remote.connections().len(),
+            server.connections().len(),
             connections,
             "with {workers:?} workers"
         );
@@ -80,90 +80,90 @@ fn no_more_connections_than_workers() {
 
 #[test]
 fn one_connection_for_payloads_one_after_another() {
-    let remote = Pyroscope::http().quick();
-    let extension = Sandbox::relay_only(&remote).listening();
+    let server = Pyroscope::http().quick();
+    let extension = Sandbox::relay_only(&server).listening();
     for count in 1..=30 {
         post_all(&extension, [b"payload".as_slice()]);
-        remote.wait_answered(count);
-        remote.wait_read();
+        server.wait_answered(count);
+        server.wait_read();
     }
-    assert_eq!(remote.connections().len(), 1);
+    assert_eq!(server.connections().len(), 1);
     end(extension).expect(30, 0);
 }
 
 #[test]
 fn an_attempt_has_a_timeout_and_the_payload_another_attempt() {
-    let (remote, never) = (Pyroscope::http().quick(), Gate::new());
-    remote.next(Play::answer(200).unanswered_until(&never));
-    let extension = Sandbox::relay_only(&remote)
+    let (server, never) = (Pyroscope::http().quick(), Gate::new());
+    server.next(Play::answer(200).unanswered_until(&never));
+    let extension = Sandbox::relay_only(&server)
         .set("PYROSCOPE_TIMEOUT", "300ms")
         .listening();
     post_all(&extension, [b"payload".as_slice()]);
-    let requests = remote.wait_complete(2);
+    let requests = server.wait_complete(2);
     assert_eq!(
         (requests[0].payload(), requests[1].payload()),
         (b"payload".as_slice(), b"payload".as_slice())
     );
     assert!(requests[1].head_at - requests[0].head_at >= Duration::from_millis(250));
     assert_ne!(requests[0].connection, requests[1].connection);
-    remote.wait_answered(1);
+    server.wait_answered(1);
     end(extension).expect(1, 0);
 }
 
-/// The remote takes nothing at all: the attempt ends all the same, in the middle of sending.
+/// The server takes nothing at all: the attempt ends all the same, in the middle of sending.
 #[test]
 fn an_attempt_that_cannot_send_has_a_timeout_too() {
-    let (remote, never) = (Pyroscope::http().quick(), Gate::new());
-    remote.next(Play::answer(200).unread_until(&never));
-    let extension = Sandbox::relay_only(&remote)
+    let (server, never) = (Pyroscope::http().quick(), Gate::new());
+    server.next(Play::answer(200).unread_until(&never));
+    let extension = Sandbox::relay_only(&server)
         .set("PYROSCOPE_TIMEOUT", "300ms")
         .listening();
     post_all(&extension, [vec![7; 8 << 20].as_slice()]);
-    remote.wait_answered(1);
-    assert_eq!(remote.complete().len(), 1);
+    server.wait_answered(1);
+    assert_eq!(server.complete().len(), 1);
     end(extension).expect(1, 0);
 }
 
-/// The remote answers, byte after byte, for ever: the timeout is for the whole of an attempt.
+/// The server answers, byte after byte, for ever: the timeout is for the whole of an attempt.
 #[test]
 fn an_attempt_that_is_answered_without_end_has_a_timeout() {
-    let remote = Pyroscope::http().quick();
+    let server = Pyroscope::http().quick();
     let endless = [
         b"HTTP/1.1 503 No\r\n".to_vec(),
         b"X-More: and more\r\n".repeat(1 << 16),
     ]
     .concat();
-    remote.next(Play::bytewise(endless));
-    let extension = Sandbox::relay_only(&remote)
+    server.next(Play::bytewise(endless));
+    let extension = Sandbox::relay_only(&server)
         .set("PYROSCOPE_TIMEOUT", "300ms")
         .listening();
     post_all(&extension, [b"payload".as_slice()]);
-    remote.wait_answered(1);
-    assert_eq!(remote.complete().len(), 2);
+    server.wait_answered(1);
+    assert_eq!(server.complete().len(), 2);
     end(extension).expect(1, 0);
 }
 
-/// The remote closed the kept connection while nothing was going on.
+/// The server closed the kept connection while nothing was going on.
 #[test]
 fn a_connection_that_died_while_idle_is_replaced() {
-    let (remote, extension) = bench();
+    let (server, extension) = bench();
     for count in 1..=5 {
         post_all(&extension, [b"payload".as_slice()]);
-        remote.wait_answered(count);
-        remote.wait_read();
-        remote.wait_idle(1);
+        server.wait_answered(count);
+        server.wait_read();
+        server.wait_idle(1);
         if count % 2 == 0 {
-            remote.close_idle()
+            server.close_idle()
         } else {
-            remote.reset_all()
+            server.reset_all()
         }
     }
-    assert_eq!(remote.connections().len(), 5);
-    assert_eq!(remote.requests().len(), 5, "each payload once");
+    assert_eq!(server.connections().len(), 5);
+    assert_eq!(server.requests().len(), 5, "each payload once");
     end(extension).expect(5, 0);
 }
 
-/// The remote ends a kept connection just as a payload is sent on it, before any byte of an answer.
+/// The server ends a kept connection just as a payload is sent on it, before any byte of an answer.
 #[test]
 fn a_payload_whose_reused_connection_dies_is_resent_once() {
     for death in [
@@ -172,16 +172,16 @@ fn a_payload_whose_reused_connection_dies_is_resent_once() {
         Play::reset_in_body(),
         Play(vec![Step::Reset]),
     ] {
-        let (remote, extension) = bench();
+        let (server, extension) = bench();
         post_all(&extension, [b"first".as_slice()]);
-        remote.wait_answered(1);
-        remote.wait_read();
-        remote.next(death);
+        server.wait_answered(1);
+        server.wait_read();
+        server.next(death);
         let large = vec![7; 1 << 20];
         post_all(&extension, [large.as_slice()]);
-        remote.wait_answered(2);
-        assert_eq!(stored(&remote), [large, b"first".to_vec()], "each once");
-        assert_eq!(remote.connections().len(), 2);
+        server.wait_answered(2);
+        assert_eq!(stored(&server), [large, b"first".to_vec()], "each once");
+        assert_eq!(server.connections().len(), 2);
         end(extension).expect(2, 0);
     }
 }
@@ -192,9 +192,9 @@ fn the_log_says_how_a_connection_ended() {
         (Play::close_unanswered(), "cause=\"connection closed\""),
         (Play::reset_unanswered(), "cause=\"connection reset\""),
     ] {
-        let remote = Pyroscope::http();
-        remote.next(death);
-        let extension = Sandbox::relay_only(&remote)
+        let server = Pyroscope::http();
+        server.next(death);
+        let extension = Sandbox::relay_only(&server)
             .set("PYROSCOPE_LOG_LEVEL", "debug")
             .listening();
         post_all(&extension, [b"payload".as_slice()]);
@@ -206,20 +206,20 @@ fn the_log_says_how_a_connection_ended() {
 /// Where both are read in one go, no further event tells of the end.
 #[test]
 fn the_end_of_a_connection_is_seen_with_the_answer_before_it() {
-    let (remote, gate) = (Pyroscope::http(), Gate::new());
+    let (server, gate) = (Pyroscope::http(), Gate::new());
     // Its length is not said: it is whole at the connection's end.
     let answer = Play::raw("HTTP/1.1 200 OK\r\n\r\n").unanswered_until(&gate);
-    remote.next(answer.then_close());
-    let extension = Sandbox::relay_only(&remote)
+    server.next(answer.then_close());
+    let extension = Sandbox::relay_only(&server)
         .set("PYROSCOPE_TIMEOUT", "1h")
         .set("PYROSCOPE_LOG_LEVEL", "debug")
         .listening();
     post_all(&extension, [b"payload".as_slice()]);
-    remote.wait_complete(1);
+    server.wait_complete(1);
     extension.wait_asleep();
     extension.freeze();
     gate.open();
-    remote.wait_ended(0);
+    server.wait_ended(0);
     extension.thaw();
     extension.wait_log("Connection to the server ended");
     end(extension).expect(1, 0);
@@ -227,31 +227,31 @@ fn the_end_of_a_connection_is_seen_with_the_answer_before_it() {
 
 #[test]
 fn a_connection_may_die_after_each_answer() {
-    let remote = Pyroscope::http();
-    remote.always(Play::answer(200).then_close());
-    let extension = Sandbox::relay_only(&remote).listening();
+    let server = Pyroscope::http();
+    server.always(Play::answer(200).then_close());
+    let extension = Sandbox::relay_only(&server).listening();
     post_all(&extension, [b"payload".as_slice(); 20]);
-    remote.wait_answered(20);
+    server.wait_answered(20);
     end(extension).expect(20, 0);
 }
 
-/// In flight on five connections, frozen, reset by the remote, thawed.
+/// In flight on five connections, frozen, reset by the server, thawed.
 #[test]
 fn payloads_in_flight_survive_a_freeze() {
-    let (lambda, remote, gate) = (ExtensionsApi::start(), Pyroscope::http(), Gate::new());
-    let mut extension = Sandbox::with(&lambda, &remote).listening();
+    let (lambda, server, gate) = (ExtensionsApi::start(), Pyroscope::http(), Gate::new());
+    let mut extension = Sandbox::with(&lambda, &server).listening();
     lambda.invoke_and_wait();
     for _ in 0..5 {
-        remote.next(Play::answer(200).unanswered_until(&gate));
+        server.next(Play::answer(200).unanswered_until(&gate));
     }
     let bodies: Vec<Vec<u8>> = (0..5).map(|n| vec![n; 65_536]).collect();
     post_all(&extension, bodies.iter().map(Vec::as_slice));
-    remote.wait_complete(5);
+    server.wait_complete(5);
     extension.freeze();
-    remote.reset_all();
+    server.reset_all();
     extension.thaw();
-    remote.wait_answered(5);
-    assert_eq!(stored(&remote), bodies);
+    server.wait_answered(5);
+    assert_eq!(stored(&server), bodies);
     lambda.shutdown(Duration::from_secs(2));
     extension.expect_exit(0);
     extension.totals().expect(5, 0);
@@ -276,22 +276,22 @@ fn answers_of_every_framing() {
         b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
     ];
     let one = |answer: &[u8], bytewise: bool, connections: usize, last: fn(Play) -> Play| {
-        let (remote, extension) = bench();
+        let (server, extension) = bench();
         let play = if bytewise {
             Play::bytewise(answer)
         } else {
             Play::raw(answer)
         };
-        remote.next(last(play));
+        server.next(last(play));
         for count in 1..=2 {
             post_all(&extension, [b"payload".as_slice()]);
-            remote.wait_answered(count);
+            server.wait_answered(count);
             // What the relay thinks of its connection shows in the next payload, when it has read this answer.
-            remote.wait_read();
+            server.wait_read();
         }
         let shown = String::from_utf8_lossy(answer);
-        assert_eq!(remote.connections().len(), connections, "{shown}");
-        assert_eq!(remote.requests().len(), 2, "{shown}");
+        assert_eq!(server.connections().len(), connections, "{shown}");
+        assert_eq!(server.requests().len(), 2, "{shown}");
         end(extension).expect(2, 0);
     };
     let all = kept.iter().map(|&answer| (answer, 1));
@@ -312,83 +312,83 @@ fn answers_of_every_framing() {
 /// The final answer comes while the payload is still being sent: it counts, and nothing is sent again.
 #[test]
 fn an_early_answer_ends_the_attempt() {
-    let (remote, never) = (Pyroscope::http(), Gate::new());
-    remote.next(Play(vec![
+    let (server, never) = (Pyroscope::http(), Gate::new());
+    server.next(Play(vec![
         Step::ReadHead,
         Step::Write(response(413, &[], b"too large")),
         Step::Hold(never),
     ]));
-    let extension = Sandbox::relay_only(&remote).listening();
+    let extension = Sandbox::relay_only(&server).listening();
     post_all(&extension, [vec![7; 8 << 20].as_slice()]);
     extension.wait_complaint(&["413"]);
     post_all(&extension, [b"next".as_slice()]);
-    assert_eq!(remote.wait_complete(1)[0].payload(), b"next");
+    assert_eq!(server.wait_complete(1)[0].payload(), b"next");
     end(extension).expect(1, 1);
 }
 
-/// As above, and the remote closes at once with the payload unread: the answer is there to be read before the reset.
+/// As above, and the server closes at once with the payload unread: the answer is there to be read before the reset.
 #[test]
 fn an_early_answer_counts_though_a_reset_follows() {
-    let remote = Pyroscope::http();
-    remote.always(Play::early(response(401, &[], b"who are you")));
-    let extension = Sandbox::relay_only(&remote).listening();
+    let server = Pyroscope::http();
+    server.always(Play::early(response(401, &[], b"who are you")));
+    let extension = Sandbox::relay_only(&server).listening();
     post_all(&extension, [vec![7; 1 << 20].as_slice()]);
     extension.wait_complaint(&["401"]);
     end(extension).expect(0, 1);
-    assert_eq!(remote.requests().len(), 1);
+    assert_eq!(server.requests().len(), 1);
 }
 
 #[test]
 fn an_answer_with_a_long_body_is_an_answer() {
-    let (remote, extension) = bench();
-    remote.next(Play::raw(response(200, &[], &vec![b'x'; 1 << 20])));
+    let (server, extension) = bench();
+    server.next(Play::raw(response(200, &[], &vec![b'x'; 1 << 20])));
     post_all(&extension, [b"first".as_slice(), b"second"]);
-    remote.wait_answered(2);
-    assert_eq!(stored(&remote), [b"first".to_vec(), b"second".to_vec()]);
+    server.wait_answered(2);
+    assert_eq!(stored(&server), [b"first".to_vec(), b"second".to_vec()]);
     end(extension).expect(2, 0);
 }
 
 #[test]
 fn an_answer_that_is_no_http_is_no_answer() {
-    let (remote, extension) = bench();
-    remote.next(Play::raw("220 mail.example ESMTP\r\n\r\n").then_close());
-    remote.next(Play::raw("HTTP/1.1 503 No\r\nContent-Le").then_close());
+    let (server, extension) = bench();
+    server.next(Play::raw("220 mail.example ESMTP\r\n\r\n").then_close());
+    server.next(Play::raw("HTTP/1.1 503 No\r\nContent-Le").then_close());
     post_all(&extension, [b"payload".as_slice()]);
-    remote.wait_complete(3);
+    server.wait_complete(3);
     end(extension).expect(1, 0);
 }
 
 // Refusals.
 
 #[test]
-fn what_the_remote_refuses_for_good_is_lost_and_counted() {
+fn what_the_server_refuses_for_good_is_lost_and_counted() {
     let all = [400, 401, 403, 404, 413, 415, 422, 301, 302, 307];
     side_by_side(all, |status| {
-        let remote = Pyroscope::http();
+        let server = Pyroscope::http();
         let location = [("Location", "/elsewhere")];
-        remote.always(Play::raw(response(
+        server.always(Play::raw(response(
             status,
             if status < 400 { &location } else { &[] },
             b"the reason",
         )));
-        let extension = Sandbox::relay_only(&remote).listening();
+        let extension = Sandbox::relay_only(&server).listening();
         post_all(&extension, [b"one".as_slice(), b"two"]);
-        remote.wait_answered(2);
+        server.wait_answered(2);
         let line = extension.wait_complaint(&[&status.to_string()]);
         assert!(status >= 400 || line.contains("/elsewhere"), "{line}");
         end(extension).expect(0, 2);
-        assert_eq!(remote.requests().len(), 2, "{status} is final");
+        assert_eq!(server.requests().len(), 2, "{status} is final");
     });
 }
 
 #[test]
-fn what_the_remote_may_take_later_is_sent_again() {
+fn what_the_server_may_take_later_is_sent_again() {
     side_by_side([408, 429, 500, 502, 503, 504], |status| {
-        let (remote, extension) = bench();
-        remote.next(Play::answer(status));
-        remote.next(Play::answer(status));
+        let (server, extension) = bench();
+        server.next(Play::answer(status));
+        server.next(Play::answer(status));
         post_all(&extension, [b"payload".as_slice()]);
-        let requests = remote.wait_complete(3);
+        let requests = server.wait_complete(3);
         assert!(
             requests
                 .iter()
@@ -396,52 +396,52 @@ fn what_the_remote_may_take_later_is_sent_again() {
             "{status}"
         );
         end(extension).expect(1, 0);
-        assert_eq!(remote.requests().len(), 3, "{status}");
+        assert_eq!(server.requests().len(), 3, "{status}");
     });
 }
 
 #[test]
 fn a_profile_that_nothing_else_overtakes_is_tried_until_it_gets_through() {
-    let remote = Pyroscope::http();
-    remote.always(Play::answer(503));
-    let extension = Sandbox::relay_only(&remote).listening();
+    let server = Pyroscope::http();
+    server.always(Play::answer(503));
+    let extension = Sandbox::relay_only(&server).listening();
     post_all(&extension, [b"payload".as_slice()]);
-    remote.wait_answered(6);
+    server.wait_answered(6);
     extension.wait_complaint(&["503"]);
-    remote.always(Play::answer(200));
+    server.always(Play::answer(200));
     end(extension).expect(1, 0);
 }
 
 #[test]
 fn retry_after_is_heeded() {
-    let (remote, extension) = bench();
-    remote.next(Play::raw(response(503, &[("Retry-After", "1")], b"")));
+    let (server, extension) = bench();
+    server.next(Play::raw(response(503, &[("Retry-After", "1")], b"")));
     post_all(&extension, [b"payload".as_slice()]);
-    let requests = remote.wait_complete(2);
+    let requests = server.wait_complete(2);
     assert!(requests[1].head_at - requests[0].head_at >= Duration::from_millis(950));
     end(extension).expect(1, 0);
 }
 
 #[test]
-fn a_backend_that_is_down_gets_everything_when_it_is_up() {
-    let remote = Pyroscope::refusing(None).quick();
-    let extension = Sandbox::relay_only(&remote).listening();
+fn a_server_that_is_down_gets_everything_when_it_is_up() {
+    let server = Pyroscope::refusing(None).quick();
+    let extension = Sandbox::relay_only(&server).listening();
     let bodies: Vec<Vec<u8>> = (0..100).map(|n| vec![n; 65_536]).collect();
     post_all(&extension, bodies.iter().map(Vec::as_slice));
-    remote.accept();
-    remote.wait_answered(100);
-    assert_eq!(stored(&remote), bodies);
+    server.accept();
+    server.wait_answered(100);
+    assert_eq!(stored(&server), bodies);
     end(extension).expect(100, 0);
-    assert_eq!(remote.requests().len(), 100, "none twice");
+    assert_eq!(server.requests().len(), 100, "none twice");
 }
 
 /// More than the ring holds, by number and by size: the oldest that wait give way, and every one is accounted for.
 #[test]
 fn what_the_ring_cannot_hold_is_lost_and_counted() {
     for (count, size) in [(300_u64, 100), (24, 1 << 20)] {
-        let (remote, gate) = (Pyroscope::http().quick(), Gate::new());
-        remote.always(Play::answer(200).unread_until(&gate));
-        let extension = Sandbox::relay_only(&remote).listening();
+        let (server, gate) = (Pyroscope::http().quick(), Gate::new());
+        server.always(Play::answer(200).unread_until(&gate));
+        let extension = Sandbox::relay_only(&server).listening();
         let bodies: Vec<Vec<u8>> = (0..count)
             .map(|n| {
                 let mut body = vec![7; size];
@@ -450,13 +450,13 @@ fn what_the_ring_cannot_hold_is_lost_and_counted() {
             })
             .collect();
         post_all(&extension, bodies.iter().map(Vec::as_slice));
-        remote.wait_begun(5);
+        server.wait_begun(5);
         gate.open();
         let totals = end(extension);
         // The extension may have read an answer, and left, before the stand-in has noted that it gave one.
         let relayed = usize::try_from(totals.count("relayed")).expect("a small number");
-        remote.wait_answered(relayed);
-        let stored = stored(&remote);
+        server.wait_answered(relayed);
+        let stored = stored(&server);
         let lost = count - stored.len() as u64;
         assert!(lost > 0 && lost < count / 2, "{lost} of {count} lost");
         totals.expect(stored.len() as u64, lost);
@@ -469,13 +469,13 @@ fn what_the_ring_cannot_hold_is_lost_and_counted() {
 }
 
 #[test]
-fn a_failing_backend_does_not_write_a_line_for_each_payload() {
-    let remote = Pyroscope::http();
-    remote.always(Play::answer(401));
-    let extension = Sandbox::relay_only(&remote).listening();
+fn a_failing_server_does_not_write_a_line_for_each_payload() {
+    let server = Pyroscope::http();
+    server.always(Play::answer(401));
+    let extension = Sandbox::relay_only(&server).listening();
     post_all(&extension, [b"payload".as_slice(); 40]);
-    remote.wait_answered(40);
-    remote.wait_read();
+    server.wait_answered(40);
+    server.wait_read();
     let lines = extension.complaints();
     assert!(
         (1..=3).contains(&lines.len()),
@@ -487,14 +487,14 @@ fn a_failing_backend_does_not_write_a_line_for_each_payload() {
 
 // Settings.
 
-/// Sends one request with these header lines and returns what the remote got.
+/// Sends one request with these header lines and returns what the server got.
 #[track_caller]
 fn relayed(settings: &[(&str, &str)], headers: &str) -> Request {
-    let remote = Pyroscope::http();
-    let with_port = |value: &str| value.replace("REMOTE", &remote.host());
+    let server = Pyroscope::http();
+    let with_port = |value: &str| value.replace("SERVER", &server.host());
     let sandbox = settings
         .iter()
-        .fold(Sandbox::relay_only(&remote), |sandbox, (name, value)| {
+        .fold(Sandbox::relay_only(&server), |sandbox, (name, value)| {
             sandbox.set(name, with_port(value))
         });
     let extension = sandbox.listening();
@@ -504,13 +504,13 @@ fn relayed(settings: &[(&str, &str)], headers: &str) -> Request {
         b"body",
     ));
     client.expect_ok();
-    remote.wait_only()
+    server.wait_only()
 }
 
 const TOKEN: (&str, &str) = ("PYROSCOPE_AUTH_TOKEN", "t0ken");
 const USER: (&str, &str) = ("PYROSCOPE_BASIC_AUTH_USER", "user");
 const PASSWORD: (&str, &str) = ("PYROSCOPE_BASIC_AUTH_PASSWORD", "pass:word");
-const USERINFO: (&str, &str) = ("PYROSCOPE_REMOTE_ADDRESS", "http://me:p%40ss@REMOTE");
+const USERINFO: (&str, &str) = ("PYROSCOPE_REMOTE_ADDRESS", "http://me:p%40ss@SERVER");
 
 #[test]
 fn authorization() {
@@ -583,13 +583,13 @@ fn extra_headers_replace_what_is_there() {
 
 #[test]
 fn extra_headers_that_are_not_json() {
-    let remote = Pyroscope::http();
-    let extension = Sandbox::relay_only(&remote)
+    let server = Pyroscope::http();
+    let extension = Sandbox::relay_only(&server)
         .set("PYROSCOPE_HTTP_HEADERS", "X-Extra: one")
         .listening();
     extension.wait_complaint(&["PYROSCOPE_HTTP_HEADERS"]);
     post_all(&extension, [b"payload".as_slice()]);
-    assert_eq!(remote.wait_only().header("X-Extra"), None);
+    assert_eq!(server.wait_only().header("X-Extra"), None);
 }
 
 #[test]
@@ -623,9 +623,9 @@ fn what_is_between_two_neighbours_is_not_relayed() {
 #[test]
 fn the_address_has_a_path() {
     for (address, path) in [
-        ("http://REMOTE/", "/ingest"),
-        ("http://REMOTE/base/", "/base/ingest"),
-        ("http://REMOTE/a/b", "/a/b/ingest"),
+        ("http://SERVER/", "/ingest"),
+        ("http://SERVER/base/", "/base/ingest"),
+        ("http://SERVER/a/b", "/a/b/ingest"),
     ] {
         let request = relayed(&[("PYROSCOPE_REMOTE_ADDRESS", address)], "");
         assert_eq!(request.target(), format!("{path}?x=1"));
@@ -634,23 +634,23 @@ fn the_address_has_a_path() {
 
 #[test]
 fn a_bad_timeout_is_said_and_does_no_harm() {
-    let remote = Pyroscope::http();
-    let extension = Sandbox::relay_only(&remote)
+    let server = Pyroscope::http();
+    let extension = Sandbox::relay_only(&server)
         .set("PYROSCOPE_TIMEOUT", "soon")
         .listening();
     extension.wait_complaint(&["PYROSCOPE_TIMEOUT"]);
     post_all(&extension, [b"payload".as_slice()]);
-    remote.wait_answered(1);
+    server.wait_answered(1);
     end(extension).expect(1, 0);
 }
 
 /// A client that connects and says nothing costs nobody anything.
 #[test]
 fn a_silent_client_does_not_hold_up_the_others() {
-    let (remote, extension) = bench();
+    let (server, extension) = bench();
     let silent: Vec<Client> = (0..70).map(|_| extension.client()).collect();
     post_all(&extension, [b"payload".as_slice()]);
-    remote.wait_answered(1);
+    server.wait_answered(1);
     drop(silent);
     end(extension).expect(1, 0);
 }
