@@ -19,6 +19,7 @@
 //!
 //! A body of unknown form, a damaged body, or a time far from now stays unchanged: the server decides about it.
 
+pub mod change;
 mod crc;
 mod deflate;
 pub mod gzip;
@@ -35,7 +36,7 @@ use crate::config::Labels;
 use crate::http1::fields;
 use crate::http1::head::Request;
 
-use gzip::{Change, Reader, Rewritten};
+use change::{Change, Reader, Rewritten};
 pub use labels::PREFIX_MAX;
 use protobuf::{Root, Walk};
 use query::Query;

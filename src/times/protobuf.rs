@@ -7,7 +7,7 @@
 //! * `google.v1.Profile` (pprof): `time_nanos` = 9, `duration_nanos` = 10
 
 use super::Stamp;
-use super::gzip::{Change, Reader};
+use super::change::{Change, Reader};
 use crate::config::Labels;
 
 /// The length of a current time as a varint: from 1972 to 2262.

@@ -10,8 +10,8 @@
 
 use std::ops::Range;
 
+use super::change::{Change, Rewritten};
 use super::deflate::{self, DISTANCES, END, LENGTH_MAX, LENGTHS, LONGEST, fixed_code};
-use super::gzip::{Change, Rewritten};
 use super::inflate::{Inflate, PIECE};
 use super::place::{State, Symbol};
 

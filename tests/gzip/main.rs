@@ -4,7 +4,8 @@ use std::io::Read as _;
 
 use bodies::{Dice, bytes, compress, push, varint};
 use flate2::read::MultiGzDecoder;
-use pyroscope_lambda_extension::times::gzip::{self, CONTEXT, Change, Reader, Rewritten};
+use pyroscope_lambda_extension::times::change::{CONTEXT, Change, Reader, Rewritten};
+use pyroscope_lambda_extension::times::gzip;
 
 mod bodies;
 mod deflate;

@@ -2,7 +2,7 @@
 
 use crate::bodies::Dice;
 use crate::deflate::{self, Bits, Token};
-use crate::{Change, Known, check, gzip, inflated};
+use crate::{Change, Known, Reader, Rewritten, check, gzip, inflated};
 
 /// What is read of a body, if it is good; flate2 reads the same.
 fn read(body: &[u8]) -> Option<Vec<u8>> {
@@ -363,7 +363,7 @@ fn a_wrong_checksum_or_size_is_refused() {
 fn what_inflates_to_too_much_or_costs_too_much_is_refused() {
     /// Sees how much there is.
     struct Count(usize);
-    impl gzip::Reader for Count {
+    impl Reader for Count {
         fn read(&mut self, bytes: &[u8]) -> bool {
             self.0 += bytes.len();
             true
@@ -402,7 +402,7 @@ fn what_inflates_to_too_much_or_costs_too_much_is_refused() {
 #[test]
 fn a_reader_that_gives_up_or_changes_nothing_leaves_the_body() {
     struct GivesUp;
-    impl gzip::Reader for GivesUp {
+    impl Reader for GivesUp {
         fn read(&mut self, _: &[u8]) -> bool {
             false
         }
@@ -414,7 +414,7 @@ fn a_reader_that_gives_up_or_changes_nothing_leaves_the_body() {
     assert_eq!(gzip::read(&body, &mut GivesUp), None);
     assert_eq!(
         gzip::rewrite(&body, &mut Known::new(Vec::new(), None)),
-        Some(gzip::Rewritten {
+        Some(Rewritten {
             keep: body.len(),
             patch: None,
             tail: Vec::new(),
@@ -426,7 +426,7 @@ fn a_reader_that_gives_up_or_changes_nothing_leaves_the_body() {
 fn a_change_before_what_is_remembered_or_after_the_end_is_refused() {
     /// Names it when all is read.
     struct Late(usize, Vec<Change>);
-    impl gzip::Reader for Late {
+    impl Reader for Late {
         fn read(&mut self, bytes: &[u8]) -> bool {
             self.0 = self.0.saturating_sub(bytes.len());
             true

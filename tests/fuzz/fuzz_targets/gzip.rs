@@ -8,7 +8,8 @@ use flate2::Compression;
 use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
 use libfuzzer_sys::fuzz_target;
-use pyroscope_lambda_extension::times::gzip::{self, Change, Reader, Rewritten};
+use pyroscope_lambda_extension::times::change::{Change, Reader, Rewritten};
+use pyroscope_lambda_extension::times::gzip;
 
 /// Changes known beforehand, named as soon as they were read.
 #[derive(Default)]
