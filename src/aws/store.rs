@@ -174,7 +174,7 @@ impl Secret {
             .iter()
             .find(|hint| hint.code == code && contains(hint.word));
         let (hint, permission) = match hint {
-            Some(hint) if hint.word.is_empty() => (hint.text, self.service.permission()),
+            Some(hint) if hint.text.ends_with(' ') => (hint.text, self.service.permission()),
             Some(hint) => (hint.text, ""),
             None => ("", ""),
         };
@@ -187,14 +187,17 @@ struct Hint {
     code: &'static str,
     /// A word in AWS's message.
     word: &'static str,
+    /// If it ends with a blank, the service's permission follows.
     text: &'static str,
 }
 
 const KMS: &str = ", the function's role needs the permission kms:Decrypt for its key";
 const CLOCK: &str = ", the clock of this machine is off";
 
+const NOT_FOUND: &str = ", nothing has this ARN: check its name, region and account";
+
 /// The first match counts. The stores call KMS on behalf of the function.
-const HINTS: [Hint; 6] = [
+const HINTS: [Hint; 9] = [
     hint("AccessDeniedException", "kms:", KMS),
     hint("AccessDeniedException", "KMS", KMS),
     hint("AccessDeniedException", "ciphertext", KMS),
@@ -206,6 +209,9 @@ const HINTS: [Hint; 6] = [
     ),
     hint("InvalidSignatureException", "Signature expired", CLOCK),
     hint("InvalidSignatureException", "not yet current", CLOCK),
+    hint("ResourceNotFoundException", "", NOT_FOUND),
+    hint("ParameterNotFound", "", NOT_FOUND),
+    hint("ParameterVersionNotFound", "", NOT_FOUND),
 ];
 
 const fn hint(code: &'static str, word: &'static str, text: &'static str) -> Hint {

@@ -142,7 +142,11 @@ fn errors_of_the_store_are_logged_by_their_code_and_nothing_of_its_words() {
                 400,
                 r#"{"__type":"com.amazonaws.x#ResourceNotFoundException","message":"s3cret"}"#,
             ),
-            "ResourceNotFoundException",
+            "ResourceNotFoundException, nothing has this ARN: check its name, region and account",
+        ),
+        (
+            json(400, r#"{"__type":"ParameterNotFound"}"#),
+            "ParameterNotFound, nothing has this ARN: check its name, region and account",
         ),
         (
             json(
