@@ -6,6 +6,7 @@ mod world;
 
 use std::time::Duration;
 
+use pyroscope_lambda_extension::profile::Stage;
 use world::{OK, World};
 
 const EVERY: Duration = Duration::from_secs(15);
@@ -161,4 +162,40 @@ fn off_it_does_nothing() {
     assert_eq!(world.exit, Some(0));
     let log = String::from_utf8(std::mem::take(world.relay.log().take())).unwrap();
     assert!(!log.contains("self_profiles"), "{log}");
+}
+
+#[test]
+fn it_has_the_labels_of_the_settings() {
+    let mut world = World::new(&[
+        ("PYROSCOPE_SELF_PROFILING", "true"),
+        ("PYROSCOPE_LABELS", r#"{"env": "prod"}"#),
+    ]);
+    world.turn_costs_ns = 1_000_000;
+    world.post("x");
+    take(&mut world);
+    world.pass(EVERY);
+    let own: Vec<u8> = world.written.into_values().flatten().collect();
+    let own = String::from_utf8_lossy(&own);
+    assert!(own.contains("name=pyroscope.lambda.extension%7B"), "{own}");
+    assert!(own.contains("%2Cenv%3Dprod%7D&"), "{own}");
+}
+
+/// Whether bytes for the server are encrypted depends on its address; those for clients never are.
+#[test]
+fn what_is_read_and_written_counts_for_its_stage() {
+    for (address, received, pending) in [
+        ("http://10.0.0.1:4040", Stage::Answer, Stage::Write),
+        ("https://10.0.0.1:4040", Stage::Handshake, Stage::Encrypt),
+    ] {
+        let mut world = World::new(&[("PYROSCOPE_REMOTE_ADDRESS", address)]);
+        let client = world.client();
+        world.post("x");
+        let server = world.connect();
+        let stages = |id| {
+            let relay = &world.relay;
+            (relay.stage_of_received(id), relay.stage_of_pending(id))
+        };
+        assert_eq!(stages(client), (Stage::Parse, Stage::Write), "{address}");
+        assert_eq!(stages(server), (received, pending), "{address}");
+    }
 }

@@ -290,6 +290,10 @@ mod tests {
             add("name=a&name=b&x").as_deref(),
             Some("name=a%7B__session_id__%3D0123456789abcdef%7D&x=")
         );
+        assert_eq!(
+            add("name=a&x=+").as_deref(),
+            Some("name=a%7B__session_id__%3D0123456789abcdef%7D&x=+")
+        );
     }
 
     #[test]
@@ -302,6 +306,7 @@ mod tests {
             "name=a%zz",
             "name=a;b",
             "name=a&x=%4",
+            "name=a&x=%",
             "name=a%7B__session_id__%3D1%7D",
         ] {
             assert_eq!(add(query), None, "{query:?}");

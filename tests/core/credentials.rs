@@ -230,6 +230,18 @@ fn no_invocation_is_held_for_credentials_that_cannot_be_read() {
 }
 
 #[test]
+fn nor_is_one_held_while_what_failed_is_read_again() {
+    let flush = [("PYROSCOPE_FLUSH_MODE", "invoke")];
+    let (mut world, api) = sandbox_with(&[&SECRET[..], &flush].concat());
+    world.post("x");
+    world.refuse();
+    world.pass_to_deadline();
+    store(&mut world);
+    world.answer(api, &invoke(&world, 60_000));
+    assert!(world.seen(api).starts_with("GET "), "at once");
+}
+
+#[test]
 fn an_invocation_is_held_while_they_are_read_within_the_budget() {
     let flush = [("PYROSCOPE_FLUSH_MODE", "invoke")];
     let (mut world, api) = sandbox_with(&[&SECRET[..], &flush].concat());
@@ -274,4 +286,26 @@ fn what_can_be_read_at_the_end_is_sent() {
     expect_token(&world.seen(server), "token");
     world.answer(server, OK);
     assert_eq!((world.exit, world.totals().relayed), (Some(0), 1));
+}
+
+#[test]
+fn what_was_just_read_and_is_refused_is_not_read_again_to_leave() {
+    let (mut world, api) = sandbox_with(&[FILE]);
+    tell_file(&mut world, "token");
+    world.post("x");
+    let server = world.connect();
+    world.answer(server, &status(401));
+    let reads = world.files.len();
+    let server = world.next_attempt();
+    world.answer(server, &status(401));
+    world.answer(api, &shutdown(&world, 2000));
+    assert_eq!(world.files.len(), reads, "not a minute has passed");
+    for _ in 0..50 {
+        if world.exit.is_none() {
+            world.pass_to_deadline();
+        }
+    }
+    assert_eq!(world.exit, Some(0));
+    assert_eq!(world.files.len(), reads);
+    assert_eq!(world.lost(LossReason::Credentials), 1);
 }

@@ -3,9 +3,9 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use pyroscope_lambda_extension::contract::{ConnId, End, Peer};
+use pyroscope_lambda_extension::contract::{ConnId, End, Ends, Peer};
 
-use super::world::{World, invoke, sandbox_with};
+use super::world::{ELSEWHERE, World, invoke, sandbox_with, status};
 
 /// A secret in a store that is spoken to in clear, at an address.
 pub(super) const SECRET: [(&str, &str); 4] = [
@@ -367,12 +367,58 @@ fn a_stores_name_is_looked_up_and_a_late_answer_is_for_nobody() {
     expect_answer_taken(&mut world);
 }
 
+/// Where the settings name no roots, the built-in ones need no look at a file.
+#[test]
+fn the_roots_of_the_settings_are_read_for_a_store() {
+    let named = ("AWS_ENDPOINT_URL", "https://store.test");
+    let file = Some("/roots.pem".to_owned());
+    for (roots, expected) in [
+        (
+            ("SSL_CERT_DIR", "/certs"),
+            Some((None, vec!["/certs".to_owned()])),
+        ),
+        (("SSL_CERT_FILE", "/roots.pem"), Some((file, Vec::new()))),
+        (("SSL_CERT_DIR", ""), None),
+    ] {
+        let world = World::new(&[&[named, roots][..], &SECRET].concat());
+        assert_eq!(world.resolving.is_empty(), expected.is_some(), "{roots:?}");
+        assert_eq!(world.reading_roots, expected, "{roots:?}");
+    }
+}
+
+#[test]
+fn a_connection_of_nobody_is_not_the_stores() {
+    let mut world = World::new(&SECRET);
+    let nobodys = world.client();
+    world.close(nobodys, End::Eof);
+    let id = store(&mut world);
+    assert!(world.relay.wants(id) && !world.relay.wants(nobodys));
+    world.written.insert(nobodys, Vec::new());
+    world.relay.connected(nobodys, ELSEWHERE, world.now);
+    world.settle();
+    assert!(!world.written.contains_key(&nobodys), "it is closed");
+}
+
+#[test]
+fn a_store_that_has_answered_is_read_no_further() {
+    let mut world = World::new(&SECRET);
+    assert!(world.relay.has_connections(), "a freeze may harm it");
+    let id = store(&mut world);
+    let answer = kept("t0ken");
+    world.relay.space(id)[..answer.len()].copy_from_slice(answer.as_bytes());
+    world.relay.received(id, answer.len(), world.now);
+    assert!(!world.relay.wants(id));
+    assert!(world.relay.space(id).is_empty());
+    world.settle();
+    assert!(!world.relay.has_connections());
+}
+
 #[test]
 fn a_store_that_is_this_relay_is_none() {
     let own = [("AWS_ENDPOINT_URL", "http://127.0.0.1:4040")];
     let mut world = World::new(&[&own[..], &SECRET].concat());
     let (id, address) = world.connecting.pop().unwrap();
-    let ends = pyroscope_lambda_extension::contract::Ends {
+    let ends = Ends {
         local: "127.0.0.1:50000".parse().unwrap(),
         peer: address,
     };
@@ -381,6 +427,28 @@ fn a_store_that_is_this_relay_is_none() {
     let log = world.log();
     assert!(log.contains("this relay itself listens there"), "{log}");
     assert_eq!(world.totals().acknowledged, 0);
+}
+
+/// It turns out while the credentials are read again, because another address of the server has refused them.
+#[test]
+fn a_store_is_not_asked_for_a_server_that_is_this_relay() {
+    let mut world = World::new(&SECRET);
+    let id = store(&mut world);
+    world.answer(id, &kept("t0ken"));
+    world.post("x");
+    world.post("x");
+    let server = world.connect();
+    let (own, _) = world.connecting.pop().expect("the second payload's");
+    world.answer(server, &status(401));
+    let id = store(&mut world);
+    let ends = Ends {
+        local: "127.0.0.1:50000".parse().unwrap(),
+        peer: "127.0.0.1:4040".parse().unwrap(),
+    };
+    world.relay.connected(own, ends, world.now);
+    world.settle();
+    assert!(!world.written.contains_key(&id), "it is closed");
+    assert_eq!(world.totals().lost_sum(), 2);
 }
 
 #[test]

@@ -8,9 +8,10 @@
 use crate::http1::write;
 use crate::times::{Edit, Form, PREFIX_MAX, Stamp};
 
-/// Space between head and body: `Content-Length: `, 20 digits, and two line ends; and a prefix of the body.
+/// Space between head and body: for the end of the head, and a prefix of the body.
 pub(super) const GAP: usize = END_MAX + PREFIX_MAX;
-const END_MAX: usize = 16 + 20 + 2 + 2;
+/// The longest end of a head, which says how long the body is.
+const END_MAX: usize = b"Content-Length: 18446744073709551615\r\n\r\n".len();
 
 /// What the ring must know about a request, apart from its bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
