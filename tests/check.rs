@@ -1,5 +1,7 @@
 //! What a person at a shell is told: `--help`, `--version`, and whether `--check` finds what is wrong, and tells no secret.
 
+#![expect(clippy::disallowed_methods, reason = "waits are measured here")]
+
 mod support;
 
 use std::fs::File;
@@ -7,12 +9,16 @@ use std::io::{ErrorKind, Read as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use nix::pty::openpty;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use rustls::version::{TLS12, TLS13};
 use socket2::{Domain, Socket, Type};
 use support::certificates::{Authority, OUR_NAMES, pem_file};
 use support::extensions_api::ExtensionsApi;
+use support::monitor::GUARD;
 use support::play::{Gate, Play, Step, response};
 use support::proxy::{ESTABLISHED, Manner, Proxy};
 use support::pyroscope::{Pyroscope, Tls};
@@ -21,10 +27,7 @@ use support::sandbox::{ReservedPort, Sandbox, runner};
 /// Part of every value that nobody may see: as it is, percent-encoded, and how Basic credentials begin.
 const SECRETS: [&str; 3] = ["s3cret", "s3c%72et", "dXMzci1z"];
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the tests may be told to try another binary"
-)]
+/// The tests may be told to try another one.
 fn binary() -> String {
     let built = env!("CARGO_BIN_EXE_pyroscope-lambda-extension");
     std::env::var("EXTENSION_BINARY").unwrap_or_else(|_| built.to_owned())
@@ -415,6 +418,16 @@ fn the_servers_words() {
     }
 }
 
+/// Though they come after much else, piece by piece.
+#[test]
+fn the_servers_words_at_the_end_of_a_long_answer() {
+    let server = Pyroscope::http();
+    let body = " ".repeat(3000) + "no healthy upstream";
+    server.always(Play::bytewise(response(503, &[], body.as_bytes())));
+    let told = check(&settings(&server.url(), &[]));
+    told.expect_bad("answer", &["status 503: no healthy upstream; the server"]);
+}
+
 /// What a login answers with, or a server of web pages. Pyroscope says what it says as JSON, protobuf or plain text, or
 /// says nothing.
 #[test]
@@ -754,6 +767,19 @@ fn bad_addresses() {
     }
 }
 
+#[test]
+fn a_bad_address_is_why_whatever_else_is_bad() {
+    let others = [
+        ("PYROSCOPE_NUM_WORKERS", "many"),
+        ("PYROSCOPE_HTTP_HEADERS", "none"),
+        ("PYROSCOPE_LABELS", "none"),
+    ];
+    let told = check(&settings("ftp://host", &others));
+    assert_eq!(told.text.matches("settings  bad").count(), 4);
+    let verdict = "Profiles would not arrive: PYROSCOPE_REMOTE_ADDRESS ";
+    assert!(told.verdict.starts_with(verdict), "{}", told.verdict);
+}
+
 /// It is told, the default is used, and the rest is tried: a profile would be, too.
 #[test]
 fn bad_values() {
@@ -804,6 +830,89 @@ fn a_server_that_never_answers() {
     gate.open();
 }
 
+/// A body that does not end says nothing more, and a status that came counts.
+#[test]
+fn an_answer_without_end() {
+    let (server, gate) = (Pyroscope::http(), Gate::new());
+    let head = "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n";
+    let begun = head.to_owned() + &" ".repeat(200_000);
+    let rest = Step::Hold(gate.clone());
+    server.always(Play(vec![Step::ReadHead, Step::Write(begun.into()), rest]));
+    let since = Instant::now();
+    check(&settings(&server.url(), &[])).expect_good();
+    assert!(since.elapsed() < Duration::from_secs(30), "of the timeout");
+    gate.open();
+}
+
+/// As a person stops it and lets it go on at a shell: the system then ends each wait early.
+#[test]
+fn a_check_that_is_stopped_goes_on() {
+    let (server, gate) = (Pyroscope::http(), Gate::new());
+    server.always(Play::answer(200).unanswered_until(&gate));
+    let mut command = command(&["--check"], &settings(&server.url(), &[]));
+    let child = command.stdout(Stdio::piped()).spawn();
+    let child = child.expect("the binary to run");
+    server.wait_complete(1);
+    let pid = Pid::from_raw(child.id().try_into().expect("a process id"));
+    let wait_for = |state: &str| {
+        let stat = format!("/proc/{pid}/stat");
+        let since = Instant::now();
+        while !std::fs::read_to_string(&stat)
+            .expect("a process")
+            .contains(state)
+        {
+            assert!(since.elapsed() < GUARD, "it is not in{state}");
+        }
+    };
+    wait_for(") S ");
+    kill(pid, Signal::SIGSTOP).expect("a process to stop");
+    wait_for(") T ");
+    kill(pid, Signal::SIGCONT).expect("a process to go on");
+    wait_for(") S ");
+    gate.open();
+    let output = child.wait_with_output().expect("its output");
+    let text = String::from_utf8(output.stdout).expect("text");
+    assert!(text.ends_with("Profiles would arrive.\n"), "{text}");
+}
+
+/// A port at that address at which nobody calls accept, and the one connection there is room for.
+fn full(address: SocketAddr) -> (SocketAddr, Socket, TcpStream) {
+    let full = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    full.bind(&address.into()).expect("a port of our own");
+    full.listen(0).expect("a listener");
+    let at = full.local_addr().expect("an address").as_socket();
+    let at = at.expect("of IPv4");
+    let first = TcpStream::connect(at).expect("the one there is room for");
+    (at, full, first)
+}
+
+/// Each has its share of the time, and the last one all that is left.
+#[test]
+fn two_addresses_that_do_not_answer_take_the_time_there_is() {
+    let (one, ..) = &full(([127, 0, 0, 1], 0).into());
+    let (_two, ..) = &full(([127, 0, 0, 2], one.port()).into());
+    let hosts = tempfile::NamedTempFile::new().expect("a temporary file");
+    let names = "127.0.0.1 two.test\n127.0.0.2 two.test\n";
+    std::fs::write(hosts.path(), names).expect("a temporary file");
+    let script = "mount --bind \"$0\" /etc/hosts && exec \"$@\"";
+    let address = format!("http://two.test:{}", one.port());
+    let since = Instant::now();
+    let output = Command::new("/usr/bin/unshare")
+        .args(["--mount", "/bin/sh", "-c", script, path(hosts.path())])
+        .args(runner())
+        .args([&binary(), "--check"])
+        .env_clear()
+        .env("PYROSCOPE_REMOTE_ADDRESS", address)
+        .env("PYROSCOPE_TIMEOUT", "2s")
+        .output()
+        .expect("the binary to run, which takes root");
+    let took = since.elapsed();
+    let text = String::from_utf8(output.stdout).expect("text");
+    assert_eq!(text.matches(": timed out\n").count(), 2, "{text}");
+    let time = Duration::from_secs(2)..Duration::from_secs(4);
+    assert!(time.contains(&took), "{took:?}");
+}
+
 /// The other stages in which time may run out.
 #[test]
 fn a_connection_that_is_never_taken() {
@@ -817,22 +926,19 @@ fn a_connection_that_is_never_taken() {
     told.expect_verdict(
         "127.0.0.1: its answer timed out after 200 ms (PYROSCOPE_TIMEOUT). Check HTTPS_PROXY",
     );
-    // Nobody calls accept, and there is room for one.
-    let full = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    let any: SocketAddr = ([127, 0, 0, 1], 0).into();
-    full.bind(&any.into()).expect("a port of our own");
-    full.listen(0).expect("a listener");
-    let full_at = full
-        .local_addr()
-        .expect("an address")
-        .as_socket()
-        .expect("of IPv4");
-    let _first = TcpStream::connect(full_at).expect("the one there is room for");
+    let (full_at, ..) = &full(([127, 0, 0, 1], 0).into());
     let told = check(&settings(&format!("http://{full_at}"), &[limit]));
     told.expect_verdict(&format!(
         "{full_at} cannot be reached: connecting timed out after 200 ms (PYROSCOPE_TIMEOUT). \
          Check PYROSCOPE_REMOTE_ADDRESS, and in a VPC the routes, NAT gateway and security group"
     ));
+}
+
+#[test]
+fn a_connection_that_is_reset() {
+    let server = Pyroscope::http();
+    server.always(Play::reset_unanswered());
+    check(&settings(&server.url(), &[])).expect_bad("answer", &["connection reset"]);
 }
 
 #[test]

@@ -376,6 +376,11 @@ fn an_idle_connection_is_closed_after_a_freeze_that_no_timer_ran_in() {
 #[test]
 fn without_a_connection_to_the_server_nothing_wakes_it() {
     let bench = Bench::over(false);
+    let mut client = bench.extension.client();
+    client.send("not HTTP\r\n\r\n");
+    assert_eq!(client.response().status, 400);
+    client.expect_end();
+    drop(client);
     let woken = || {
         bench.extension.wait_asleep();
         bench.extension.status("voluntary_ctxt_switches:")

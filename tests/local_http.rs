@@ -226,6 +226,21 @@ fn pipelined_requests_are_answered_and_relayed_in_order() {
     );
 }
 
+/// They are more than is read at once, and no event says that the rest is still there.
+#[test]
+fn requests_that_have_all_arrived_are_all_answered() {
+    let extension = Sandbox::new()
+        .set("PYROSCOPE_DEV_MODE", "true")
+        .set("PYROSCOPE_REMOTE_ADDRESS", "ftp://nowhere")
+        .listening();
+    let mut client = extension.client();
+    extension.wait_asleep();
+    extension.freeze();
+    client.send(post("/ingest", b"goes nowhere").repeat(300));
+    extension.thaw();
+    (0..300).for_each(|_| drop(client.expect_ok()));
+}
+
 #[test]
 fn the_client_says_when_the_connection_ends() {
     let (server, extension) = bench();

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use support::client::{Client, post};
 use support::extensions_api::ExtensionsApi;
+use support::monitor::let_pass;
 use support::play::Gate;
 use support::pyroscope::Pyroscope;
 use support::sandbox::{Extension, ReservedPort, Sandbox};
@@ -100,4 +101,36 @@ fn a_log_that_nobody_reads_does_not_keep_it_from_leaving() {
     assert_eq!(status.code(), Some(0), "{status}");
     assert!(since.elapsed() < Duration::from_secs(2));
     bench.gate.open();
+}
+
+#[test]
+fn a_log_whose_reader_has_gone_costs_nothing() {
+    let (lambda, server) = (ExtensionsApi::start(), Pyroscope::http());
+    let port = ReservedPort::new();
+    let address = SocketAddr::from(([127, 0, 0, 1], port.number));
+    let mut extension = Sandbox::with(&lambda, &server)
+        .set("PYROSCOPE_LISTEN_ADDRESS", address.to_string())
+        .set("PYROSCOPE_LOG_LEVEL", "debug")
+        .log_closed()
+        .start();
+    lambda.wait_next();
+    lambda.invoke_and_wait();
+    let woken = || {
+        extension.wait_asleep();
+        extension.status("voluntary_ctxt_switches:")
+    };
+    let before = woken();
+    let_pass(Duration::from_millis(1600));
+    assert_eq!(
+        woken(),
+        before,
+        "it woke up, though it has nothing to write"
+    );
+    let mut client = Client::connect(address);
+    client.send(post("/ingest", b"unheard"));
+    client.expect_ok();
+    server.wait_answered(1);
+    lambda.shutdown(Duration::from_secs(2));
+    let status = extension.wait_gone();
+    assert_eq!(status.code(), Some(0), "{status}");
 }

@@ -47,6 +47,7 @@ pub struct Sandbox {
     other_user: bool,
     /// Nobody reads its log before this is open.
     log_gate: Option<Gate>,
+    log_closed: bool,
 }
 
 impl Default for Sandbox {
@@ -66,6 +67,7 @@ impl Sandbox {
             wrapper: Vec::new(),
             other_user: false,
             log_gate: None,
+            log_closed: false,
         };
         empty
             .set("PYROSCOPE_LISTEN_ADDRESS", "127.0.0.1:0")
@@ -154,6 +156,12 @@ impl Sandbox {
         self
     }
 
+    /// Who read its log has gone.
+    pub fn log_closed(mut self) -> Self {
+        self.log_closed = true;
+        self
+    }
+
     /// Starts it, and returns at once.
     pub fn start(self) -> Extension {
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -193,8 +201,12 @@ impl Sandbox {
         // With it goes our copy of the log's far end.
         drop(command);
         let log = Arc::new(Monitor::new(Log::default()));
-        let (collecting, gate) = (Arc::clone(&log), self.log_gate);
+        let (collecting, gate, closed) = (Arc::clone(&log), self.log_gate, self.log_closed);
         thread::spawn(move || {
+            if closed {
+                drop(stderr);
+                return collecting.change(|log| log.ended = true);
+            }
             if let Some(gate) = gate {
                 gate.pass(0);
                 resize(&stderr, 4 * PIPE_BYTES_MIN);
