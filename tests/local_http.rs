@@ -2,14 +2,17 @@
 
 #![expect(
     clippy::disallowed_methods,
-    reason = "clients that come at once need threads"
+    reason = "clients that come at once need threads, and waits have an end"
 )]
 
 mod support;
 
 use std::thread;
+use std::time::Instant;
 
+use socket2::{Domain, Socket, Type};
 use support::client::{Client, chunked, post, with_length};
+use support::monitor::GUARD;
 use support::play::{Gate, Play};
 use support::pyroscope::Pyroscope;
 use support::sandbox::{Extension, Sandbox};
@@ -18,6 +21,14 @@ fn bench() -> (Pyroscope, Extension) {
     let server = Pyroscope::http();
     let extension = Sandbox::relay_only(&server).listening();
     (server, extension)
+}
+
+/// It has no server, so that nothing but its clients keeps it busy.
+fn alone() -> Extension {
+    Sandbox::new()
+        .set("PYROSCOPE_DEV_MODE", "true")
+        .set("PYROSCOPE_REMOTE_ADDRESS", "ftp://nowhere")
+        .listening()
 }
 
 /// Bytes in which no two places look alike.
@@ -229,10 +240,7 @@ fn pipelined_requests_are_answered_and_relayed_in_order() {
 /// They are more than is read at once, and no event says that the rest is still there.
 #[test]
 fn requests_that_have_all_arrived_are_all_answered() {
-    let extension = Sandbox::new()
-        .set("PYROSCOPE_DEV_MODE", "true")
-        .set("PYROSCOPE_REMOTE_ADDRESS", "ftp://nowhere")
-        .listening();
+    let extension = alone();
     let mut client = extension.client();
     extension.wait_asleep();
     extension.freeze();
@@ -301,6 +309,40 @@ fn a_client_that_goes_away_in_the_middle_leaves_nothing_behind() {
     }
     assert_eq!(extension.post("/", b"whole").status, 200);
     assert_eq!(server.wait_only().payload(), b"whole");
+}
+
+/// It is not read from either by then, so that only a write can fail.
+#[test]
+fn a_client_that_goes_away_and_never_listened_leaves_nothing_behind() {
+    let extension = alone();
+    let mut other = extension.client();
+    other.send(post("/ingest", b"first"));
+    other.expect_ok();
+    let before = extension.sockets();
+    let deaf = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    deaf.set_tcp_mss(536).expect("small segments");
+    deaf.set_recv_buffer_size(2048).expect("a small buffer");
+    deaf.connect(&extension.addr().into())
+        .expect("the extension takes connections");
+    deaf.set_nonblocking(true).expect("a socket");
+    let requests = post("/ingest", b"unheard").repeat(100);
+    let mut refused = 0;
+    while refused < 100 {
+        match deaf.send(&requests) {
+            Ok(_) => refused = 0,
+            Err(_) => refused += 1,
+        }
+        extension.wait_asleep();
+    }
+    // Its kernel answers what it has not read with a RST.
+    drop(deaf);
+    let since = Instant::now();
+    while extension.sockets() > before {
+        assert!(since.elapsed() < GUARD, "its connection is held");
+        thread::yield_now();
+    }
+    other.send(post("/ingest", b"second"));
+    other.expect_ok();
 }
 
 #[test]
