@@ -18,6 +18,8 @@ pub struct Client {
     taken: usize,
     requests: Vec<Request>,
     heads_seen: usize,
+    /// In the middle of a body, to a new client.
+    gave_way: bool,
     said: Vec<u8>,
     answers: usize,
     manner: Manner,
@@ -179,6 +181,7 @@ impl World {
             taken: 0,
             requests,
             heads_seen: 0,
+            gave_way: false,
             said: Vec::new(),
             answers: 0,
             manner,
@@ -350,12 +353,26 @@ impl World {
             self.crowding += 1;
         }
         let id = self.relay.accepted(self.clock.now());
+        self.notice_who_gave_way();
         self.open(id, Who::Client(at), false);
         self.tell(|| format!("client {at} connects as {id:?}"));
         self.clients[at].id = Some(id);
         self.clients[at].accepted = self.clock.mono();
         if self.clients[at].manner.reads_slowly {
             self.wires.get_mut(&id).unwrap().room = 30;
+        }
+    }
+
+    /// A client that gives way to a new one is gone at once, though its connection is closed a little later.
+    fn notice_who_gave_way(&mut self) {
+        for at in 0..self.clients.len() {
+            let client = &self.clients[at];
+            let in_body = client.answers < client.heads_seen && !client.refused && !client.gave_way;
+            let gone = |id| !self.relay.wants(id) && self.relay.pending(id).concat().is_empty();
+            if in_body && client.id.is_some_and(gone) {
+                self.clients[at].gave_way = true;
+                self.times_broke_off(true);
+            }
         }
     }
 
@@ -491,7 +508,8 @@ impl World {
     pub fn client_closed(&mut self, at: usize, _id: ConnId) {
         self.drops_rest(at);
         let client = &self.clients[at];
-        self.times_broke_off(client.answers < client.heads_seen && !client.refused);
+        let in_body = client.answers < client.heads_seen && !client.refused;
+        self.times_broke_off(in_body && !client.gave_way);
         let client = &mut self.clients[at];
         client.id = None;
         let ended = client.over
