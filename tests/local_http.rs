@@ -283,6 +283,24 @@ fn a_client_that_half_closes_with_the_last_of_its_request_gets_its_answer() {
     server.wait_answered(1);
 }
 
+/// A read that leaves room does not mean that its end has not come with what was read.
+#[test]
+fn a_client_that_half_closes_with_a_whole_request_is_answered_and_closed() {
+    let (server, extension) = bench();
+    let mut client = extension.client();
+    client.send(post("/ingest", b"first"));
+    client.expect_ok();
+    server.wait_answered(1);
+    extension.wait_asleep();
+    extension.freeze();
+    client.send(post("/ingest", b"second"));
+    client.half_close();
+    extension.thaw();
+    client.expect_ok();
+    client.expect_end();
+    server.wait_answered(2);
+}
+
 #[test]
 fn a_client_that_half_closes_gets_its_answer() {
     let (server, extension) = bench();
