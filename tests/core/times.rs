@@ -1,7 +1,12 @@
 //! The core makes the times of profiles unique, moves starts that the server would refuse, and leaves out uploads of
 //! nothing.
 
+use std::io::{Read as _, Write as _};
 use std::time::Duration;
+
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
 
 use super::world::{OK, World, status};
 use pyroscope_lambda_extension::contract::{ConnId, End};
@@ -118,6 +123,36 @@ fn a_body_that_grows_has_its_new_length_in_the_head() {
     assert!(head.contains("\r\nContent-Length: 20\r\n"), "{head}");
     world.answer(connection, OK);
     assert_eq!(world.totals().relayed_bytes, 20);
+}
+
+/// All of it is one block, of which only the end is written anew: its beginning must no longer say that it is the last.
+#[test]
+fn the_time_in_a_compressed_body_is_unique_and_it_can_still_be_read() {
+    // A series, its sample and its pprof, with a long text before the time.
+    let long_push = |time: u64| {
+        let field = |number: u8, body: &[u8]| {
+            let length = [body.len(), body.len() >> 7, body.len() >> 14];
+            let [low, middle, high] = length.map(|bits| bits as u8 & 0x7f);
+            [&[number << 3 | 2, low | 0x80, middle | 0x80, high], body].concat()
+        };
+        let pprof = [&field(6, &[b'x'; 200_000])[..], &push(time)[6..]].concat();
+        field(1, &field(2, &field(1, &pprof)))
+    };
+    let mut world = World::new(&[]);
+    let time = BEGIN * 1_000_000_000;
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+    gzip.write_all(&long_push(time)).expect("written to memory");
+    let gzip = gzip.finish().expect("written to memory");
+    world.upload("/push.v1.PusherService/Push", &gzip);
+    let connection = world.connect();
+    let sent = body(&world, connection);
+    assert_ne!(sent, gzip);
+    let mut read = Vec::new();
+    let mut decoder = GzDecoder::new(&sent[..]);
+    decoder.read_to_end(&mut read).expect("gzip");
+    let unique = time_in(&[&[0; 6], &read[read.len() - 10..]].concat());
+    assert!((1..1_000_000_000).contains(&(unique - time)), "{unique}");
+    assert!(read == long_push(unique), "nothing else changes");
 }
 
 #[test]
