@@ -67,6 +67,10 @@ fn a_push_of_one_series_is_put_between_a_new_beginning_and_its_labels() {
     let said = format!("Content-Length: {}\r\n\r\n", end.len() + 2);
     assert!(text(before).contains(&said), "{}", text(&request));
 
+    let without_times = [LABELS, ("PYROSCOPE_UNIQUE_TIMES", "false")];
+    let (_, request) = sent(&without_times, target, &push(1));
+    assert!(request.ends_with(&end), "{}", text(&request));
+
     let (_, request) = sent(&[LABELS], target, &push(2));
     let all = [b"\r\n\r\n", &push(2)[..]].concat();
     assert!(request.ends_with(&all), "of two series neither gets any");
