@@ -53,6 +53,30 @@ fn one_bad_profile_among_good_ones_ends_after_its_attempts() {
     );
     let bad = server.came.iter().filter(|body| *body == "bad").count();
     assert!((5..=10).contains(&bad), "sent {bad} times");
+
+    let log = world.log();
+    let line = "msg=\"Profiles are lost, all attempts failed\" ";
+    assert_eq!(log.matches(line).count(), 1, "{log}");
+    assert_eq!(last_level(&mut world), "warning");
+}
+
+/// At which level the account is logged at the end.
+fn last_level(world: &mut World) -> String {
+    world.relay.terminated(world.now);
+    world.settle();
+    let log = world.log();
+    let (before, _) = log.split_once(" msg=\"Relay closed\" ").expect(&log);
+    let (_, level) = before.rsplit_once("level=").expect(before);
+    level.to_owned()
+}
+
+#[test]
+fn an_account_without_losses_is_no_warning() {
+    let mut world = World::new(&[]);
+    world.post("x");
+    let id = world.connect();
+    world.answer(id, OK);
+    assert_eq!(last_level(&mut world), "info");
 }
 
 /// One profile that the server cannot take must not be all that is tried.
