@@ -349,6 +349,21 @@ fn a_store_whose_first_address_refuses_is_asked_at_the_next() {
     expect_arrival(&mut world, "t0ken");
 }
 
+#[test]
+fn that_the_credentials_were_read_is_logged_once() {
+    let debug = [("PYROSCOPE_LOG_LEVEL", "debug")];
+    let mut world = World::new(&[&debug[..], &SECRET].concat());
+    let line = "msg=\"The credentials were read\" ";
+    world.post("x");
+    let id = store(&mut world);
+    assert!(!world.log().contains(line));
+    world.answer(id, &kept("t0ken"));
+    assert_eq!(world.log().matches(line).count(), 1);
+    expect_arrival(&mut world, "t0ken");
+    world.post("y");
+    assert!(!world.log().contains(line));
+}
+
 /// Each address has its share of the time.
 #[test]
 fn a_store_whose_first_address_is_silent_is_asked_at_the_next() {
