@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use pyroscope_lambda_extension::contract::{ConnId, End, Ends, Peer};
+use pyroscope_lambda_extension::contract::{ConnId, End, Ends, Peer, RootSource};
 
 use super::world::{ELSEWHERE, World, invoke, sandbox_with, status};
 
@@ -421,6 +421,24 @@ fn the_roots_of_the_settings_are_read_for_a_store() {
         assert_eq!(world.resolving.is_empty(), expected.is_some(), "{roots:?}");
         assert_eq!(world.reading_roots, expected, "{roots:?}");
     }
+}
+
+/// Where the server is spoken to in clear, nobody else says it.
+#[test]
+fn roots_that_cannot_be_read_for_a_store_are_logged() {
+    let vars = [
+        ("AWS_ENDPOINT_URL", "https://store.test"),
+        ("SSL_CERT_FILE", "/roots.pem"),
+    ];
+    let mut world = World::new(&[&vars[..], &SECRET].concat());
+    let source = RootSource {
+        variable: "SSL_CERT_FILE",
+        pem: Err(ErrorKind::NotFound),
+    };
+    world.relay.roots(vec![source], world.now);
+    world.settle();
+    let log = world.log();
+    assert_eq!(log.matches("msg=\"Bad setting\" ").count(), 1, "{log}");
 }
 
 #[test]
