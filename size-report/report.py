@@ -8,10 +8,10 @@ Row = collections.namedtuple("Row", "name figure budget unit before why")
 
 # What the project promises, whatever today's budget is: name, promise, unit, and the mark to beat.
 PROMISES = [
-    ("x86_64 binary", 794_624, "bytes", None),
-    ("arm64 binary", 651_264, "bytes", None),
-    ("x86_64 zip", 425_984, "bytes", None),
-    ("arm64 zip", 425_984, "bytes", None),
+    ("x86_64 binary", 765_952, "bytes", None),
+    ("arm64 binary", 647_168, "bytes", None),
+    ("x86_64 zip", 417_792, "bytes", None),
+    ("arm64 zip", 417_792, "bytes", None),
     ("idle RSS", 600, "KiB", None),
     ("idle private", 200, "KiB", None),
 ]
