@@ -96,6 +96,11 @@ fn what_is_wrong_with_an_endpoint_or_a_proxy_is_said_once() {
         let said: Vec<_> = config.notes.iter().map(|note| note.variable).collect();
         assert_eq!(said, [variable], "{:?}", config.notes);
     }
+    let endpoints = ["AWS_ENDPOINT_URL_SECRETS_MANAGER", "AWS_ENDPOINT_URL"];
+    let bad = endpoints.map(|variable| (variable, "localhost"));
+    let config = config(&[&both[..], &bad[..]].concat());
+    let said: Vec<_> = config.notes.iter().map(|note| note.variable).collect();
+    assert_eq!(said, endpoints, "each has the same problem");
 }
 
 #[test]
